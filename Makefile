@@ -1,0 +1,26 @@
+# The two commands of the README. Each makes its own virtual environment with Python 3.11 or newer.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+DEMO_METHODS ?= zero-shot,finetune,coop,cgil,joint-prompts
+
+.PHONY: demo test clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/bench run --protocol mini60-6x10 --methods $(DEMO_METHODS)
+	$(VENV)/bin/bench table results/mini60-6x10
+
+test: $(VENV)-test/installed
+	$(VENV)-test/bin/python -m pytest -n 2 --dist worksteal
+
+$(VENV)/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable . --constraint constraints.txt
+	touch $@
+
+$(VENV)-test/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)-test
+	$(VENV)-test/bin/python -m pip install --quiet --editable '.[test]' --constraint constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-test

@@ -1,0 +1,245 @@
+"""A CLIP: encode images, encode prompts, build zero-shot classifiers.
+
+`load("mini", None, "cpu")` gives the miniature CLIP that ships with the package; any other name is an open_clip
+architecture, with a pretrained tag, a checkpoint file, or "none" (random weights, for measuring speed).
+
+Text is encoded at the length of the longest prompt of the call instead of 77 tokens. The text tower is causal and is
+read at the end-of-text token, so later tokens cannot influence the result: the same numbers for less work.
+"""
+
+import copy
+import functools
+import hashlib
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bench.architectures import architectures
+from bench.errors import BenchError, unknown_name
+
+ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend on who asks for it
+
+
+class Backbone:
+    """A frozen CLIP in open_clip's layout, with the operations that methods need.
+
+    Shapes: d is the joint embedding width, w the width of the text tower. `image_passes` counts images encoded.
+    """
+
+    def __init__(self, name: str, pretrained: str, clip: torch.nn.Module, tokenizer, transform, digest: str, device: str):
+        self.name = name
+        self.pretrained = pretrained
+        self.digest = digest
+        self.device = torch.device(device)
+        self.clip = clip.to(self.device).eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.transform = transform
+        self.image_passes = 0
+
+    # -- images -------------------------------------------------------------------------------------------------
+
+    @property
+    def image_size(self) -> int:
+        size = self.clip.visual.image_size
+        return size if isinstance(size, int) else size[0]
+
+    @property
+    def preprocessing(self) -> str:
+        """Says exactly what happens to an image; part of the key under which features are stored."""
+        return re.sub(r" at 0x[0-9a-f]+", "", str(self.transform))
+
+    def preprocess(self, images: Sequence[np.ndarray], view: str = "plain") -> torch.Tensor:
+        """uint8 images (height, width, 3) -> pixels (b, 3, size, size) on the device; "mirrored" flips left-right."""
+        from PIL import Image
+
+        if view not in ("plain", "mirrored"):
+            raise ValueError(f"unknown view {view!r}")
+        square = (self.image_size, self.image_size, 3)
+        if all(image.shape == square for image in images):
+            # resizing and cropping would change nothing: only scale to [0, 1] and normalise, for the whole batch at once
+            normalise = self.transform.transforms[-1]
+            batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(255)
+            pixels = normalise(batch)
+        else:
+            pixels = torch.stack([self.transform(Image.fromarray(image)) for image in images])
+        pixels = pixels.flip(-1) if view == "mirrored" else pixels
+        return pixels.contiguous().to(self.device)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(b, 3, size, size) -> (b, d), un-normalised."""
+        self.image_passes += len(pixels)
+        return self.clip.encode_image(pixels)
+
+    # -- text ---------------------------------------------------------------------------------------------------
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """(n, 77) token ids on the device."""
+        return self.tokenizer(list(texts)).to(self.device)
+
+    @property
+    def text_width(self) -> int:
+        return self.clip.token_embedding.weight.shape[1]
+
+    @property
+    def embedding_width(self) -> int:
+        projection = self.clip.text_projection
+        return projection.out_features if isinstance(projection, torch.nn.Linear) else projection.shape[1]
+
+    @property
+    def logit_scale(self) -> float:
+        """exp of the learned temperature: 100 for OpenAI's models."""
+        return float(self.clip.logit_scale.detach().exp())
+
+    def embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(n, 77) ids -> (n, length, w) embeddings, cut at the longest prompt."""
+        return self.clip.token_embedding(tokens[:, : prompt_length(tokens)])
+
+    def encode_embedded(self, embeddings: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+        """Token embeddings (n, length, w) and end-of-text positions (n,) -> text features (n, d), un-normalised.
+
+        Gradients flow to the embeddings: this is how prompts are learned.
+        """
+        return encode_embedded(self.clip, embeddings, end)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str], clip: torch.nn.Module | None = None) -> torch.Tensor:
+        """(n, d) un-normalised text features of n prompts; `clip` is a trained copy to use instead of the frozen CLIP."""
+        clip = clip or self.clip
+        chunks = [encode_tokens(clip, self.tokenize(texts[i : i + 512])) for i in range(0, len(texts), 512)]
+        return torch.cat(chunks)
+
+    def classifier(
+        self, scenario, classes: Sequence[int], template: str | None = None, clip: torch.nn.Module | None = None
+    ) -> torch.Tensor:
+        """Zero-shot class vectors (n, d) of unit length.
+
+        Every template of a class is encoded and normalised, then averaged and normalised again; a single `template`
+        replaces the class's own list. `clip` is a trained copy to use instead of the frozen CLIP.
+        """
+        lists = [(template,) if template else scenario.templates[c] for c in classes]
+        texts = [t.format(scenario.class_names[c]) for c, templates in zip(classes, lists) for t in templates]
+        features = F.normalize(self.encode_text(texts, clip), dim=-1).clone()
+        means = torch.stack([part.mean(dim=0) for part in features.split([len(templates) for templates in lists])])
+        return F.normalize(means, dim=-1)
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def trainable_copy(self) -> torch.nn.Module:
+        """An own copy of the CLIP for methods that change its weights; the logit scale stays frozen."""
+        clip = copy.deepcopy(self.clip).requires_grad_(True)
+        clip.logit_scale.requires_grad_(False)
+        return clip
+
+
+def prompt_length(tokens: torch.Tensor) -> int:
+    """Tokens up to and including the last end-of-text of the batch; end-of-text has the largest id."""
+    return int(tokens.argmax(dim=-1).max()) + 1
+
+
+def encode_embedded(clip: torch.nn.Module, embeddings: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """The text tower of `clip` on token embeddings (n, length, w), read at `end` (n,): (n, d)."""
+    length = embeddings.shape[1]
+    x = embeddings + clip.positional_embedding[:length]
+    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])  # (n, length, w)
+    x = clip.ln_final(x[torch.arange(len(x), device=x.device), end])  # (n, w)
+    projection = clip.text_projection
+    return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection  # (n, d)
+
+
+def encode_tokens(clip: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Token ids (n, 77) -> text features (n, d), un-normalised, with gradients to the tower's weights."""
+    embeddings = clip.token_embedding(tokens[:, : prompt_length(tokens)])
+    return encode_embedded(clip, embeddings, tokens.argmax(dim=-1))
+
+
+# -- loading ----------------------------------------------------------------------------------------------------
+
+
+def resolve_device(device: str) -> str:
+    """"auto" is CUDA where there is a GPU, else the CPU."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BenchError(f"--device {device}: this machine has no usable CUDA device; use --device cpu")
+    return device
+
+
+def identity(name: str, pretrained: str | None) -> str:
+    """What tells these weights from others: a file's digest, or architecture and tag. Loads no weights."""
+    if name == "mini" or (pretrained and Path(pretrained).is_file()):
+        from bench import mini_clip
+
+        path = Path(pretrained) if pretrained else mini_clip.WEIGHTS
+        if not path.is_file():
+            raise BenchError(f"{path}: the weights file is missing; install the package again or name one with --pretrained")
+        return file_digest(path)
+    return f"{name}:{pretrained}"
+
+
+@functools.lru_cache(maxsize=2)
+def load(name: str, pretrained: str | None, device: str) -> Backbone:
+    """The backbone of that name on that device; loaded once per process."""
+    if name == "mini":
+        return _load_mini(pretrained, device)
+    if name not in architectures():
+        raise unknown_name("backbone", name, architectures())
+    return _load_open_clip(name, pretrained, device)
+
+
+def _load_mini(pretrained: str | None, device: str) -> Backbone:
+    import open_clip
+    from open_clip.transform import image_transform
+
+    from bench import mini_clip
+
+    path = Path(pretrained) if pretrained else mini_clip.WEIGHTS
+    try:
+        clip = mini_clip.load(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise BenchError(str(error)) from error
+    transform = image_transform(
+        mini_clip.IMAGE_SIZE, is_train=False, mean=mini_clip.IMAGE_MEAN, std=mini_clip.IMAGE_STD, interpolation="bicubic"
+    )
+    tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=clip.context_length)
+    return Backbone("mini", path.name if pretrained else "mini", clip, tokenizer, transform, file_digest(path), device)
+
+
+def _load_open_clip(name: str, pretrained: str | None, device: str) -> Backbone:
+    import open_clip
+
+    if pretrained is None:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none known"
+        raise BenchError(f"--backbone {name} needs --pretrained TAG, FILE or none (tags: {tags})")
+    if pretrained == "none":
+        source, digest = None, f"{name}:random:0"
+    elif Path(pretrained).is_file():
+        source, digest = pretrained, file_digest(Path(pretrained))
+    elif pretrained in open_clip.list_pretrained_tags_by_model(name):
+        source, digest = pretrained, f"{name}:{pretrained}"
+    elif "/" in pretrained or "." in pretrained:
+        raise BenchError(f"--pretrained {pretrained}: no such file")
+    else:
+        raise unknown_name(f"pretrained tag of {name}", pretrained, open_clip.list_pretrained_tags_by_model(name))
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            clip, _, transform = open_clip.create_model_and_transforms(name, pretrained=source, device="cpu")
+    except Exception as error:  # open_clip, torch and the hub each raise their own kinds
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        raise BenchError(f"could not load weights {pretrained!r} for {name}: {reason}") from error
+    if not isinstance(clip, open_clip.model.CLIP):
+        raise BenchError(f"{name}: only backbones with CLIP's own text tower are supported, not {type(clip).__name__}")
+    return Backbone(name, str(pretrained), clip, open_clip.get_tokenizer(name), transform, digest, device)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,175 @@
+"""The `bench` command. Thin: every command hands over to the module that does the work.
+
+Heavy imports (torch, pandas) happen inside the commands, so that `bench --help` and `bench list` answer at once.
+"""
+
+import contextlib
+import errno
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from bench import __version__
+from bench.errors import BenchError, unknown_name
+
+PLURALS = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
+
+
+class _Commands(click.Group):
+    """Turns what the user can mend into one line on stderr and exit code 2."""
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except BenchError as error:
+            _complain(str(error))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                _complain(f"no space left on the disk ({error.filename or 'results or cache folder'}); free some and repeat the command")
+            _complain(f"{error.filename or 'file'}: {error.strerror or error}")
+
+
+def _complain(message: str) -> None:
+    click.echo(f"bench: {' '.join(message.split())}", err=True)
+    raise SystemExit(2)
+
+
+def _split_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise BenchError("an empty list of names was given")
+    return list(dict.fromkeys(names))
+
+
+def _split_seeds(context, parameter, text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BenchError(f"{parameter.opts[0]} {text}: whole numbers separated by commas are wanted") from None
+    if min(seeds) < 0:
+        raise BenchError(f"{parameter.opts[0]} {text}: seeds are 0 or larger")
+    return list(dict.fromkeys(seeds))
+
+
+def default_cache() -> Path:
+    """Where generated images and image features are kept between runs."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("continual-clip-bench")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="bench")
+def main() -> None:
+    """Benchmark continual learning of CLIP: run methods on a stream, compare them in a table."""
+
+
+@main.command()
+@click.option("--protocol", "protocols", required=True, help="Protocol, or several separated by commas.")
+@click.option("--methods", required=True, help='Methods separated by commas, or "all".')
+@click.option("--seeds", default="0", callback=_split_seeds, help="Seeds of everything random in training.  [0]")
+@click.option("--order-seeds", default="0", callback=_split_seeds, help="Seeds of the class order.  [0]")
+@click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture.")
+@click.option("--pretrained", metavar="TAG|FILE", help="Weights of the backbone: open_clip tag, file, or none.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--set", "assignments", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter.")
+@click.option("--limit-train", type=click.IntRange(min=1), help="Keep the first N training images of every class.")
+@click.option("--limit-test", type=click.IntRange(min=1), help="Keep the first N test images of every class.")
+@click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), envvar="BENCH_CACHE", help="Images and features kept between runs.")
+@click.option("--threads", type=click.IntRange(min=1), envvar="BENCH_THREADS", help="CPU threads.  [1 for mini, else torch's]")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over.")
+def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, assignments, limit_train, limit_test,
+        out, cache_dir, threads, dry_run, fresh) -> None:  # fmt: skip
+    """Run methods on a protocol and print the table. A finished run is skipped, an unfinished one continued."""
+    from bench import registry
+
+    for name in _split_names(protocols):
+        if name not in registry.names("protocol"):
+            raise unknown_name("protocol", name, registry.names("protocol"))
+    for name in _split_names(methods):
+        if name != "all" and name not in registry.names("method"):
+            raise unknown_name("method", name, [*registry.names("method"), "all"])
+
+    from bench import backbone as backbones
+    from bench import launch, plan, records, tables
+
+    runs, notes = plan.build(
+        _split_names(protocols), _split_names(methods), order_seeds, seeds, assignments, backbone, pretrained,
+        backbones.resolve_device(device), limit_train, limit_test, out,
+    )  # fmt: skip
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    if fresh and not dry_run:
+        launch.forget(runs)
+    click.echo(plan.render(runs))
+    if dry_run:
+        return
+    if all(one.finished for one in runs):
+        click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
+    outcomes = launch.launch(runs, cache_dir or default_cache(), threads or (1 if backbone == "mini" else None))
+    done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished]
+    if done:
+        click.echo("\n" + tables.render(records.load(done), None, "plain"))
+    failed = [o for o in outcomes if o.status == "failed"]
+    for outcome in outcomes:
+        if outcome.reason:
+            click.echo(f"{outcome.run.label}: {outcome.status}: {outcome.reason}", err=True)
+    if failed:
+        click.echo(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again", err=True)
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--metrics", help="Metrics separated by commas (bench list metrics).")
+@click.option("--format", "format_", default="plain", show_default=True,
+              type=click.Choice(["plain", "markdown", "latex", "html", "csv", "json"]))  # fmt: skip
+def table(paths, metrics, format_) -> None:
+    """Compare the methods whose results lie at or below PATHS."""
+    from bench import records, tables
+
+    click.echo(tables.render(records.load(paths), _split_names(metrics) if metrics else None, format_))
+
+
+@main.command("list")
+@click.argument("what", default="all", type=click.Choice(["all", *PLURALS, "backbones", "metrics"]))
+def list_(what) -> None:
+    """List what there is: methods, protocols, datasets, backbones, metrics."""
+    from bench import listing
+
+    for plural, kind in PLURALS.items():
+        if what in ("all", plural):
+            click.echo(listing.registered(plural, kind))
+    if what in ("all", "backbones"):
+        click.echo(listing.backbones(every=what == "backbones"))
+    if what in ("all", "metrics"):
+        click.echo(listing.metrics())
+
+
+@main.command()
+@click.argument("name")
+def show(name) -> None:
+    """Show a method, protocol, data set or metric: what it is, where it comes from, every number it is run with."""
+    from bench import showing
+
+    click.echo(showing.show(name))
+
+
+@main.command()
+@click.argument("method")
+@click.option("--cache-dir", type=click.Path(path_type=Path), envvar="BENCH_CACHE", help="Images and features kept between runs.")
+def check(method, cache_dir) -> None:
+    """Run the contract tests that any method must pass, on the mini world."""
+    from bench import contract
+
+    results = contract.check(method, cache_dir or default_cache())
+    for result in results:
+        click.echo(f"{'pass' if result.passed else 'FAIL'}  {result.name}" + (f": {result.detail}" if result.detail else ""))
+    failed = sum(not result.passed for result in results)
+    click.echo(f"{method}: {len(results) - failed} passed, {failed} failed")
+    if failed:
+        raise SystemExit(1)

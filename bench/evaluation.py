@@ -1,0 +1,73 @@
+"""One method after one task -> records: every test split of the stream, past, present and future, scored once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bench.method import Method
+from bench.stream import Stream
+
+BATCH = 500  # test images at a time; scores of the methods here do not depend on it
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The scores of one test split among one set of candidates, image by image."""
+
+    eval_task: int
+    candidates: str
+    prediction: np.ndarray  # (n,) position in the stream's class list; the first of equal maxima
+    confidence: np.ndarray  # (n,) largest softmax probability among the candidates
+    entropy: np.ndarray  # (n,) of that softmax, in nats
+    energy: np.ndarray  # (n,) log-sum-exp of the logits
+    correct: int | None  # None: the true class is not a candidate, the cell serves novelty detection only
+
+
+def candidate_sets(stream: Stream, after_task: int, eval_task: int, zero_shot: bool) -> dict[str, list[int]]:
+    """Which classes compete when `eval_task` is scored after learning `after_task`.
+
+    A learned task is scored among the classes seen so far, and among its own. A future task is scored among all
+    classes, among those not learned yet, and among its own; a method without a text side cannot score those, and gets
+    no such cells. "seen" on a future task has no right answer: its scores are what novelty detection looks at.
+    """
+    seen = stream.seen(after_task)
+    own = list(stream.tasks[eval_task].classes)
+    if eval_task <= after_task:
+        return {"seen": seen, "task": own}
+    sets = {"seen": seen}
+    if zero_shot:
+        every = list(range(len(stream.scenario.class_names)))
+        sets |= {"all": every, "future": every[len(seen) :], "task": own}
+    return sets
+
+
+@torch.inference_mode()
+def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
+    """Score every test split with all its candidate sets."""
+    for task in stream.tasks:
+        sets = candidate_sets(stream, after_task, task.index, method.zero_shot)
+        widest = sorted(set().union(*sets.values()))
+        logits = torch.cat([method.logits(batch, widest).float().cpu() for batch in task.test.batches(method.inputs, BATCH)])
+        place = {c: column for column, c in enumerate(widest)}
+        for candidates, classes in sets.items():
+            columns = torch.tensor([place[c] for c in classes])
+            yield _cell(logits[:, columns], classes, task.index, candidates, task.test.labels)
+
+
+def _cell(logits: torch.Tensor, classes: list[int], eval_task: int, candidates: str, labels: torch.Tensor) -> Cell:
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError(f"the method gave logits that are not finite (task {eval_task}, candidates {candidates})")
+    log_probability = logits.log_softmax(dim=-1)  # (n, classes)
+    prediction = torch.tensor(classes)[logits.argmax(dim=-1)]
+    answerable = bool(torch.isin(labels, torch.tensor(classes)).all())
+    return Cell(
+        eval_task=eval_task,
+        candidates=candidates,
+        prediction=prediction.numpy().astype(np.int32),
+        confidence=log_probability.max(dim=-1).values.exp().numpy(),
+        entropy=-(log_probability.exp() * log_probability).sum(dim=-1).numpy(),
+        energy=logits.logsumexp(dim=-1).numpy(),
+        correct=int((prediction == labels).sum()) if answerable else None,
+    )

@@ -1,0 +1,94 @@
+"""The feature store: embeddings of the frozen image encoder, computed once and kept on disk.
+
+One entry holds the features of one image source under one view. Its name is a hash of everything that can change
+them: pixels, weights, preprocessing, view, arithmetic. Entries are written under a lock (two processes never encode the
+same images), verified against their checksum when opened, and memory-mapped.
+"""
+
+import hashlib
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from bench.backbone import ENCODE_BATCH, Backbone
+from bench.dataset import ImageSource
+from bench.files import sha256, write_atomically
+
+FORMAT = 1  # bump when the meaning of an entry changes
+
+
+class FeatureStore:
+    """Features by image source, for one backbone. `encoded` counts the images that had to be encoded."""
+
+    def __init__(self, backbone: Backbone, root: Path):
+        self.backbone = backbone
+        self.root = root
+        self.encoded = 0
+        self._opened: dict[str, np.ndarray] = {}
+
+    def features(self, source: ImageSource, view: str = "plain") -> np.ndarray:
+        """(n, d) float32 raw embeddings of all images of the source, in its order."""
+        facts = {
+            "format": FORMAT,
+            "source": source.digest,
+            "weights": self.backbone.digest,
+            "architecture": self.backbone.name,
+            "preprocessing": self.backbone.preprocessing,
+            "view": view,
+            "arithmetic": f"{self.backbone.device.type}-float32-batch{ENCODE_BATCH}",
+        }
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        if key not in self._opened:
+            self._opened[key] = self._open_or_encode(key, facts, source, view)
+        return self._opened[key]
+
+    def _open_or_encode(self, key: str, facts: dict, source: ImageSource, view: str) -> np.ndarray:
+        path = self.root / key[:2] / f"{key}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            stored = self._open(path, len(source))
+            if stored is None:
+                self._write(path, facts, self._encode(source, view))
+                stored = self._open(path, len(source))
+        if stored is None:
+            raise OSError(f"the feature store {self.root} does not keep what is written to it")
+        return stored
+
+    def _open(self, path: Path, rows: int) -> np.ndarray | None:
+        """The entry, if it is there and whole."""
+        sidecar = path.with_suffix(".json")
+        if not (path.exists() and sidecar.exists()):
+            return None
+        try:
+            expected = json.loads(sidecar.read_text())["sha256"]
+            if sha256(path.read_bytes()) != expected:
+                raise ValueError("checksum differs")
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if len(array) != rows:
+                raise ValueError("number of rows differs")
+        except (ValueError, KeyError, OSError) as error:
+            print(f"feature store: {path.name} is damaged ({error}); encoding again", file=sys.stderr)
+            return None
+        return array
+
+    def _write(self, path: Path, facts: dict, features: np.ndarray) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, features, allow_pickle=False)
+        data = buffer.getvalue()
+        write_atomically(path, data)
+        write_atomically(path.with_suffix(".json"), json.dumps({**facts, "sha256": sha256(data)}, indent=1))
+
+    def _encode(self, source: ImageSource, view: str) -> np.ndarray:
+        chunks = []
+        for start in range(0, len(source), ENCODE_BATCH):
+            rows = np.arange(start, min(start + ENCODE_BATCH, len(source)))
+            pixels = self.backbone.preprocess(source.read(rows), view)
+            chunks.append(self.backbone.encode_images(pixels).float().cpu().numpy())
+        self.encoded += len(source)
+        if not chunks:
+            return np.zeros((0, self.backbone.embedding_width), np.float32)
+        return np.concatenate(chunks)

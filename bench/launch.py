@@ -1,0 +1,114 @@
+"""Many runs, one after another on this machine; one failure stops none of the others."""
+
+import contextlib
+import json
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bench.errors import BenchError, RunFailure
+from bench.files import write_atomically
+from bench.plan import Run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended: "finished", "already finished", "running elsewhere" or "failed", and why."""
+
+    run: Run
+    status: str
+    reason: str = ""
+
+
+def forget(runs: Sequence[Run]) -> None:
+    """Delete what finished and unfinished runs of a plan have written."""
+    for run in runs:
+        if run.folder.exists():
+            shutil.rmtree(run.folder)
+
+
+def launch(runs: Sequence[Run], cache: Path, threads: int | None) -> list[Outcome]:
+    """Carry out the runs in order."""
+    import torch
+
+    from bench import backbone as backbones
+
+    if threads:
+        torch.set_num_threads(threads)
+    outcomes = []
+    with _progress_bars(runs) as report:
+        for run in runs:
+            if run.finished:
+                outcomes.append(Outcome(run, "already finished"))
+                continue
+            backbone = backbones.load(run.backbone, run.pretrained, run.device)
+            outcomes.append(_one(run, backbone, cache, report))
+    return outcomes
+
+
+def _one(run: Run, backbone, cache: Path, report) -> Outcome:
+    from bench.runner import execute
+
+    failure = run.folder / "failure.json"
+    try:
+        with _claim(run):
+            status = execute(run, backbone, cache, lambda done, what: report(run, done, what))
+            failure.unlink(missing_ok=True)
+            return Outcome(run, status)
+    except Timeout:
+        return Outcome(run, "running elsewhere", "another process has it")
+    except (OSError, BenchError):
+        raise  # a full disk or missing data would stop every run
+    except Exception as error:
+        reason = str(error) if isinstance(error, RunFailure) else f"{type(error).__name__}: {error}"
+        facts = {"run_id": run.run_id, "label": run.label, "reason": reason, "traceback": traceback.format_exc()}
+        write_atomically(failure, json.dumps(facts, indent=1))
+        return Outcome(run, "failed", reason)
+
+
+@contextlib.contextmanager
+def _claim(run: Run) -> Iterator[None]:
+    """Nobody else carries out this run at the same time. The lock dies with the process that holds it."""
+    locks = run.out / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{run.run_id}.lock", timeout=0):
+        yield
+
+
+@contextlib.contextmanager
+def _progress_bars(runs: Sequence[Run]) -> Iterator:
+    """Progress on stderr: bars on a terminal, one line a finished run in a pipe."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bars:
+            overall = bars.add_task("all runs", total=len(runs))
+            current: dict[str, int] = {}
+
+            def report(run: Run, done: int, what: str) -> None:
+                total = len(run.protocol.tasks(run.order_seed))
+                if run.run_id not in current:
+                    current[run.run_id] = bars.add_task(run.label, total=total)
+                bars.update(current[run.run_id], completed=done, description=f"{run.label}: {what}")
+                if what == "writing":
+                    bars.remove_task(current[run.run_id])
+                    bars.advance(overall)
+
+            yield report
+    else:
+        started: dict[str, float] = {}
+
+        def report(run: Run, done: int, what: str) -> None:
+            started.setdefault(run.run_id, time.perf_counter())
+            if what == "writing":
+                print(f"{run.label}: {time.perf_counter() - started[run.run_id]:.1f} s", file=sys.stderr, flush=True)
+
+        yield report

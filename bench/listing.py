@@ -1,0 +1,32 @@
+"""`bench list`: names and one line each, without importing any plug-in."""
+
+from tabulate import tabulate
+
+from bench import registry
+
+
+def registered(title: str, kind: str) -> str:
+    """Everything registered of a kind; a plug-in that cannot work is named with the reason."""
+    rows = []
+    for entry in registry.entries(kind):
+        origin = "" if entry.package == registry.BUILT_IN else f"[{entry.package}] "
+        rows.append([f"  {entry.name}", origin + (f"BROKEN: {entry.broken}" if entry.broken else entry.summary)])
+    return f"{title}:\n" + tabulate(rows, tablefmt="plain") + "\n"
+
+
+def backbones(every: bool) -> str:
+    """Backbone names: all of them, or a hint at how to see them."""
+    from bench.architectures import architectures
+
+    found = architectures()
+    if every:
+        return "backbones:\n" + "\n".join(f"  {name}" for name in found) + "\n"
+    return f"backbones:\n  mini  the miniature CLIP that ships with the package\n  ... and {len(found) - 1} of open_clip's (bench list backbones)\n"
+
+
+def metrics() -> str:
+    """Every metric with its unit, direction and meaning."""
+    from bench.metrics import METRICS
+
+    rows = [[f"  {name}", metric.summary] for name, metric in METRICS.items()]
+    return "metrics:\n" + tabulate(rows, tablefmt="plain") + "\n"

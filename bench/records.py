@@ -1,0 +1,126 @@
+"""Results on disk: one folder a run, with a tidy CSV, per-sample arrays and a JSON manifest.
+
+    <out>/<protocol>/<method>/<run id>/
+        records.csv           one row per (after_task, eval_task, candidates); columns below
+        samples.safetensors   per test image: label, prediction, confidence, entropy, energy
+        manifest.json         what was run, with what, on what, how long it took; checksums of the two files
+
+The manifest is written last: a folder without one is an unfinished run. Nothing in the first two files depends on
+the clock, so equal runs are equal byte by byte. Accuracies are fractions.
+"""
+
+import json
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import BenchError
+
+SCHEMA = 1
+
+COLUMNS = {
+    "schema": "version of this table's layout",
+    "run_id": "hash of everything that can change the numbers",
+    "protocol": "name of the protocol",
+    "protocol_version": "bumped whenever a change of the protocol moves numbers",
+    "scenario": "class-incremental or task-incremental",
+    "method": "name of the method",
+    "overrides": "hyper-parameters changed by the user, field=value joined by ';' (empty: the method's own)",
+    "backbone": "architecture of the CLIP",
+    "pretrained": "its weights: tag or file name",
+    "templates": "first 8 hex digits of the hash of all prompt templates",
+    "exemplars": "memory that the protocol allows: none, N/class or N total",
+    "limits": "images per class kept for a quick run, e.g. train=5;test=2 (empty: all)",
+    "order_seed": "seed of the class order",
+    "seed": "seed of everything random in training",
+    "after_task": "0-based: the task that was learned last",
+    "eval_task": "0-based: the task whose test images are scored",
+    "eval_name": "its name",
+    "candidates": "classes that compete: seen (learned so far), task (eval_task's own), future (not yet learned), all",
+    "metric": "accuracy",
+    "value": "as a fraction",
+    "n": "number of test images",
+}
+KEY = ["run_id", "after_task", "eval_task", "candidates", "metric"]
+# rows that differ in one of these are never averaged together
+CONDITIONS = [
+    "protocol", "protocol_version", "scenario", "method", "overrides", "backbone", "pretrained", "templates", "exemplars",
+    "limits",
+]  # fmt: skip
+CANDIDATES = ("seen", "task", "future", "all")
+TEXT_COLUMNS = [c for c in COLUMNS if c not in ("schema", "order_seed", "seed", "after_task", "eval_task", "value", "n")]
+
+
+def to_csv(rows: Iterable[dict]) -> str:
+    """Rows (dictionaries with exactly the columns above) as CSV text; floats in their shortest exact form."""
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """One records file, validated."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    try:
+        # numbers are parsed only after validation has looked at them; empty cells of text columns stay empty text
+        table = pd.read_csv(StringIO(text), dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise BenchError(f"{path}: not a CSV file that can be parsed ({str(error).splitlines()[0]})") from error
+    validate(table, str(path))
+    return table
+
+
+def validate(table: pd.DataFrame, where: str) -> None:
+    """Refuse, in one line, a table that is not what this module writes."""
+    if "schema" in table.columns and len(table):
+        newest = pd.to_numeric(table["schema"], errors="coerce").max()
+        if newest > SCHEMA:
+            raise BenchError(f"{where}: written by a newer version (schema {newest:.0f}, this one reads up to {SCHEMA}); upgrade")
+    missing = [c for c in COLUMNS if c not in table.columns]
+    if missing:
+        raise BenchError(f"{where}: not a records file, column {missing[0]!r} is missing (bench run writes them)")
+    if not len(table):
+        raise BenchError(f"{where}: holds no rows; delete the run's folder and run it again")
+    for column in ("after_task", "eval_task", "value", "n", "seed", "order_seed"):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        if numbers.isna().any():
+            bad = table[column][numbers.isna()].iloc[0]
+            raise BenchError(f"{where}: column {column!r} holds {bad!r}, which is not a number")
+    if not pd.to_numeric(table["value"]).between(0, 1).all():
+        raise BenchError(f"{where}: column 'value' must hold fractions between 0 and 1")
+    unknown = set(table["candidates"]) - set(CANDIDATES)
+    if unknown:
+        raise BenchError(f"{where}: unknown candidates {sorted(unknown)[0]!r}")
+    if table.duplicated(KEY).any():
+        raise BenchError(f"{where}: the same cell appears twice; delete the run's folder and run it again")
+
+
+def find(path: Path) -> list[Path]:
+    """The records files at or below a path; only finished runs count."""
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise BenchError(f"{path}: no such file or folder; bench run writes results")
+    return sorted(p for p in path.rglob("records.csv") if (p.parent / "manifest.json").exists())
+
+
+def load(paths: Iterable[Path]) -> pd.DataFrame:
+    """All records at or below the paths, one table; a run found twice counts once."""
+    paths = [Path(path) for path in paths]
+    files = [file for path in paths for file in find(path)]
+    if not files:
+        raise BenchError(f"{', '.join(map(str, paths))}: no finished run there yet; bench run writes them")
+    table = pd.concat([read_csv(file) for file in files], ignore_index=True)
+    return table.drop_duplicates(KEY, ignore_index=True)
+
+
+def read_manifest(folder: Path) -> dict:
+    """The manifest of a finished run."""
+    try:
+        return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{folder / 'manifest.json'}: cannot be read ({error}); run again with --fresh") from error
