@@ -1,0 +1,176 @@
+"""CoOp in a continual stream: a learned text context in front of the class names, both encoders frozen."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from bench.method import setting
+from bench.stream import Task
+from methods.parts.memory import exemplars_per_class, first_of_each_class
+from methods.parts.prompts import ContextPrompts, Position, context_from_words
+from methods.parts.schedules import cosine_per_iteration
+from methods.parts.text_classifier import TextClassifier
+
+AUTHORS = "KaiyangZhou/CoOp"
+CLAP = "CLAP4CLIP's continual protocol"
+
+
+@dataclass(frozen=True)
+class CoOpSettings:
+    context_length: int = setting(16, "number M of context tokens (drawn contexts)", CLAP)
+    context_words: str | None = setting(None, "start from these words' embeddings instead of a draw", AUTHORS)
+    class_specific: bool = setting(False, "one context per class instead of one for all", AUTHORS)
+    position: Position = setting("end", "where the class name stands", AUTHORS)
+    placeholder: str = setting("X", "word that holds the context's place; has no influence", AUTHORS)
+    epochs: int = setting(5, "passes over the task's images and the exemplars", CLAP)
+    batch_size: int = setting(32, "images per step", CLAP)
+    optimiser: str = setting("sgd", "sgd or adamw", AUTHORS)
+    learning_rate: float = setting(1e-3, "for a batch of 20: the peak is learning_rate * batch_size / 20", CLAP)
+    scale_rate_with_batch: bool = setting(True, "apply that factor", CLAP)
+    momentum: float = setting(0.0, "of SGD (0.9 in the few-shot original)", CLAP)
+    weight_decay: float = setting(0.0, "5e-4 in the few-shot original", CLAP)
+    cosine_floor: float = setting(1e-3, "final rate as a fraction of the peak; 1 keeps the rate constant", CLAP)
+    redraw_each_task: bool = setting(False, "start every task from a new context, as AttriCLIP's baseline does", CLAP)
+    mirrored_view: bool = setting(True, "train on the plain and the mirrored image, one of them drawn per step", CLAP)
+
+
+class CoOp(TextClassifier):
+    """CoOp: learned context tokens in front of the class names, tuned task after task.
+
+    Paper: "Learning to Prompt for Vision-Language Models", K. Zhou, J. Yang, C. C. Loy, Z. Liu, IJCV 2022,
+    arXiv 2109.01134. Continual form: CLAP4CLIP (arXiv 2403.19137), whose recommended baseline this is.
+
+    The prompt of class c is [v_1 .. v_M, name_c, "."] with trained v_m (w,), shared by all classes or one set for each
+    ("class_specific"); both encoders, the token embeddings and the logit scale tau are frozen.
+
+        w_c = g([v_1 .. v_M, name_c, "."])                      (d,)
+        L   = mean over the batch of CE(softmax_c(tau * cos(f(x), w_c)), y),  c over all classes seen so far
+
+    SGD with the rate falling along a cosine, rebuilt at every task; the context itself is kept. Training images are the
+    task's and the exemplars that the protocol allows (the first ones of each class), as cached features.
+    After a task the vectors w_c of the classes seen are stored. An unseen class is scored with the shared context
+    as well; with class-specific contexts it has none yet, and keeps its hand-made prompt.
+
+    Deviations: the authors train on random flips (here: cached features of the plain and the mirrored image, one drawn
+    per image and epoch) and, in the few-shot original, random crops (not here: a crop has no cached feature); the
+    released continual code keeps the context in half precision (here float32, since small steps underflow); prompts
+    are encoded at the longest prompt's length (exact).
+    """
+
+    Settings = CoOpSettings
+    recipes = {
+        # no exemplars are allowed there: one context per class, so that a task leaves the earlier ones alone;
+        # letters and digits change their meaning in a mirror
+        "mini*": {
+            "class_specific": True,
+            "context_words": "a photo of a",
+            "optimiser": "adamw",
+            "learning_rate": 1e-2,
+            "scale_rate_with_batch": False,
+            "cosine_floor": 1.0,
+            "epochs": 15,
+            "batch_size": 128,
+            "mirrored_view": False,
+        },
+    }
+    paper = '"Learning to Prompt for Vision-Language Models", Zhou et al., IJCV 2022, arXiv 2109.01134'
+    trains = "M context tokens; both encoders, token embeddings and logit scale are frozen"
+    conformance = "checked: forward (name at end, middle, front), word start, class-specific, SGD steps, continual run with replay"
+
+    def prepare(self) -> None:
+        super().prepare()
+        n = len(self.scenario.class_names) if self.settings.class_specific else 1
+        self.context = torch.nn.Parameter(torch.stack([self._initial_context(k) for k in range(n)]))  # (n, M, w)
+        width = self.backbone.embedding_width
+        # exemplars: (m, views, d)
+        self.register_buffer("memory_features", torch.zeros(0, 2 if self.settings.mirrored_view else 1, width))
+        self.register_buffer("memory_labels", torch.zeros(0, dtype=torch.long))  # (m,)
+        self.register_buffer("seen", torch.zeros(0, dtype=torch.long))  # classes in the order of arrival
+
+    def _initial_context(self, row: int, *purpose: object) -> torch.Tensor:
+        """(M, w): the words' embeddings, or normal draws of standard deviation 0.02."""
+        if self.settings.context_words:
+            return context_from_words(self.backbone, self.settings.context_words)
+        shape = (self.settings.context_length, self.backbone.text_width)
+        return 0.02 * self.draws.normal(shape, "context", row, *purpose).to(self.device)
+
+    def learn(self, task: Task) -> None:
+        settings = self.settings
+        views = ["plain", "mirrored"] if settings.mirrored_view else ["plain"]
+        features = torch.stack([task.train.features(view) for view in views], dim=1)  # (n, views, d)
+        labels = task.train.labels.to(self.device)
+        self.seen = torch.cat([self.seen, torch.tensor(task.classes, device=self.device)])
+        if settings.redraw_each_task and task.index > 0:
+            with torch.no_grad():
+                for row in range(len(self.context)):
+                    self.context[row] = self._initial_context(row, task.index)
+
+        self.fit(torch.cat([features, self.memory_features]), torch.cat([labels, self.memory_labels]), task.index)
+        self._remember(features, labels)
+        self._store_class_vectors()
+
+    def fit(self, features: torch.Tensor, labels: torch.Tensor, task: int) -> list[float]:
+        """Tune the context on features (n, views, d) of the seen classes. Returns the learning rate of every step."""
+        settings = self.settings
+        prompts = self._prompts(self.seen.tolist())
+        column = torch.full((len(self.scenario.class_names),), -1, device=self.device)
+        column[self.seen] = torch.arange(len(self.seen), device=self.device)
+        features = F.normalize(features, dim=-1)
+        peak = settings.learning_rate * (settings.batch_size / 20 if settings.scale_rate_with_batch else 1)
+        optimiser = self._optimiser(peak)
+        starts = range(0, len(labels), settings.batch_size)
+        rates = cosine_per_iteration(peak, settings.epochs * len(starts), settings.cosine_floor)
+        step = 0
+        for epoch in range(settings.epochs):
+            order = self.draws.permutation(len(labels), "batch order", task, epoch).to(self.device)
+            view = torch.zeros_like(order)
+            if features.shape[1] > 1:
+                view = self.draws.permutation(len(labels), "view", task, epoch).to(self.device) % 2
+            for start in starts:
+                rows = order[start : start + settings.batch_size]
+                optimiser.param_groups[0]["lr"] = rates[step]
+                loss = self.loss(prompts, features[rows, view[rows]], column[labels[rows]])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                step += 1
+            self.check_finite(loss, f"coop, task {task}, epoch {epoch}")
+        return rates
+
+    def loss(self, prompts: ContextPrompts, features: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of unit image features (b, d) against the classes of `prompts`."""
+        vectors = F.normalize(prompts.features(self._context_of_seen()), dim=-1)  # (seen, d)
+        return F.cross_entropy(self.backbone.logit_scale * features @ vectors.T, columns)
+
+    def _optimiser(self, rate: float) -> torch.optim.Optimizer:
+        settings = self.settings
+        if settings.optimiser == "adamw":
+            return torch.optim.AdamW([self.context], lr=rate, weight_decay=settings.weight_decay)
+        return torch.optim.SGD([self.context], lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+    def _prompts(self, classes: list[int]) -> ContextPrompts:
+        names = [self.scenario.class_names[c].replace("_", " ") for c in classes]
+        placeholder = self.settings.context_words or self.settings.placeholder
+        return ContextPrompts(self.backbone, names, self.context.shape[1], self.settings.position, placeholder)
+
+    def _context_of_seen(self) -> torch.Tensor:
+        """(M, w) shared, or (seen, M, w)."""
+        return self.context[self.seen] if self.settings.class_specific else self.context[0]
+
+    def _remember(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """Keep the first images of each class: as many as the protocol allows now, so old classes may shrink."""
+        features, labels = torch.cat([self.memory_features, features]), torch.cat([self.memory_labels, labels])
+        kept = first_of_each_class(labels, exemplars_per_class(self.scenario, len(self.seen)))
+        self.memory_features, self.memory_labels = features[kept], labels[kept]
+
+    @torch.no_grad()
+    def _store_class_vectors(self) -> None:
+        if self.settings.class_specific:
+            classes, context = self.seen, self.context[self.seen]
+        else:
+            classes, context = torch.arange(len(self.scenario.class_names), device=self.device), self.context[0]
+        self.class_vectors[classes] = F.normalize(self._prompts(classes.tolist()).features(context), dim=-1)
+
+    def exemplar_bytes(self) -> int:
+        return self.memory_features.numel() * self.memory_features.element_size()

@@ -1,0 +1,73 @@
+"""Prompts with learned context tokens (CoOp's construction, shared by every prompt-learning method).
+
+The prompt of a class is tokenised with placeholders, "X X X X name.", embedded once, and the embeddings of the
+placeholders are replaced by context vectors. Gradients reach the context through the frozen text tower.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from bench.backbone import Backbone
+
+Position = Literal["end", "middle", "front"]
+
+
+class ContextPrompts:
+    """The prompts of some classes, waiting for their context.
+
+    `position` says where the class name stands: after the context ("end"), after its first half ("middle"), or before
+    it ("front"). `placeholder` is a word, repeated for every context token, or a phrase of that many tokens; it holds the
+    place only and does not influence the result.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        names: Sequence[str],
+        context_length: int,
+        position: Position = "end",
+        placeholder: str = "X",
+    ):
+        prefix = placeholder if " " in placeholder else " ".join([placeholder] * context_length)
+        texts = [f"{prefix} {name}." for name in names]
+        self.backbone = backbone
+        self.context_length = context_length
+        self.tokens = backbone.tokenize(texts)  # (n, 77)
+        self.end = self.tokens.argmax(dim=-1)  # (n,) position of the end-of-text token
+        self.embeddings = backbone.embed_tokens(self.tokens)  # (n, length, w)
+        self.slots = self._slots(names, position).to(self.tokens.device)  # (n, length)
+
+    def _slots(self, names: Sequence[str], position: Position) -> torch.Tensor:
+        """For each place of the prompt, which token of [start, context, name, rest] comes there."""
+        n, length = self.embeddings.shape[:2]
+        slots = torch.arange(length).repeat(n, 1)
+        before = {"end": self.context_length, "middle": self.context_length // 2, "front": 0}[position]
+        for row, name in enumerate(names):
+            # end-of-text follows the full stop: what lies between the context and these two is the name
+            name_length = int(self.end[row]) - 1 - (1 + self.context_length)
+            context = torch.arange(1, 1 + self.context_length)
+            name_slots = torch.arange(1 + self.context_length, 1 + self.context_length + name_length)
+            order = torch.cat([context[:before], name_slots, context[before:]])
+            slots[row, 1 : 1 + len(order)] = order
+        return slots
+
+    def features(self, context: torch.Tensor, rows: torch.Tensor | slice = slice(None)) -> torch.Tensor:
+        """Text features (n, d), un-normalised, of the chosen prompts.
+
+        `context` is (M, w), shared by all classes, or (n, M, w), one for each chosen prompt.
+        """
+        embeddings = self.embeddings[rows]  # (n, length, w)
+        if context.dim() == 2:
+            context = context.expand(len(embeddings), -1, -1)
+        start, rest = embeddings[:, :1], embeddings[:, 1 + self.context_length :]
+        x = torch.cat([start, context, rest], dim=1)  # (n, length, w)
+        x = x.gather(1, self.slots[rows].unsqueeze(-1).expand_as(x))
+        return self.backbone.encode_embedded(x, self.end[rows])
+
+
+def context_from_words(backbone: Backbone, words: str) -> torch.Tensor:
+    """The token embeddings (M, w) of some words, for instance "a photo of a": a context to start from."""
+    tokens = backbone.tokenize([words])
+    return backbone.embed_tokens(tokens)[0, 1 : int(tokens.argmax(dim=-1)[0])].clone()  # without start and end

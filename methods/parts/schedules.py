@@ -1,0 +1,36 @@
+"""Learning-rate schedules as pure functions: which fraction of the peak rate an update gets."""
+
+import math
+
+
+def warmup_cosine(update: int, iterations: int, warmup: int) -> float:
+    """Linear warm-up, then a cosine to zero, stepped by update as in ZSCL's programs; in [0, 1].
+
+    Updates are counted k = 0, 1, .., iterations: one more than `iterations`, and the last has rate 0.
+
+        k <  warmup:  (k + 1) / warmup
+        k >= warmup:  (1 + cos(pi (k - warmup) / (iterations - warmup))) / 2
+
+    A run that is shorter than its warm-up never leaves it, so its rate stays below the peak. Where the two are equal the
+    cosine has no length (0 / 0) at its only update, k = iterations: it is the end of the schedule, and gets rate 0.
+
+    >>> [warmup_cosine(k, iterations=4, warmup=2) for k in range(5)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    if update < warmup:
+        return (update + 1) / warmup
+    if update >= iterations:
+        return 0.0
+    return 0.5 * (1 + math.cos(math.pi * (update - warmup) / (iterations - warmup)))
+
+
+def cosine_per_iteration(peak: float, steps: int, floor_factor: float) -> list[float]:
+    """The rate of every step: a cosine from `peak` down towards `floor_factor * peak`, which it never quite reaches.
+
+        rate_k = floor + (peak - floor) / 2 * (1 + cos(pi k / steps)),  k = 0 .. steps - 1
+
+    >>> cosine_per_iteration(1.0, steps=2, floor_factor=0.0)
+    [1.0, 0.5]
+    """
+    floor = floor_factor * peak
+    return [floor + (peak - floor) / 2 * (1 + math.cos(math.pi * step / steps)) for step in range(steps)]

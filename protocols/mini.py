@@ -1,0 +1,64 @@
+"""Protocols on the mini world: offline, seconds to a minute per method on two CPU cores."""
+
+from collections.abc import Sequence
+
+from bench.protocol import Protocol, TaskPlan, class_incremental, one_task_per_dataset
+
+# bump when a change of the images, the class names or the splits moves numbers
+VERSION = "1"
+
+mini60_6x10 = Protocol(
+    name="mini60-6x10",
+    version=VERSION,
+    kind="class-incremental",
+    summary="handwritten digits, land use, letters and sketches: 60 classes in 6 tasks of 10, shuffled",
+    tasks=class_incremental("mini60", [10] * 6),
+)
+
+mini_objects60_6x10 = Protocol(
+    name="mini-objects60-6x10",
+    version=VERSION,
+    kind="class-incremental",
+    summary="60 unseen colour-object pairs in 6 tasks of 10: zero-shot is strong, so forgetting it shows",
+    tasks=class_incremental("mini-objects", [10] * 6),
+)
+
+mini_mtil_order1 = Protocol(
+    name="mini-mtil-order1",
+    version=VERSION,
+    kind="task-incremental",
+    summary="nine image domains, one task each, in the stand-in for ZSCL's Order I",
+    tasks=one_task_per_dataset(
+        [f"mini-{d}" for d in "letters shapes landuse textures digits sketches counts scenes objects".split()]
+    ),
+    fixed_order=True,
+)
+
+mini_mtil_order2 = Protocol(
+    name="mini-mtil-order2",
+    version=VERSION,
+    kind="task-incremental",
+    summary="nine image domains, one task each, in alphabetical order",
+    tasks=one_task_per_dataset(
+        [f"mini-{d}" for d in "counts digits landuse letters objects scenes shapes sketches textures".split()]
+    ),
+    fixed_order=True,
+)
+
+_FIRST_DOMAINS = class_incremental("mini-shapes-objects", [10] * 4)
+_SECOND_DOMAINS = class_incremental("mini-sketches-letters", [10] * 4)
+
+
+def _cross_domain_tasks(order_seed: int) -> Sequence[TaskPlan]:
+    """Both streams one after the other, each in its own class order."""
+    plans = [*_FIRST_DOMAINS(order_seed), *_SECOND_DOMAINS(order_seed)]
+    return [TaskPlan(f"{plan.dataset.removeprefix('mini-')} {plan.name}", plan.dataset, plan.labels) for plan in plans]
+
+
+mini_cdcl = Protocol(
+    name="mini-cdcl",
+    version=VERSION,
+    kind="class-incremental",
+    summary="coloured shapes and objects (4 x 10), then sketches and letters (4 x 10), evaluated on all classes jointly",
+    tasks=_cross_domain_tasks,
+)

@@ -1,0 +1,90 @@
+"""Runs on the mini world: repeatable, resumable, indifferent to what else is run."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+
+QUICK = ("--protocol", "mini60-6x10", "--limit-train", "4", "--limit-test", "2", "--set", "cgil.vae_epochs=20")
+
+
+def files(out, name: str = "records.csv") -> dict[str, bytes]:
+    """The named file of every run below a results folder, by method and run id."""
+    return {str(path.parent.relative_to(out)): path.read_bytes() for path in out.rglob(name)}
+
+
+def test_the_same_seed_gives_the_same_files_whatever_the_order_and_the_store(bench, tmp_path):
+    first = bench("run", *QUICK, "--methods", "cgil,coop,finetune", "--out", "a", "--cache-dir", "cold")
+    assert first.returncode == 0, first.stderr
+    second = bench("run", *QUICK, "--methods", "finetune,coop,cgil", "--out", "b", "--cache-dir", "cold")
+    assert second.returncode == 0, second.stderr
+    for name in ("records.csv", "samples.safetensors"):
+        assert files(tmp_path / "a", name) == files(tmp_path / "b", name)
+    assert len(files(tmp_path / "a")) == 3
+
+
+def test_a_second_run_does_nothing_and_says_so(bench, tmp_path):
+    arguments = ("run", *QUICK, "--methods", "zero-shot")
+    bench(*arguments)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    again = bench(*arguments)
+    assert "nothing to do" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.*") if path in before} == {
+        path: stamp for path, stamp in before.items() if "." in path.name
+    }
+
+
+def test_the_manifest_says_what_was_run_and_how_long_it_took(bench, tmp_path):
+    bench("run", *QUICK, "--methods", "zero-shot", "--set", "zero-shot.x=1")  # refused: nothing is written
+    assert not (tmp_path / "results").exists()
+    bench("run", *QUICK, "--methods", "zero-shot")
+    manifest = json.loads(next((tmp_path / "results").rglob("manifest.json")).read_text())
+    assert manifest["identity"]["protocol"] == "mini60-6x10"
+    assert len(manifest["cost"]["seconds_per_task"]) == 6
+    assert manifest["environment"]["torch"]
+    assert [len(task["classes"]) for task in manifest["tasks"]] == [10] * 6
+    assert not list((tmp_path / "results").rglob("checkpoint*"))
+
+
+def test_one_failing_run_does_not_stop_the_others(bench, tmp_path):
+    found = bench("run", *QUICK, "--methods", "coop,zero-shot", "--set", "coop.learning_rate=1e38")
+    assert found.returncode == 1
+    assert "the loss is not finite" in found.stderr
+    assert len(files(tmp_path / "results")) == 1
+    failure = json.loads(next((tmp_path / "results").rglob("failure.json")).read_text())
+    assert "RunFailure" in failure["traceback"]
+
+
+def kill_and_repeat(bench, start_bench, tmp_path, kills: int, methods: str) -> None:
+    """Kill the same command at random moments, then let it end: the files must equal an undisturbed run's."""
+    arguments = ("run", *QUICK, "--methods", methods)
+    began = time.monotonic()
+    assert bench(*arguments, "--out", "whole").returncode == 0
+    duration = time.monotonic() - began
+    moments = random.Random(kills)
+    killed = 0
+    for _ in range(kills):
+        process = start_bench(*arguments, "--out", "killed")
+        time.sleep(moments.uniform(0.3, 1.0) * duration)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        folder = tmp_path / "killed"
+        if folder.exists():
+            for table in folder.rglob("records.csv"):
+                assert table.read_bytes() == files(tmp_path / "whole")[str(table.parent.relative_to(folder))]
+    assert killed > 0, "every process had ended before it was killed"
+    assert bench(*arguments, "--out", "killed").returncode == 0
+    for name in ("records.csv", "samples.safetensors"):
+        assert files(tmp_path / "killed", name) == files(tmp_path / "whole", name)
+    assert not list((tmp_path / "killed").rglob("*.tmp"))
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(bench, start_bench, tmp_path):
+    kill_and_repeat(bench, start_bench, tmp_path, kills=2, methods="cgil")
+
+
+@pytest.mark.slow
+def test_ten_kills_change_nothing(bench, start_bench, tmp_path):
+    kill_and_repeat(bench, start_bench, tmp_path, kills=10, methods="cgil,coop,finetune,linear-probe")

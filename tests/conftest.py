@@ -1,0 +1,26 @@
+"""Options and fixtures for every test."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.fixture import TinyWorld
+from tests.small_world import make_stream, small_backbone  # noqa: F401  (fixtures)
+
+OWN_VECTORS = Path(__file__).parent / "conformance" / "vectors"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--vectors",
+        type=Path,
+        default=OWN_VECTORS,
+        metavar="DIR",
+        help="conformance vectors to test against: DIR/<method>/params.json and the files it lists",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> TinyWorld:
+    """A tiny random CLIP and 96 images of 8 classes: for comparing numbers, not for accuracy."""
+    return TinyWorld(tmp_path_factory.mktemp("features"))
