@@ -36,13 +36,14 @@ def forget(runs: Sequence[Run]) -> None:
 def launch(runs: Sequence[Run], cache: Path, threads: int | None) -> list[Outcome]:
     """Carry out the runs in order."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     from bench import backbone as backbones
 
+    outcomes = []
     if threads:
         torch.set_num_threads(threads)
-    outcomes = []
-    with _progress_bars(runs) as report:
+    with threadpool_limits(threads), _progress_bars(runs) as report:  # numpy's and scikit-learn's threads as well
         for run in runs:
             if run.finished:
                 outcomes.append(Outcome(run, "already finished"))

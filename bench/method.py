@@ -52,6 +52,7 @@ class Method(torch.nn.Module):
     """A learner. All of its state is parameters and buffers, so that checkpoint and resume come for free."""
 
     Settings: ClassVar[type] = NoSettings
+    version: ClassVar[str] = "1"  # bumped when a change of the code moves numbers: old results are then run again
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # protocol pattern -> settings that differ there; later ones win
     paper: ClassVar[str] = ""  # title, authors, venue, arXiv id
     trains: ClassVar[str] = ""  # what is trained and what stays frozen

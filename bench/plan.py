@@ -49,6 +49,7 @@ class Run:
             "protocol": self.protocol.name,
             "protocol_version": self.protocol.version,
             "method": self.method_name,
+            "method_version": self.method.version,
             "settings": dataclasses.asdict(self.settings),
             "backbone": self.backbone,
             "weights": self.weights,

@@ -1,6 +1,7 @@
 """CoOp in a continual stream: a learned text context in front of the class names, both encoders frozen."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,9 @@ class CoOpSettings:
     class_specific: bool = setting(False, "one context per class instead of one for all", AUTHORS)
     position: Position = setting("end", "where the class name stands", AUTHORS)
     placeholder: str = setting("X", "word that holds the context's place; has no influence", AUTHORS)
+    label_space: Literal["seen", "present"] = setting(
+        "seen", "classes that compete in the loss: all seen so far, or those with an image in the task's pool", CLAP
+    )
     epochs: int = setting(5, "passes over the task's images and the exemplars", CLAP)
     batch_size: int = setting(32, "images per step", CLAP)
     optimiser: str = setting("sgd", "sgd or adamw", AUTHORS)
@@ -45,7 +49,10 @@ class CoOp(TextClassifier):
     ("class_specific"); both encoders, the token embeddings and the logit scale tau are frozen.
 
         w_c = g([v_1 .. v_M, name_c, "."])                      (d,)
-        L   = mean over the batch of CE(softmax_c(tau * cos(f(x), w_c)), y),  c over all classes seen so far
+        L   = mean over the batch of CE(softmax_c(tau * cos(f(x), w_c)), y)
+
+    where c runs over all classes seen so far, or ("label_space" present, AttriCLIP's rule) over those with an image among
+    the task's images and the exemplars: without exemplars, the loss then never pushes away the classes of the past.
 
     SGD with the rate falling along a cosine, rebuilt at every task; the context itself is kept. Training images are the
     task's and the exemplars that the protocol allows (the first ones of each class), as cached features.
@@ -64,6 +71,7 @@ class CoOp(TextClassifier):
         # letters and digits change their meaning in a mirror
         "mini*": {
             "class_specific": True,
+            "label_space": "present",
             "context_words": "a photo of a",
             "optimiser": "adamw",
             "learning_rate": 1e-2,
@@ -113,9 +121,10 @@ class CoOp(TextClassifier):
     def fit(self, features: torch.Tensor, labels: torch.Tensor, task: int) -> list[float]:
         """Tune the context on features (n, views, d) of the seen classes. Returns the learning rate of every step."""
         settings = self.settings
-        prompts = self._prompts(self.seen.tolist())
+        classes = self.seen if settings.label_space == "seen" else labels.unique()
+        prompts = self._prompts(classes.tolist())
         column = torch.full((len(self.scenario.class_names),), -1, device=self.device)
-        column[self.seen] = torch.arange(len(self.seen), device=self.device)
+        column[classes] = torch.arange(len(classes), device=self.device)
         features = F.normalize(features, dim=-1)
         peak = settings.learning_rate * (settings.batch_size / 20 if settings.scale_rate_with_batch else 1)
         optimiser = self._optimiser(peak)
@@ -130,7 +139,7 @@ class CoOp(TextClassifier):
             for start in starts:
                 rows = order[start : start + settings.batch_size]
                 optimiser.param_groups[0]["lr"] = rates[step]
-                loss = self.loss(prompts, features[rows, view[rows]], column[labels[rows]])
+                loss = self.loss(prompts, classes, features[rows, view[rows]], column[labels[rows]])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -138,9 +147,11 @@ class CoOp(TextClassifier):
             self.check_finite(loss, f"coop, task {task}, epoch {epoch}")
         return rates
 
-    def loss(self, prompts: ContextPrompts, features: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of unit image features (b, d) against the classes of `prompts`."""
-        vectors = F.normalize(prompts.features(self._context_of_seen()), dim=-1)  # (seen, d)
+    def loss(
+        self, prompts: ContextPrompts, classes: torch.Tensor, features: torch.Tensor, columns: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean cross-entropy of unit image features (b, d) against `classes` (c,), whose prompts are given."""
+        vectors = F.normalize(prompts.features(self._context_of(classes)), dim=-1)  # (c, d)
         return F.cross_entropy(self.backbone.logit_scale * features @ vectors.T, columns)
 
     def _optimiser(self, rate: float) -> torch.optim.Optimizer:
@@ -154,9 +165,9 @@ class CoOp(TextClassifier):
         placeholder = self.settings.context_words or self.settings.placeholder
         return ContextPrompts(self.backbone, names, self.context.shape[1], self.settings.position, placeholder)
 
-    def _context_of_seen(self) -> torch.Tensor:
-        """(M, w) shared, or (seen, M, w)."""
-        return self.context[self.seen] if self.settings.class_specific else self.context[0]
+    def _context_of(self, classes: torch.Tensor) -> torch.Tensor:
+        """(M, w) shared, or (c, M, w)."""
+        return self.context[classes] if self.settings.class_specific else self.context[0]
 
     def _remember(self, features: torch.Tensor, labels: torch.Tensor) -> None:
         """Keep the first images of each class: as many as the protocol allows now, so old classes may shrink."""
@@ -166,11 +177,10 @@ class CoOp(TextClassifier):
 
     @torch.no_grad()
     def _store_class_vectors(self) -> None:
-        if self.settings.class_specific:
-            classes, context = self.seen, self.context[self.seen]
-        else:
-            classes, context = torch.arange(len(self.scenario.class_names), device=self.device), self.context[0]
-        self.class_vectors[classes] = F.normalize(self._prompts(classes.tolist()).features(context), dim=-1)
+        every_class = torch.arange(len(self.scenario.class_names), device=self.device)
+        classes = self.seen if self.settings.class_specific else every_class
+        features = self._prompts(classes.tolist()).features(self._context_of(classes))
+        self.class_vectors[classes] = F.normalize(features, dim=-1)
 
     def exemplar_bytes(self) -> int:
         return self.memory_features.numel() * self.memory_features.element_size()

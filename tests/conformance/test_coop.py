@@ -64,7 +64,7 @@ def test_forward_variants_gradients_and_steps(vectors, tiny):
     actual["tokens"] = prompts.tokens
     actual["text_raw0"] = prompts.features(coop.context[0])
     actual["logits0"] = tiny.backbone.logit_scale * unit @ F.normalize(actual["text_raw0"], dim=-1).T
-    coop.loss(prompts, unit, labels).backward()
+    coop.loss(prompts, coop.seen, unit, labels).backward()
     actual["grad_ctx0"] = coop.context.grad[0].clone()
     for position in ("middle", "front"):
         placed = ContextPrompts(tiny.backbone, names, params["n_ctx"], position, params["placeholder"])
@@ -101,7 +101,7 @@ def test_forward_variants_gradients_and_steps(vectors, tiny):
         specific = learner(tiny, names, own, vectors.tensor("ctx_csc"))
         prompts = specific._prompts(range(len(names)))
         actual["text_raw_csc"] = prompts.features(specific.context)
-        actual["loss_csc"] = specific.loss(prompts, unit, labels)
+        actual["loss_csc"] = specific.loss(prompts, specific.seen, unit, labels)
         actual["loss_csc"].backward()
         actual["grad_csc"] = specific.context.grad
     vectors.check(actual)
