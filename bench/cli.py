@@ -14,6 +14,7 @@ import click
 from bench import __version__
 from bench.errors import BenchError, unknown_name
 
+FORMATS = ["plain", "markdown", "latex", "html", "csv", "json"]
 PLURALS = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
 
 
@@ -113,7 +114,7 @@ def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, as
     outcomes = launch.launch(runs, cache_dir or default_cache(), threads or (1 if backbone == "mini" else None))
     done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished]
     if done:
-        click.echo("\n" + tables.render(records.load(done), None, "plain"))
+        click.echo("\n" + tables.render(records.load(done)))
     failed = [o for o in outcomes if o.status == "failed"]
     for outcome in outcomes:
         if outcome.reason:
@@ -126,13 +127,34 @@ def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, as
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--metrics", help="Metrics separated by commas (bench list metrics).")
-@click.option("--format", "format_", default="plain", show_default=True,
-              type=click.Choice(["plain", "markdown", "latex", "html", "csv", "json"]))  # fmt: skip
-def table(paths, metrics, format_) -> None:
+@click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(FORMATS))
+@click.option("--view", default="summary", show_default=True, type=click.Choice(["summary", "tasks", "matrix"]),
+              help="One number a metric, accuracies per task, or whole matrices.")  # fmt: skip
+@click.option("--sort", metavar="METRIC", help="Metric that orders the methods.")
+@click.option("--published", is_flag=True, help="Put the numbers of papers beside the measured ones.")
+def table(paths, metrics, format_, view, sort, published) -> None:
     """Compare the methods whose results lie at or below PATHS."""
-    from bench import records, tables
+    from bench import published as publications
+    from bench import records, samples, tables
 
-    click.echo(tables.render(records.load(paths), _split_names(metrics) if metrics else None, format_))
+    found = tables.render(
+        records.load(paths), _split_names(metrics) if metrics else None, format_, view, sort,
+        samples.of_runs(paths), publications.load() if published else None,
+    )  # fmt: skip
+    click.echo(found)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--order", help="Task names in learning order, separated by commas, if the file does not have it.")
+@click.option("--unit", type=click.Choice(["percent", "fraction"]), help="Unit of the accuracies.  [found out]")
+@click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(FORMATS))
+def metrics(file, order, unit, format_) -> None:
+    """Print every metric that an accuracy matrix determines: a CSV of any origin, or another toolkit's results."""
+    from bench import accuracy_files, accuracy_matrix
+
+    matrices = accuracy_files.read(file, _split_names(order) if order else None, unit)
+    click.echo(accuracy_matrix.report(matrices, format_))
 
 
 @main.command("list")

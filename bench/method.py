@@ -54,6 +54,7 @@ class Method(torch.nn.Module):
     Settings: ClassVar[type] = NoSettings
     version: ClassVar[str] = "1"  # bumped when a change of the code moves numbers: old results are then run again
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # protocol pattern -> settings that differ there; later ones win
+    quick: ClassVar[dict[str, Any]] = {}  # settings that shorten training for `bench check`; no promise depends on them
     paper: ClassVar[str] = ""  # title, authors, venue, arXiv id
     trains: ClassVar[str] = ""  # what is trained and what stays frozen
     conformance: ClassVar[str] = "no vectors: checked by its formulas and on the mini world"

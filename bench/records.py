@@ -61,16 +61,23 @@ def to_csv(rows: Iterable[dict]) -> str:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """One records file, validated."""
+    return _parse(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _parse(text: str, where: str) -> pd.DataFrame:
     try:
         # numbers are parsed only after validation has looked at them; empty cells of text columns stay empty text
         table = pd.read_csv(StringIO(text), dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
-        raise BenchError(f"{path}: not a CSV file that can be parsed ({str(error).splitlines()[0]})") from error
-    validate(table, str(path))
+        raise BenchError(f"{where}: not a CSV file that can be parsed ({str(error).splitlines()[0]})") from error
+    validate(table, where)
     return table
 
 
@@ -114,8 +121,21 @@ def load(paths: Iterable[Path]) -> pd.DataFrame:
     files = [file for path in paths for file in find(path)]
     if not files:
         raise BenchError(f"{', '.join(map(str, paths))}: no finished run there yet; bench run writes them")
-    table = pd.concat([read_csv(file) for file in files], ignore_index=True)
-    return table.drop_duplicates(KEY, ignore_index=True)
+    files = list(dict.fromkeys(file.resolve() for file in files))
+    return _parse_together(files).drop_duplicates(KEY, ignore_index=True)
+
+
+def _parse_together(files: list[Path]) -> pd.DataFrame:
+    """All files as one table. They are parsed in one go, which is many times faster than one by one; only when that
+    fails does each get its own turn, so that the complaint names the file."""
+    header = ",".join(COLUMNS)
+    parts = [_text(file).partition("\n") for file in files]
+    if all(first == header for first, _, _ in parts):
+        try:
+            return _parse(header + "\n" + "".join(body for _, _, body in parts), "records")
+        except BenchError:
+            pass
+    return pd.concat([read_csv(file) for file in files], ignore_index=True)
 
 
 def read_manifest(folder: Path) -> dict:

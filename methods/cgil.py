@@ -80,6 +80,7 @@ class CGIL(TextClassifier):
             **{"vae_epochs": 100, "vae_lr": 2e-3, "vae_hidden": 128, "vae_latent": 32},
         },
     }
+    quick = {"vae_epochs": 10, "alignment_epochs": 2}
     paper = (
         '"CLIP with Generative Latent Replay: a Strong Baseline for Incremental Learning", Frascaroli et al., '
         "BMVC 2024, arXiv 2407.15793"

@@ -82,6 +82,7 @@ class CoOp(TextClassifier):
             "mirrored_view": False,
         },
     }
+    quick = {"epochs": 2}
     paper = '"Learning to Prompt for Vision-Language Models", Zhou et al., IJCV 2022, arXiv 2109.01134'
     trains = "M context tokens; both encoders, token embeddings and logit scale are frozen"
     conformance = "checked: forward (name at end, middle, front), word start, class-specific, SGD steps, continual run with replay"

@@ -33,6 +33,7 @@ class JointPrompts(TextClassifier):
         protocol: {name: value for name, value in recipe.items() if name in SHARED}
         for protocol, recipe in CGIL.recipes.items()
     } | {"mini*": {"alignment_lr": 0.003, "alignment_epochs": 30}}  # real images are fewer than samples: more epochs
+    quick = {"alignment_epochs": 2}
     paper = CGIL.paper + " (its upper bound)"
     trains = "a context per class and a shared context generator; CLIP is frozen"
     conformance = "no vectors of its own: prompts and alignment are those checked in cgil"

@@ -83,6 +83,6 @@ def test_show_prints_paper_and_every_hyper_parameter(bench):
     for wanted in ("arXiv 2109.01134", "context_length", "learning_rate", "conformance", "mini*"):
         assert wanted in page
     page = bench("show", "mini60-6x10").stdout
-    for wanted in ("class-incremental", "a photo of a {}.", "letter k"):
+    for wanted in ("class-incremental", "a photo of a {}.", "mini60", "classes 51-60"):
         assert wanted in page
     assert "did you mean" in complaint(bench("show", "cgl"))

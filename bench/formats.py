@@ -1,0 +1,179 @@
+"""Tables as text: plain, Markdown, LaTeX (booktabs), HTML, CSV, JSON.
+
+A Table carries what people read (caption, header, cells, notes) and, for CSV and JSON, the same numbers as data:
+fractions at full precision. Cells know whether they are best or second best; each format shows that in its own way.
+"""
+
+import html
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bench.errors import BenchError
+
+INDENT = "  "  # a first cell that starts with this belongs to the row above
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    mark: Literal["", "best", "second"] = ""
+
+
+@dataclass
+class Table:
+    caption: str
+    reading: str  # unit and what a cell is made of
+    header: list[str]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+    conditions: dict[str, Any] = field(default_factory=dict)  # what all rows have in common
+    data: list[dict[str, Any]] = field(default_factory=list)  # the rows as numbers, for CSV and JSON
+    left: int = 1  # so many columns hold text, the others numbers
+
+    @property
+    def marked(self) -> bool:
+        return any(cell.mark for row in self.rows for cell in row)
+
+
+def write(tables: list[Table], format: str) -> str:
+    """All tables in one format, without a final newline."""
+    if format not in FORMATS:
+        raise BenchError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    return FORMATS[format](tables)
+
+
+def _plain(tables: list[Table]) -> str:
+    return "\n\n".join(_plain_one(table) for table in tables)
+
+
+def _plain_one(table: Table) -> str:
+    suffix = {"best": "**", "second": "*", "": ""}
+    pad = [2 * any(row[i].mark for row in table.rows) for i in range(len(table.header))]  # so that digits stay aligned
+    body = [[cell.text + suffix[cell.mark].ljust(pad[i]) for i, cell in enumerate(row)] for row in table.rows]
+    titles = [title.replace("/", "/\n").split("\n") for title in table.header]
+    height = max(map(len, titles))
+    titles = [[""] * (height - len(title)) + title for title in titles]
+    head = [[title[line] + " " * pad[i] for i, title in enumerate(titles)] for line in range(height)]
+    widths = [max(map(len, column)) for column in zip(*head, *body)]
+
+    def line(cells: list[str]) -> str:
+        justified = [cell.ljust(w) if i < table.left else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths))]
+        return "  ".join(justified).rstrip()
+
+    notes = ["** best, * second best"] * table.marked + table.notes
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([table.caption, table.reading, "", *map(line, head), rule, *map(line, body), *[""] * bool(notes), *notes])
+
+
+def _markdown(tables: list[Table]) -> str:
+    def escape(text: str) -> str:
+        return re.sub(r"([|*_<>`\[\]\\])", r"\\\1", text).replace(INDENT, "&emsp;")
+
+    def show(cell: Cell) -> str:
+        text = escape(cell.text)
+        return {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(cell.mark, text)
+
+    def one(table: Table) -> str:
+        ruler = [":---"] * table.left + ["---:"] * (len(table.header) - table.left)
+        rows = [list(map(escape, table.header)), ruler, *[[show(cell) for cell in row] for row in table.rows]]
+        notes = ["**bold**: best, <u>underlined</u>: second best"] * table.marked + [escape(note) for note in table.notes]
+        body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        return f"{escape(table.caption)}. {escape(table.reading)}\n\n{body}" + ("\n\n" + "  \n".join(notes) if notes else "")
+
+    return "\n\n".join(map(one, tables))
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def _latex(tables: list[Table]) -> str:
+    def escape(text: str) -> str:
+        text = "".join(_LATEX.get(character, character) for character in text)
+        return re.sub(r"(?<![\w.)}])-(?=\d)", "$-$", text).replace(INDENT, r"\quad ")
+
+    def show(cell: Cell) -> str:
+        text = escape(cell.text)
+        return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(cell.mark, text)
+
+    def one(table: Table) -> str:
+        notes = [r"Bold: best; underlined: second best."] * table.marked + [escape(note) for note in table.notes]
+        return "\n".join(
+            [
+                r"\begin{table}[t]",
+                r"\centering",
+                r"\small",
+                rf"\caption{{{escape(table.caption)}. {escape(table.reading)}}}",
+                rf"\begin{{tabular}}{{{'l' * table.left}{'r' * (len(table.header) - table.left)}}}",
+                r"\toprule",
+                " & ".join(map(escape, table.header)) + r" \\",
+                r"\midrule",
+                *[" & ".join(map(show, row)) + r" \\" for row in table.rows],
+                r"\bottomrule",
+                r"\end{tabular}",
+                *[rf"\par {{\footnotesize {note}}}" for note in notes],
+                r"\end{table}",
+            ]
+        )
+
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(map(one, tables))
+
+
+def _html(tables: list[Table]) -> str:
+    def escape(text: str) -> str:
+        return html.escape(text).replace(INDENT, "&emsp;").replace(" ± ", "&nbsp;±&nbsp;")
+
+    def show(cell: Cell, column: int) -> str:
+        text = escape(cell.text)
+        text = {"best": f"<strong>{text}</strong>", "second": f"<u>{text}</u>"}.get(cell.mark, text)
+        return f'<th scope="row">{text}</th>' if column == 0 else f"<td>{text}</td>"
+
+    def one(table: Table) -> str:
+        head = "".join(f'<th scope="col">{escape(title)}</th>' for title in table.header)
+        rows = ["<tr>" + "".join(show(cell, i) for i, cell in enumerate(row)) + "</tr>" for row in table.rows]
+        notes = ["<strong>bold</strong>: best, <u>underlined</u>: second best"] * table.marked
+        notes += [escape(note) for note in table.notes]
+        return "\n".join(
+            [
+                "<table>",
+                f"<caption>{escape(table.caption)}. {escape(table.reading)}</caption>",
+                f"<thead><tr>{head}</tr></thead>",
+                "<tbody>",
+                *rows,
+                "</tbody>",
+                "</table>",
+                *[f"<p>{note}</p>" for note in notes],
+            ]
+        )
+
+    return "\n".join(map(one, tables))
+
+
+def _csv(tables: list[Table]) -> str:
+    import pandas as pd
+
+    rows = [{**table.conditions, **row} for table in tables for row in table.data]
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").rstrip("\n")
+
+
+def _json(tables: list[Table]) -> str:
+    listed = [
+        {"caption": t.caption, "unit": "fraction", "conditions": t.conditions, "rows": t.data, "notes": t.notes} for t in tables
+    ]
+    return json.dumps(listed, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+FORMATS: dict[str, Callable[[list[Table]], str]] = {
+    "plain": _plain,
+    "markdown": _markdown,
+    "latex": _latex,
+    "html": _html,
+    "csv": _csv,
+    "json": _json,
+}

@@ -1,0 +1,366 @@
+"""Records -> comparison tables: a row per method, mean and standard deviation over runs.
+
+Runs that differ in anything that voids a comparison (protocol version, backbone, weights, templates, exemplars, image
+limits) never meet: each such combination gets a table of its own. Zero-shot CLIP comes first; a method that ends below
+it is marked; a method that learned all tasks at once is shown, but not ranked. Nothing here imports torch.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
+
+import numpy as np
+import pandas as pd
+
+from bench import accuracy, published as publications
+from bench.errors import BenchError
+from bench.formats import INDENT, Cell, Table, write
+from bench.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, RunData, find, matrices_of_runs
+from bench.records import CONDITIONS
+
+SHARED = [c for c in CONDITIONS if c not in ("method", "overrides")]  # the same for all rows of one table
+DECIMALS = 1  # of percentages
+VIEWS = ("summary", "tasks", "matrix")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of a run, and how a table heads it."""
+
+    key: str
+    title: str
+    function: Callable[[RunData], float]
+    higher_is_better: bool = True
+
+
+@dataclass
+class Row:
+    """A method with its hyper-parameters: all of its runs under the same conditions."""
+
+    method: str
+    overrides: str
+    runs: list[RunData]
+    seeds: list[tuple[int, int]]  # (order seed, seed) of each run
+    values: dict[str, list[float]] = field(default_factory=dict)  # column key -> value of every run, NaN = not available
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} ({self.overrides})" if self.overrides else self.method
+
+    @property
+    def joint(self) -> bool:
+        """Did it learn all tasks at once, so that only its last row exists?"""
+        learned = self.runs[0].learned
+        return len(learned) > 1 and bool(np.isnan(learned[:-1]).all())
+
+    def fill(self, columns: list[Column]) -> None:
+        for column in columns:
+            if column.key not in self.values:
+                self.values[column.key] = [column.function(run) for run in self.runs]
+
+    def known(self, key: str) -> list[float]:
+        return [value for value in self.values[key] if not np.isnan(value)]
+
+    def mean(self, key: str) -> float | None:
+        values = self.known(key)
+        return fmean(values) if values else None
+
+    def std(self, key: str) -> float | None:
+        values = self.known(key)
+        return stdev(values) if len(values) > 1 else None
+
+
+def render(
+    records: pd.DataFrame,
+    metrics: list[str] | None = None,
+    format: str = "plain",
+    view: str = "summary",
+    sort: str | None = None,
+    samples_of: Callable[[str], Mapping[str, np.ndarray] | None] | None = None,
+    published: pd.DataFrame | None = None,
+) -> str:
+    """The tables of these records as text.
+
+    metrics: names from bench.metrics.METRICS (default: those of the scenario). view: "summary" (one number a metric),
+    "tasks" (one a task), "matrix" (accuracy matrices). sort: the metric that orders the methods (default Last).
+    samples_of: from a run id to its per-sample scores (bench.samples.of_runs), asked only if a metric needs them. published:
+    numbers from papers (bench.published.load()) to stand beside the measured ones.
+    """
+    return write(build(records, metrics, view, sort, samples_of, published), format)
+
+
+def build(records, metrics=None, view="summary", sort=None, samples_of=None, published=None) -> list[Table]:
+    """As render, before a format is chosen."""
+    if view not in VIEWS:
+        raise BenchError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
+    for name in [*(metrics or []), *([sort] if sort else [])]:
+        find(name)
+    if not len(records):
+        raise BenchError("no records to make a table of; bench run writes them")
+    tables = []
+    for conditions, rows, names in _groups(records, samples_of if _need_samples(metrics, sort) else None):
+        scenario = conditions["scenario"]
+        final = "mtil_last" if scenario == TASK_INCREMENTAL else "last"
+        chosen = metrics or DEFAULTS[scenario]
+        _add_baselines(rows)
+        key = sort or final
+        for row in rows:
+            row.fill([_metric_column(name) for name in dict.fromkeys([key, final])])
+        rows.sort(key=lambda row: _order(row, key))
+        head = _describe(conditions)
+        if view == "matrix":
+            tables += [_matrix_table(row, names, conditions, head) for row in rows]
+            continue
+        blocks = [("", [_metric_column(name) for name in chosen])] if view == "summary" else _task_blocks(scenario, names)
+        for title, columns in blocks:
+            caption = f"{head}; {title}" if title else head
+            tables.append(_comparison(rows, columns, final, conditions, caption, published))
+    return tables
+
+
+def _need_samples(metrics: list[str] | None, sort: str | None) -> bool:
+    return any(METRICS[name].needs == "samples" for name in [*(metrics or []), *([sort] if sort else [])])
+
+
+def _metric_column(name: str) -> Column:
+    metric = find(name)
+    return Column(name, metric.title, metric.function, metric.higher_is_better)
+
+
+# -- from records to rows ---------------------------------------------------------------------------------------
+
+
+def _groups(records: pd.DataFrame, samples_of) -> Iterator[tuple[dict, list[Row], list[str]]]:
+    """(conditions, rows, task names) of every set of comparable runs."""
+    found = matrices_of_runs(records)
+    runs = records.drop_duplicates("run_id")
+    runs = runs[runs["run_id"].isin(found)]
+    named = records.drop_duplicates(["run_id", "eval_task"])[["run_id", "eval_task", "eval_name"]]
+    for shared, group in runs.groupby(SHARED, sort=False, dropna=False):
+        conditions = {name: str(value) for name, value in zip(SHARED, shared)}
+        rows = []
+        for (method, overrides), own in group.groupby(["method", "overrides"], sort=False, dropna=False):
+            data = [
+                RunData(conditions["scenario"], *found[run_id], (samples_of(run_id) or {}) if samples_of else {})
+                for run_id in own["run_id"]
+            ]
+            seeds = list(zip(own["order_seed"].astype(int), own["seed"].astype(int)))
+            rows.append(Row(method, overrides if isinstance(overrides, str) else "", data, seeds))
+        yield conditions, rows, _task_names(named[named["run_id"].isin(group["run_id"])])
+
+
+def _task_names(named: pd.DataFrame) -> list[str]:
+    """Names of the tasks; numbers where class orders give a task different names, or two tasks have the same."""
+    found = named.groupby("eval_task")["eval_name"].unique()
+    names = [own[0] if len(own) == 1 else f"task {task + 1}" for task, own in found.items()]
+    return names if len(set(names)) == len(names) else [f"task {k + 1}" for k in range(len(names))]
+
+
+def _zero_shot(rows: list[Row]) -> Row | None:
+    own = sorted((row for row in rows if row.method == "zero-shot"), key=lambda row: row.overrides)
+    return own[0] if own else None
+
+
+def _add_baselines(rows: list[Row]) -> None:
+    """Give every run the zero-shot accuracies of its class order, for forward transfer."""
+    zero_shot = _zero_shot(rows)
+    if zero_shot is None:
+        return
+    of_order: dict[int, list[np.ndarray]] = {}
+    for run, (order, _) in zip(zero_shot.runs, zero_shot.seeds):
+        of_order.setdefault(order, []).append(np.concatenate([[np.nan], np.diag(run.future, 1)]))
+    for row in rows:
+        for i, (order, _) in enumerate(row.seeds):
+            if order in of_order:
+                row.runs[i] = replace(row.runs[i], baseline=np.mean(of_order[order], axis=0))
+
+
+def _order(row: Row, key: str) -> tuple:
+    """Zero-shot first, then from best to worst, methods without the metric last."""
+    mean = row.mean(key)
+    sign = -1 if METRICS[key].higher_is_better else 1
+    return row.method != "zero-shot", mean is None, sign * (mean or 0), row.label
+
+
+def _task_blocks(scenario: str, names: list[str]) -> list[tuple[str, list[Column]]]:
+    """The columns of the per-task view: (what they show, columns)."""
+
+    def columns(key: str, heads: list[str], function: Callable[[RunData], np.ndarray]) -> list[Column]:
+        return [Column(f"{key}/{head}", head, lambda run, i=i: float(function(run)[i])) for i, head in enumerate(heads)]
+
+    if scenario == TASK_INCREMENTAL:
+        return [
+            ("Transfer of each task", columns("mtil_transfer", names, lambda run: accuracy.transfer_per_task(run.learned))[1:]),
+            ("Avg of each task", columns("mtil_avg", names, lambda run: accuracy.avg_per_task(run.learned))),
+            ("Last of each task", columns("mtil_last", names, lambda run: run.learned[-1])),
+        ]
+    moments = [f"after {name}" for name in names]
+    return [
+        ("accuracy on the tasks learned so far", columns("step", moments, lambda run: accuracy.after_each_task(run.learned))),
+        ("accuracy on each task at the end", columns("last", names, lambda run: run.learned[-1])),
+    ]
+
+
+# -- from rows to a table ---------------------------------------------------------------------------------------
+
+
+def _describe(conditions: dict[str, str]) -> str:
+    backbone, weights = conditions["backbone"], conditions["pretrained"]
+    parts = [
+        f"{conditions['protocol']} (version {conditions['protocol_version']}, {conditions['scenario']})",
+        f"backbone {backbone}" + (f" with weights {weights}" if weights != backbone else ""),
+        f"exemplars {conditions['exemplars']}",
+        f"templates {conditions['templates']}",
+    ]
+    if conditions["limits"] not in ("", "nan"):
+        parts.append(f"LIMITED to {conditions['limits']} images a class")
+    return ", ".join(parts)
+
+
+def _number(fraction: float) -> str:
+    return f"{round(100 * fraction, DECIMALS) + 0.0:.{DECIMALS}f}"  # + 0.0: no minus sign on a zero
+
+
+def _text(row: Row, key: str) -> str:
+    mean, std, known = row.mean(key), row.std(key), len(row.known(key))
+    if mean is None:
+        return "-"
+    text = _number(mean) + (f" ± {_number(std)}" if std is not None else "")
+    return text if known == len(row.runs) else f"{text} (n={known})"
+
+
+def _marks(rows: list[Row], column: Column) -> dict[int, str]:
+    """Row index -> best or second, judged on what is printed; equal numbers share a mark."""
+    sign = 1 if column.higher_is_better else -1
+    printed = {i: sign * round(100 * mean, DECIMALS) for i, row in enumerate(rows)
+               if not row.joint and (mean := row.mean(column.key)) is not None}  # fmt: skip
+    ranks = sorted(set(printed.values()), reverse=True)
+    if len(ranks) < 2:
+        return {}
+    places = {ranks[0]: "best"} | ({ranks[1]: "second"} if len(printed) > 2 else {})
+    return {i: places[value] for i, value in printed.items() if value in places}
+
+
+def _comparison(rows, columns, final, conditions, caption, published) -> Table:
+    for row in rows:
+        row.fill(columns)
+    marks = {column.key: _marks(rows, column) for column in columns}
+    zero_shot = _zero_shot(rows)
+    floor = zero_shot.mean(final) if zero_shot else None
+    below = [None not in (floor, mean := row.mean(final)) and mean < floor - 1e-9 for row in rows]
+    runs = max(len(row.runs) for row in rows)
+    spread = "mean ± standard deviation over runs (seeds and class orders)" if runs > 1 else "one run a row"
+    table = Table(
+        caption=caption,
+        reading=f"Percent, {spread}.",
+        header=["method", *[column.title for column in columns], "runs"],
+        rows=[],
+        notes=_notes(rows, columns, below, final),
+        conditions=conditions,
+    )
+    beside = publications.beside(published, conditions) if published is not None else {}
+    sources: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        name = row.label + " †" * below[i] + " ‡" * row.joint
+        cells = [Cell(_text(row, column.key), marks[column.key].get(i, "")) for column in columns]
+        table.rows.append([Cell(name), *cells, Cell(str(len(row.runs)))])
+        table.data.append(_data(row, columns, below[i]))
+        if not row.overrides:
+            for source in beside.pop(row.method, []):
+                _add_published(table, source, columns, row, sources)
+    for method in sorted(beside):
+        for source in beside[method]:
+            _add_published(table, source, columns, None, sources)
+    if published is not None:
+        table.notes += _source_notes(sources, conditions)
+    return table
+
+
+def _add_published(table: Table, source: publications.Source, columns, row: Row | None, sources: dict[str, int]) -> None:
+    """One published row: below the measured row of its method, or with the method's name when nothing was measured."""
+    if not any(column.key in source.values for column in columns):
+        return
+    number = sources.setdefault(source.where, len(sources) + 1)
+    label = f"published [{number}]" + (f", {source.flag}" if source.flag else "")
+    comparable = row is not None and source.comparable and table.conditions["limits"] in ("", "nan")
+    cells = []
+    data = {"method": source.method, "source": source.where, "flag": source.flag}
+    for column in columns:
+        value, std = source.values.get(column.key), source.stds.get(column.key)
+        if value is None:
+            cells.append(Cell(""))
+            continue
+        text = _printed(value) + (f" ± {_printed(std)}" if std is not None else "")
+        data[column.key] = value / 100
+        measured = row.mean(column.key) if comparable else None
+        if measured is not None:
+            text += f" ({100 * measured - value:+.{DECIMALS}f})"
+            data[f"{column.key}_difference"] = measured - value / 100
+        cells.append(Cell(text))
+    table.rows.append([Cell(INDENT + label if row else f"{source.method}, {label}"), *cells, Cell("")])
+    table.data.append(data)
+
+
+def _printed(percent: float) -> str:
+    """A published number with the digits that it was published with, at least one decimal."""
+    return f"{percent:.1f}" if round(percent, 1) == percent else f"{percent:g}"
+
+
+def _source_notes(sources: dict[str, int], conditions: dict[str, str]) -> list[str]:
+    if not sources:
+        return [f"no published number of these metrics for {conditions['protocol']}"]
+    notes = ["published: as printed there; in brackets: measured minus published"]
+    if conditions["limits"] not in ("", "nan"):
+        notes = ["published: as printed there; no difference, because only a part of the images was used here"]
+    return notes + [f"[{number}] {where}" for where, number in sources.items()]
+
+
+def _data(row: Row, columns: list[Column], below: bool) -> dict:
+    data = {"method": row.method, "overrides": row.overrides, "source": "measured"}
+    data |= {"runs": len(row.runs), "below_zero_shot": below}
+    for column in columns:
+        data[column.key] = row.mean(column.key)
+        data[f"{column.key}_std"] = row.std(column.key)
+        data[f"{column.key}_n"] = len(row.known(column.key))
+    return data
+
+
+def _notes(rows: list[Row], columns: list[Column], below: list[bool], final: str) -> list[str]:
+    notes = []
+    lower = [column.title for column in columns if not column.higher_is_better]
+    if lower:
+        notes.append(f"lower is better: {', '.join(lower)}")
+    if any(below):
+        notes.append(f"† ends below zero-shot ({METRICS[final].title})")
+    if any(row.joint for row in rows):
+        notes.append("‡ learned all tasks at once (upper bound), not ranked")
+    if any(row.mean(column.key) is None for row in rows for column in columns):
+        notes.append("a dash: not available")
+    for row in rows:
+        repeated = sorted({pair for pair in row.seeds if row.seeds.count(pair) > 1})
+        if repeated:
+            order, seed = repeated[0]
+            notes.append(f"{row.label}: several runs of order seed {order}, seed {seed}, which differ outside the records")
+    orders = {row.label: sorted({order for order, _ in row.seeds}) for row in rows}
+    if len({tuple(found) for found in orders.values()}) > 1:
+        listed = "; ".join(f"{label}: {', '.join(map(str, found))}" for label, found in orders.items())
+        notes.append(f"class orders differ between rows, compare with care ({listed})")
+    return notes
+
+
+def _matrix_table(row: Row, names: list[str], conditions: dict[str, str], head: str) -> Table:
+    """Accuracy matrix of one method: learned tasks as the scenario scores them, future tasks to the right of them."""
+    tasks = len(names)
+    lower = np.tril(np.ones((tasks, tasks), dtype=bool))
+    stack = np.stack([np.where(lower, run.learned, run.future) for run in row.runs])  # (runs, T, T)
+    mean = stack.mean(axis=0)
+    rows = [[Cell(f"after {name}"), *[Cell("-" if np.isnan(value) else _number(value)) for value in line]]
+            for name, line in zip(names, mean)]  # fmt: skip
+    data = [{"method": row.method, "overrides": row.overrides, "after_task": t,
+             **{name: None if np.isnan(value) else float(value) for name, value in zip(names, line)}}
+            for t, line in enumerate(mean)]  # fmt: skip
+    how = "own classes compete"
+    if conditions["scenario"] != TASK_INCREMENTAL:
+        how = "among the seen classes, right of the diagonal (future tasks) among all"
+    reading = f"Percent, mean over {len(row.runs)} run(s); {how}."
+    return Table(f"{row.label}: accuracy matrix on {head}", reading, ["", *names], rows, conditions=conditions, data=data)

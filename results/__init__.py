@@ -1,0 +1,1 @@
+"""Numbers that ship with the package as bench.reference: published ones and baselines of the regression gate."""
