@@ -2,4 +2,5 @@
 
 from bench.cli import main
 
-main(prog_name="bench")
+if __name__ == "__main__":
+    main(prog_name="bench")

@@ -3,10 +3,7 @@
 Heavy imports (torch, pandas) happen inside the commands, so that `bench --help` and `bench list` answer at once.
 """
 
-import contextlib
 import errno
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click

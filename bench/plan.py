@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.checkpoint import finished_tasks
 from bench.errors import BenchError, unknown_name
 from bench.method import Method
 from bench.protocol import Protocol
@@ -66,6 +67,10 @@ class Run:
     @property
     def folder(self) -> Path:
         return self.out / self.protocol.name / self.method_name / self.run_id
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
 
     @property
     def finished(self) -> bool:
@@ -195,11 +200,9 @@ def render(runs: Sequence[Run]) -> str:
     """The plan as a table: what is finished, what will be continued, what is new."""
     from tabulate import tabulate
 
-    from bench.runner import resume_point
-
     rows = []
     for run in runs:
-        done = resume_point(run)
+        done = finished_tasks(run.checkpoint)
         status = "finished" if run.finished else f"continues after task {done}" if done else "new"
         rows.append([run.protocol.name, run.method_name, run.order_seed, run.seed, run.run_id, status])
     waiting = sum(not run.finished for run in runs)

@@ -4,24 +4,21 @@ A run killed at any moment loses at most the task in flight: state, records and 
 checkpoint file that is replaced atomically after each task. The final files are written from it, the manifest last.
 """
 
-import dataclasses
 import hashlib
 import json
 import platform
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from bench import __version__, records
+from bench import __version__, checkpoint, records
 from bench.backbone import Backbone
 from bench.evaluation import Cell, evaluate
 from bench.features import FeatureStore
@@ -34,16 +31,6 @@ from bench.stream import Stream
 Progress = Callable[[int, str], None]  # (tasks finished, what is happening now)
 
 
-@dataclass
-class Journal:
-    """What a run has produced so far."""
-
-    finished_tasks: int = 0
-    rows: list[dict] = field(default_factory=list)
-    samples: dict[str, torch.Tensor] = field(default_factory=dict)
-    seconds: list[dict[str, float]] = field(default_factory=list)  # per task: learn, evaluate
-
-
 def execute(run: Run, backbone: Backbone, cache: Path, progress: Progress = lambda done, what: None) -> str:
     """Carry one run to its end, from the start or from its checkpoint. Returns "finished" or "already finished"."""
     if run.finished:
@@ -53,8 +40,7 @@ def execute(run: Run, backbone: Backbone, cache: Path, progress: Progress = lamb
     progress(0, "preparing")
     stream = run.protocol.stream(run.order_seed, store, cache, run.limit_train, run.limit_test)
     method = run.method(run.settings, backbone, stream.scenario, Draws(run.protocol.name, run.method_name, run.seed))
-    checkpoint = run.folder / "checkpoint.safetensors"
-    journal = _resume(checkpoint, run, method, stream)
+    journal = _resume(run.checkpoint, run, method, stream)
 
     for task in stream.tasks[journal.finished_tasks :]:
         last = task.index == len(stream.tasks) - 1
@@ -73,7 +59,7 @@ def execute(run: Run, backbone: Backbone, cache: Path, progress: Progress = lamb
             _note(journal, run, stream, task.index, cell)
         journal.seconds.append({"learn": learned - clock, "evaluate": time.perf_counter() - learned})
         journal.finished_tasks = task.index + 1
-        write_atomically(checkpoint, _checkpoint(journal, run, method))
+        write_atomically(run.checkpoint, checkpoint.to_bytes(journal, run.run_id, method.state_dict()))
 
     progress(len(stream.tasks), "writing")
     for task in stream.tasks:
@@ -86,62 +72,28 @@ def execute(run: Run, backbone: Backbone, cache: Path, progress: Progress = lamb
         **_cost(method, backbone),
     }
     _write_results(run, journal, cost, backbone, stream)
-    checkpoint.unlink(missing_ok=True)
+    run.checkpoint.unlink(missing_ok=True)
     return "finished"
 
 
-def resume_point(run: Run) -> int:
-    """How many tasks of an unfinished run are done."""
-    try:
-        return _checkpoint_facts((run.folder / "checkpoint.safetensors").read_bytes())["finished_tasks"]
-    except (OSError, ValueError, KeyError):
-        return 0
-
-
-# -- checkpoint -------------------------------------------------------------------------------------------------
-
-
-def _checkpoint(journal: Journal, run: Run, method: Method) -> bytes:
-    tensors = {f"state/{name}": value.contiguous().clone() for name, value in method.state_dict().items()}
-    tensors |= {f"samples/{name}": value for name, value in journal.samples.items()}
-    facts = {
-        "run_id": run.run_id,
-        "finished_tasks": journal.finished_tasks,
-        "rows": journal.rows,
-        "seconds": journal.seconds,
-    }
-    return save_tensors(tensors, metadata={"facts": json.dumps(facts)})
-
-
-def _checkpoint_facts(data: bytes) -> dict[str, Any]:
-    """The JSON part of a checkpoint, read without touching its tensors."""
-    length = int.from_bytes(data[:8], "little")
-    return json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["facts"])
-
-
-def _resume(checkpoint: Path, run: Run, method: Method, stream: Stream) -> Journal:
+def _resume(path: Path, run: Run, method: Method, stream: Stream) -> checkpoint.Journal:
     """Load the checkpoint into the method, if there is one; otherwise an empty journal."""
-    if not checkpoint.exists():
-        return Journal()
-    data = checkpoint.read_bytes()
-    facts = _checkpoint_facts(data)
-    if facts["run_id"] != run.run_id:
-        raise ValueError(f"{checkpoint} belongs to another run")
-    tensors = load_tensors(data)
-    finished = facts["finished_tasks"]
-    for task in stream.tasks[:finished]:
+    if not path.exists():
+        return checkpoint.Journal()
+    journal, run_id, state = checkpoint.from_bytes(path.read_bytes())
+    if run_id != run.run_id:
+        raise ValueError(f"{path} belongs to another run")
+    for task in stream.tasks[: journal.finished_tasks]:
         method.grow(task.for_training())
-    state = {name.removeprefix("state/"): value for name, value in tensors.items() if name.startswith("state/")}
     method.load_state_dict(state)
     method.eval()
-    samples = {name.removeprefix("samples/"): value for name, value in tensors.items() if name.startswith("samples/")}
-    return Journal(finished, facts["rows"], samples, facts["seconds"])
+    return journal
 
 
 # -- results ----------------------------------------------------------------------------------------------------
 
 
-def _note(journal: Journal, run: Run, stream: Stream, after_task: int, cell: Cell) -> None:
+def _note(journal: checkpoint.Journal, run: Run, stream: Stream, after_task: int, cell: Cell) -> None:
     """One scored cell into the journal: a row if it has an accuracy, and its per-sample scores."""
     place = f"{after_task}/{cell.eval_task}/{cell.candidates}"
     for name in ("prediction", "confidence", "entropy", "energy"):
@@ -190,7 +142,7 @@ def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def _write_results(run: Run, journal: Journal, cost: dict, backbone: Backbone, stream: Stream) -> None:
+def _write_results(run: Run, journal: checkpoint.Journal, cost: dict, backbone: Backbone, stream: Stream) -> None:
     table = records.to_csv(journal.rows).encode()
     samples = save_tensors(dict(sorted(journal.samples.items())))
     write_atomically(run.folder / "records.csv", table)

@@ -12,7 +12,8 @@ from statistics import fmean, stdev
 import numpy as np
 import pandas as pd
 
-from bench import accuracy, published as publications
+from bench import accuracy
+from bench import published as publications
 from bench.errors import BenchError
 from bench.formats import INDENT, Cell, Table, write
 from bench.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, RunData, find, matrices_of_runs

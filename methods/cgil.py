@@ -77,7 +77,7 @@ class CGIL(TextClassifier):
         "isic*": {"alignment_lr": 0.05, "alignment_epochs": 150, "vae_epochs": 750},
         "mini*": {  # ours: smaller models in fewer, larger steps, for seconds on a CPU
             **{"alignment_lr": 0.003, "alignment_epochs": 10, "alignment_batch": 256, "samples_per_class": 128},
-            **{"vae_epochs": 100, "vae_lr": 2e-3, "vae_hidden": 128, "vae_latent": 32},
+            **{"vae_epochs": 200, "vae_lr": 2e-3, "vae_hidden": 128, "vae_latent": 32},
         },
     }
     quick = {"vae_epochs": 10, "alignment_epochs": 2}

@@ -11,7 +11,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 
-from protocols.datasets.mini_world import drawing, downstream, pretraining
+from protocols.datasets.mini_world import downstream, drawing, pretraining
 from protocols.datasets.mini_world.factors import (
     HELD_OUT,
     HELD_OUT_OBJECTS,

@@ -1,0 +1,63 @@
+"""What an unfinished run has produced so far: one file that is replaced atomically after each task."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Journal:
+    """The records of a run up to now."""
+
+    finished_tasks: int = 0
+    rows: list[dict] = field(default_factory=list)  # of records.csv
+    samples: dict[str, "torch.Tensor"] = field(default_factory=dict)  # of samples.safetensors
+    seconds: list[dict[str, float]] = field(default_factory=list)  # per learned task: learn, evaluate
+
+
+def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) -> bytes:
+    """A safetensors file with the method's state, the per-sample scores, and the rest as JSON in its metadata."""
+    from safetensors.torch import save
+
+    tensors = {f"state/{name}": value.contiguous().clone() for name, value in state.items()}
+    tensors |= {f"samples/{name}": value for name, value in journal.samples.items()}
+    facts = {
+        "run_id": run_id,
+        "finished_tasks": journal.finished_tasks,
+        "rows": journal.rows,
+        "seconds": journal.seconds,
+    }
+    return save(tensors, metadata={"facts": json.dumps(facts)})
+
+
+def from_bytes(data: bytes) -> tuple[Journal, str, dict[str, "torch.Tensor"]]:
+    """Journal, run id and the method's state."""
+    from safetensors.torch import load
+
+    facts, tensors = _facts(data), load(data)
+
+    def part(prefix: str) -> dict[str, "torch.Tensor"]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    journal = Journal(facts["finished_tasks"], facts["rows"], part("samples/"), facts["seconds"])
+    return journal, facts["run_id"], part("state/")
+
+
+def finished_tasks(path: Path) -> int:
+    """How many tasks are done according to a checkpoint file; 0 if there is none."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            return json.loads(json.loads(file.read(length))["__metadata__"]["facts"])["finished_tasks"]
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def _facts(data: bytes) -> dict[str, Any]:
+    """The JSON part: a safetensors file starts with the length of its header."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["facts"])
