@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 DEMO_METHODS ?= zero-shot,finetune,coop,cgil,joint-prompts
 
-.PHONY: demo test clean
+.PHONY: demo test gate clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/bench run --protocol mini60-6x10 --methods $(DEMO_METHODS)
@@ -11,6 +11,13 @@ demo: $(VENV)/installed
 
 test: $(VENV)-test/installed
 	$(VENV)-test/bin/python -m pytest -n 2 --dist worksteal
+
+# a small run against the stored baseline: did anything move?
+gate: $(VENV)-test/installed
+	rm -rf $(VENV)-test/gate
+	$(VENV)-test/bin/bench run --protocol mini60-6x10 --methods zero-shot,coop,cgil,finetune --seeds 0,1 \
+		--limit-train 10 --limit-test 10 --out $(VENV)-test/gate
+	$(VENV)-test/bin/bench gate $(VENV)-test/gate --baseline results/baselines/mini60-6x10-small.csv
 
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -28,7 +28,8 @@ ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend o
 class Backbone:
     """A frozen CLIP in open_clip's layout, with the operations that methods need.
 
-    Shapes: d is the joint embedding width, w the width of the text tower. `image_passes` counts images encoded.
+    Shapes: d is the joint embedding width, w the width of the text tower. `image_passes` counts the images that went
+    through the image tower, or through that of a trainable copy.
     """
 
     def __init__(self, name: str, pretrained: str, clip: torch.nn.Module, tokenizer, transform, digest: str, device: str):
@@ -40,6 +41,11 @@ class Backbone:
         self.tokenizer = tokenizer
         self.transform = transform
         self.image_passes = 0
+
+        def count(module, inputs, output) -> None:
+            self.image_passes += len(inputs[0])
+
+        self.clip.visual.register_forward_hook(count)  # copies of the module keep the hook
 
     # -- images -------------------------------------------------------------------------------------------------
 
@@ -73,7 +79,6 @@ class Backbone:
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, 3, size, size) -> (b, d), un-normalised."""
-        self.image_passes += len(pixels)
         return self.clip.encode_image(pixels)
 
     # -- text ---------------------------------------------------------------------------------------------------

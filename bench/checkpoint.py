@@ -17,6 +17,7 @@ class Journal:
     rows: list[dict] = field(default_factory=list)  # of records.csv
     samples: dict[str, "torch.Tensor"] = field(default_factory=dict)  # of samples.safetensors
     seconds: list[dict[str, float]] = field(default_factory=list)  # per learned task: learn, evaluate
+    image_passes: int = 0  # images that went through an image tower
 
 
 def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) -> bytes:
@@ -30,6 +31,7 @@ def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) ->
         "finished_tasks": journal.finished_tasks,
         "rows": journal.rows,
         "seconds": journal.seconds,
+        "image_passes": journal.image_passes,
     }
     return save(tensors, metadata={"facts": json.dumps(facts)})
 
@@ -43,7 +45,7 @@ def from_bytes(data: bytes) -> tuple[Journal, str, dict[str, "torch.Tensor"]]:
     def part(prefix: str) -> dict[str, "torch.Tensor"]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-    journal = Journal(facts["finished_tasks"], facts["rows"], part("samples/"), facts["seconds"])
+    journal = Journal(facts["finished_tasks"], facts["rows"], part("samples/"), facts["seconds"], facts["image_passes"])
     return journal, facts["run_id"], part("state/")
 
 

@@ -125,15 +125,18 @@ def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, as
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--metrics", help="Metrics separated by commas (bench list metrics).")
 @click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(FORMATS))
-@click.option("--view", default="summary", show_default=True, type=click.Choice(["summary", "tasks", "matrix"]),
-              help="One number a metric, accuracies per task, or whole matrices.")  # fmt: skip
+@click.option("--view", default="summary", show_default=True, type=click.Choice(["summary", "tasks", "matrix", "cost"]),
+              help="One number a metric, accuracies per task, whole matrices, or seconds, memory and parameters.")  # fmt: skip
 @click.option("--sort", metavar="METRIC", help="Metric that orders the methods.")
 @click.option("--published", is_flag=True, help="Put the numbers of papers beside the measured ones.")
 def table(paths, metrics, format_, view, sort, published) -> None:
     """Compare the methods whose results lie at or below PATHS."""
+    from bench import costs, records, samples, tables
     from bench import published as publications
-    from bench import records, samples, tables
 
+    if view == "cost":
+        click.echo(costs.render(paths, format_))
+        return
     found = tables.render(
         records.load(paths), _split_names(metrics) if metrics else None, format_, view, sort,
         samples.of_runs(paths), publications.load() if published else None,
@@ -192,3 +195,78 @@ def check(method, cache_dir) -> None:
     click.echo(f"{method}: {len(results) - failed} passed, {failed} failed")
     if failed:
         raise SystemExit(1)
+
+
+@main.command()
+@click.argument("arguments", metavar="A B [PATHS]...", nargs=-1, required=True)
+@click.option("--ranking", is_flag=True, help="Rank all methods over all protocols at or below the paths instead.")
+@click.option("--metrics", help="Metrics separated by commas; for --ranking one.  [those of the tables]")
+@click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(FORMATS))
+def compare(arguments, ranking, metrics, format_) -> None:
+    """Compare two methods, run by run and test image by test image. A and B are methods as the tables print them, found
+    at or below PATHS [results], or folders of runs."""
+    names = _split_names(metrics) if metrics else None
+    if ranking:
+        from bench import ranking as rankings
+
+        if names and len(names) > 1:
+            raise BenchError(f"--ranking goes by one metric, not {len(names)}")
+        click.echo(rankings.render([Path(path) for path in arguments], names[0] if names else None, format_))
+        return
+    from bench import compare as comparison
+
+    if len(arguments) < 2:
+        raise BenchError(f"two methods or folders are compared, only {arguments[0]!r} was given")
+    a, b, *paths = arguments
+    click.echo(comparison.render(a, b, [Path(path) for path in paths] or [Path("results")], names, format_))
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--baseline", required=True, metavar="FILE.csv", type=click.Path(path_type=Path), help="What to compare with.")
+@click.option("--tolerance", metavar="EXPR", help="E.g. last:1.0,ci_transfer:5%,2  [from the spread of the baseline's runs]")
+@click.option("--metrics", help="Compare, or store, only these metrics, separated by commas.")
+@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write JUnit XML.")
+@click.option("--markdown", metavar="FILE", type=click.Path(path_type=Path), help="Write Markdown.")
+@click.option("--update", is_flag=True, help="Replace the baseline by these results.")
+def gate(paths, baseline, tolerance, metrics, junit, markdown, update) -> None:
+    """Compare fresh results at or below PATHS with a stored baseline; exit 1 if something got worse."""
+    from bench import gate as gates
+    from bench import gate_report
+
+    names = _split_names(metrics) if metrics else None
+    if update:
+        outcome, done = gates.update(paths, baseline, names)
+        if outcome:
+            click.echo(gate_report.moved(outcome) + "\n")
+        click.echo(done)
+        return
+    outcome = gates.gate(paths, baseline, tolerance, names)
+    click.echo(gate_report.text(outcome))
+    gate_report.publish(outcome, junit, markdown)
+    if not outcome.passed:
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", "folder", required=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
+@click.option("--kind", "kinds", multiple=True, metavar="KIND",
+              help="accuracy, future, matrix, reliability, cost or ranking; may be repeated.  [all that can be drawn]")  # fmt: skip
+@click.option("--format", "format_", default="png", show_default=True, type=click.Choice(["png", "svg", "pdf"]))
+def plot(paths, folder, kinds, format_) -> None:
+    """Draw the runs at or below PATHS, one protocol a picture."""
+    from bench import plots
+
+    for file in plots.plot(paths, folder, kinds, format_):
+        click.echo(file)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", "file", default="report.html", show_default=True, type=click.Path(path_type=Path), help="The page.")
+def report(paths, file) -> None:
+    """Write one HTML page about the runs at or below PATHS: tables, pictures, manifests, and how to repeat each run."""
+    from bench import report as reports
+
+    click.echo(reports.write(paths, file))

@@ -28,12 +28,15 @@ class Cell:
 def candidate_sets(stream: Stream, after_task: int, eval_task: int, zero_shot: bool) -> dict[str, list[int]]:
     """Which classes compete when `eval_task` is scored after learning `after_task`.
 
-    A learned task is scored among the classes seen so far, and among its own. A future task is scored among all
-    classes, among those not learned yet, and among its own; a method without a text side cannot score those, and gets
-    no such cells. "seen" on a future task has no right answer: its scores are what novelty detection looks at.
+    Where the task of a test image is known (task-incremental), only its own classes do. Otherwise a learned task is
+    scored among the classes seen so far, and among its own; a future task among all classes, among those not learned
+    yet, and among its own. A method without a text side cannot score unlearned classes, and gets no such cells. "seen" on
+    a future task has no right answer: its scores are what novelty detection looks at.
     """
     seen = stream.seen(after_task)
     own = list(stream.tasks[eval_task].classes)
+    if stream.scenario.kind == "task-incremental":
+        return {"task": own} if eval_task <= after_task or zero_shot else {}
     if eval_task <= after_task:
         return {"seen": seen, "task": own}
     sets = {"seen": seen}
@@ -48,6 +51,8 @@ def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
     """Score every test split with all its candidate sets."""
     for task in stream.tasks:
         sets = candidate_sets(stream, after_task, task.index, method.zero_shot)
+        if not sets:
+            continue
         widest = sorted(set().union(*sets.values()))
         logits = torch.cat([method.logits(batch, widest).float().cpu() for batch in task.test.batches(method.inputs, BATCH)])
         place = {c: column for column, c in enumerate(widest)}

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,13 @@ FORMAT = 1  # bump when the meaning of an entry changes
 
 
 class FeatureStore:
-    """Features by image source, for one backbone. `encoded` counts the images that had to be encoded."""
+    """Features by image source, for one backbone. Counts the images that had to be encoded, and the seconds it took."""
 
     def __init__(self, backbone: Backbone, root: Path):
         self.backbone = backbone
         self.root = root
         self.encoded = 0
+        self.seconds = 0.0
         self._opened: dict[str, np.ndarray] = {}
 
     def features(self, source: ImageSource, view: str = "plain") -> np.ndarray:
@@ -83,12 +85,13 @@ class FeatureStore:
         write_atomically(path.with_suffix(".json"), json.dumps({**facts, "sha256": sha256(data)}, indent=1))
 
     def _encode(self, source: ImageSource, view: str) -> np.ndarray:
-        chunks = []
+        chunks, started = [], time.perf_counter()
         for start in range(0, len(source), ENCODE_BATCH):
             rows = np.arange(start, min(start + ENCODE_BATCH, len(source)))
             pixels = self.backbone.preprocess(source.read(rows), view)
             chunks.append(self.backbone.encode_images(pixels).float().cpu().numpy())
         self.encoded += len(source)
+        self.seconds += time.perf_counter() - started
         if not chunks:
             return np.zeros((0, self.backbone.embedding_width), np.float32)
         return np.concatenate(chunks)

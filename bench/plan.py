@@ -69,6 +69,12 @@ class Run:
         return self.out / self.protocol.name / self.method_name / self.run_id
 
     @property
+    def weights_label(self) -> str:
+        """How records name the weights: a tag, or a file's name and the start of its digest."""
+        name = Path(self.pretrained).name if self.pretrained else self.backbone
+        return name if ":" in self.weights else f"{name}@{self.weights[:8]}"
+
+    @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.safetensors"
 
@@ -208,7 +214,7 @@ def render(runs: Sequence[Run]) -> str:
     waiting = sum(not run.finished for run in runs)
     first = runs[0]
     head = (
-        f"{len(runs)} runs, {waiting} to do; backbone {first.backbone} ({first.pretrained or first.backbone}) on "
+        f"{len(runs)} runs, {waiting} to do; backbone {first.backbone} ({first.weights_label}) on "
         f"{first.device}, results in {first.out}"
     )
     return head + "\n" + tabulate(rows, ["protocol", "method", "order", "seed", "run", "status"], tablefmt="simple")

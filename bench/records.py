@@ -29,7 +29,7 @@ COLUMNS = {
     "method": "name of the method",
     "overrides": "hyper-parameters changed by the user, field=value joined by ';' (empty: the method's own)",
     "backbone": "architecture of the CLIP",
-    "pretrained": "its weights: tag or file name",
+    "pretrained": "its weights: a tag, or a file's name and the start of its digest",
     "templates": "first 8 hex digits of the hash of all prompt templates",
     "exemplars": "memory that the protocol allows: none, N/class or N total",
     "limits": "images per class kept for a quick run, e.g. train=5;test=2 (empty: all)",
@@ -140,7 +140,11 @@ def _parse_together(files: list[Path]) -> pd.DataFrame:
 
 def read_manifest(folder: Path) -> dict:
     """The manifest of a finished run."""
+    path = folder / "manifest.json"
     try:
-        return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BenchError(f"{folder / 'manifest.json'}: cannot be read ({error}); run again with --fresh") from error
+        raise BenchError(f"{path}: cannot be read ({error}); run again with --fresh") from error
+    if not isinstance(manifest, dict) or "run_id" not in manifest:
+        raise BenchError(f"{path}: is not a manifest that bench run has written; run again with --fresh")
+    return manifest

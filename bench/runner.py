@@ -36,11 +36,12 @@ def execute(run: Run, backbone: Backbone, cache: Path, progress: Progress = lamb
     if run.finished:
         return "already finished"
     store = FeatureStore(backbone, cache / "features")
-    passes_before, started = backbone.image_passes, time.perf_counter()
+    started = time.perf_counter()
     progress(0, "preparing")
     stream = run.protocol.stream(run.order_seed, store, cache, run.limit_train, run.limit_test)
     method = run.method(run.settings, backbone, stream.scenario, Draws(run.protocol.name, run.method_name, run.seed))
     journal = _resume(run.checkpoint, run, method, stream)
+    prepared = time.perf_counter() - started
 
     for task in stream.tasks[journal.finished_tasks :]:
         last = task.index == len(stream.tasks) - 1
@@ -48,7 +49,7 @@ def execute(run: Run, backbone: Backbone, cache: Path, progress: Progress = lamb
             journal.finished_tasks += 1
             continue
         progress(task.index, f"learning {task.name}")
-        clock = time.perf_counter()
+        clock, passes_before = time.perf_counter(), backbone.image_passes
         method.train()
         method.grow(task)
         method.learn(stream.joined() if method.joint else task.for_training())
@@ -58,17 +59,18 @@ def execute(run: Run, backbone: Backbone, cache: Path, progress: Progress = lamb
         for cell in evaluate(method, stream, task.index):
             _note(journal, run, stream, task.index, cell)
         journal.seconds.append({"learn": learned - clock, "evaluate": time.perf_counter() - learned})
+        journal.image_passes += backbone.image_passes - passes_before
         journal.finished_tasks = task.index + 1
         write_atomically(run.checkpoint, checkpoint.to_bytes(journal, run.run_id, method.state_dict()))
 
     progress(len(stream.tasks), "writing")
     for task in stream.tasks:
         journal.samples[f"labels/{task.index}"] = task.test.labels.to(torch.int32)
-    total = time.perf_counter() - started
     cost = {
-        "seconds_this_session": total,
+        "seconds_prepare": prepared,
+        "seconds_encode": store.seconds,  # of the frozen encoder, contained in the others
         "seconds_per_task": journal.seconds,
-        "image_encoder_passes_this_session": backbone.image_passes - passes_before,
+        "image_passes": journal.image_passes,
         **_cost(method, backbone),
     }
     _write_results(run, journal, cost, backbone, stream)
@@ -111,7 +113,7 @@ def _note(journal: checkpoint.Journal, run: Run, stream: Stream, after_task: int
             "method": run.method_name,
             "overrides": run.overrides,
             "backbone": run.backbone,
-            "pretrained": run.pretrained or run.backbone,
+            "pretrained": run.weights_label,
             "templates": run.protocol.templates_digest(),
             "exemplars": run.protocol.exemplars,
             "limits": run.limits,

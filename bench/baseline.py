@@ -1,0 +1,90 @@
+"""The stored side of the regression gate: a tidy CSV with a row per method and metric, and how results become one."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import BenchError, unknown_name
+from bench.metrics import METRICS
+from bench.records import CONDITIONS
+
+COLUMNS = {
+    **dict.fromkeys(CONDITIONS, "as in records.csv"),
+    "metric": "name of the metric (bench list metrics)",
+    "mean": "over the runs, as a fraction",
+    "std": "sample standard deviation over the runs, as a fraction; empty for one run",
+    "n": "number of runs in which the metric is available",
+    "runs": "all runs of the method: order seed/seed, separated by spaces; may be left out",
+    "weights": "of the backbone: first 8 hex digits of the file's digest, or architecture and tag; may be left out",
+}
+OPTIONAL = ("runs", "weights")
+
+
+def summarise(
+    runs: pd.DataFrame, metrics_of: Callable[[Mapping[str, str]], Sequence[str]], manifests: Mapping[str, Mapping]
+) -> pd.DataFrame:
+    """Rows of bench.values.values as a baseline: what is not available has no row.
+
+    metrics_of: from the conditions of a method's runs to the metrics wanted of it. manifests: by run id.
+    """
+    rows = []
+    for found, own in runs.groupby(CONDITIONS):
+        conditions = dict(zip(CONDITIONS, found))
+        seeds = " ".join(f"{order}/{seed}" for order, seed in sorted(zip(own["order_seed"], own["seed"])))
+        weights = " ".join(sorted({_weights(manifests.get(run_id, {})) for run_id in own["run_id"]}))
+        for metric in metrics_of(conditions):
+            known = own[metric].dropna().tolist()
+            if known:
+                std = stdev(known) if len(known) > 1 else np.nan
+                numbers = {"metric": metric, "mean": fmean(known), "std": std, "n": len(known)}
+                rows.append({**conditions, **numbers, "runs": seeds, "weights": weights})
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _weights(manifest: Mapping) -> str:
+    digest = str(manifest.get("weights_digest", ""))
+    return digest[:8] if re.fullmatch("[0-9a-f]{64}", digest) else digest
+
+
+def to_csv(baseline: pd.DataFrame) -> str:
+    return baseline.to_csv(index=False, lineterminator="\n")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A stored baseline, validated."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BenchError(f"{path}: no such baseline; bench gate with --update writes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    try:
+        table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise BenchError(f"{path}: not a CSV file that can be parsed ({str(error).splitlines()[0]})") from error
+    table = table.assign(**{column: "" for column in OPTIONAL if column not in table.columns})
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise BenchError(f"{path}: not a baseline, column {missing[0]!r} is missing (bench gate with --update writes one)")
+    if not len(table):
+        raise BenchError(f"{path}: holds no rows; bench gate with --update writes them")
+    for metric in table["metric"]:
+        if metric not in METRICS:
+            raise BenchError(f"{path}: {unknown_name('metric', metric, METRICS)}")
+    for column in ("mean", "std", "n"):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        bad = table[column][~np.isfinite(numbers) & ~((column == "std") & (table[column] == ""))]
+        if len(bad):
+            raise BenchError(f"{path}: column {column!r} holds {bad.iloc[0]!r}, which is not a number")
+        table[column] = numbers
+    if (table["n"] < 1).any() or (table["std"] < 0).any():
+        raise BenchError(f"{path}: column 'n' must be 1 or larger, column 'std' not negative")
+    repeated = table[table.duplicated([*CONDITIONS, "metric"])]
+    if len(repeated):
+        raise BenchError(f"{path}: {repeated.iloc[0]['method']} has two rows for {repeated.iloc[0]['metric']}; keep one")
+    return table

@@ -1,0 +1,141 @@
+"""Finished runs, sorted into what one picture may show together: a protocol under one set of conditions.
+
+As in tables, runs that differ in anything that voids a comparison (protocol version, backbone, weights, templates,
+exemplars, image limits) never meet.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench import accuracy, records, samples
+from bench.files import sha256
+from bench.metrics import TASK_INCREMENTAL, RunData, matrices_of_runs
+from bench.values import SEEDS, SHARED, heading, label
+
+
+@dataclass(frozen=True)
+class Results:
+    """Finished runs at or below some paths."""
+
+    table: pd.DataFrame  # their records
+    manifests: dict[str, dict]  # run id -> manifest.json; not there for records that came without one
+    samples_of: Callable[[str], Mapping[str, np.ndarray] | None]  # run id -> per-image arrays
+
+
+def load(paths: Iterable[Path]) -> Results:
+    paths = [Path(path) for path in paths]
+    table = records.load(paths)
+    folders = [file.parent for path in paths for file in records.find(path) if (file.parent / "manifest.json").exists()]
+    manifests = {manifest["run_id"]: manifest for manifest in map(records.read_manifest, folders)}
+    return Results(table, manifests, samples.of_runs(paths))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method with its hyper-parameters: all of its runs in one group."""
+
+    method: str
+    overrides: str
+    table: pd.DataFrame  # one row a run: CONDITIONS, SEEDS, run_id
+    runs: list[RunData]  # the same runs
+
+    @property
+    def label(self) -> str:
+        return label(self.method, self.overrides)
+
+    @property
+    def run_ids(self) -> list[str]:
+        return list(self.table["run_id"])
+
+    @property
+    def joint(self) -> bool:
+        """Did it learn all tasks at once, so that only its last row exists?"""
+        learned = self.runs[0].learned
+        return len(learned) > 1 and bool(np.isnan(learned[:-1]).all())
+
+    @cached_property
+    def last(self) -> np.ndarray:
+        """(runs,) accuracy after the last task, mean over tasks."""
+        return np.array([accuracy.last(run.learned) for run in self.runs])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may be compared."""
+
+    conditions: dict[str, str]
+    tasks: list[str]
+    entries: list[Entry]  # zero-shot first, then from best to worst at the end of the stream
+    apart: str = ""  # what sets it apart from other groups of its protocol, as name=value;...
+
+    @property
+    def protocol(self) -> str:
+        return self.conditions["protocol"]
+
+    @property
+    def task_incremental(self) -> bool:
+        return self.conditions["scenario"] == TASK_INCREMENTAL
+
+    @property
+    def heading(self) -> str:
+        return heading(self.conditions)
+
+    @property
+    def stem(self) -> str:
+        """A file name's beginning.
+
+        >>> Group({"protocol": "mini60-6x10"}, [], [], "limits=train=5").stem
+        'mini60-6x10_limits=train=5'
+        """
+        return slug(self.protocol) + (f"_{slug(self.apart)}" if self.apart else "")
+
+    @property
+    def run_ids(self) -> list[str]:
+        return [run_id for entry in self.entries for run_id in entry.run_ids]
+
+    def entry(self, method_label: str) -> Entry:
+        return next(entry for entry in self.entries if entry.label == method_label)
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file name; where characters are lost, a digest keeps different texts apart.
+
+    >>> slug("coop (epochs=3;rate=-1)"), slug("../<b>")
+    ('coop-epochs=3,rate=-1', 'b-9f46ae')
+    """
+    readable = text.replace(" (", "-").replace(")", "").replace(";", ",")
+    safe = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", readable).strip("-.")
+    return safe if safe == readable else f"{safe}-{sha256(text.encode())[:6]}".lstrip("-")
+
+
+def build(results: Results) -> list[Group]:
+    """All groups, in the order in which their records were found."""
+    found = matrices_of_runs(results.table)
+    runs = results.table.drop_duplicates("run_id")
+    groups = []
+    for values, own in runs.groupby(SHARED, sort=False):
+        entries = [
+            Entry(method, overrides, rows.sort_values(SEEDS), [RunData(rows["scenario"].iloc[0], *found[run_id])
+                  for run_id in rows.sort_values(SEEDS)["run_id"]])
+            for (method, overrides), rows in own.groupby(["method", "overrides"], sort=False)
+        ]  # fmt: skip
+        entries.sort(key=lambda entry: (entry.method != "zero-shot", -np.nan_to_num(entry.last.mean(), nan=-1), entry.label))
+        names = results.table[results.table["run_id"].isin(own["run_id"])].groupby("eval_task")["eval_name"].unique()
+        # class orders may give a task different names: then it has a number only
+        tasks = [texts[0] if len(texts) == 1 else f"task {task + 1}" for task, texts in names.items()]
+        groups.append(Group({column: str(value) for column, value in zip(SHARED, values)}, tasks, entries))
+    return [_set_apart(group, groups) for group in groups]
+
+
+def _set_apart(group: Group, groups: list[Group]) -> Group:
+    """Note the conditions in which a group differs from others of its protocol."""
+    siblings = [other.conditions for other in groups if other.protocol == group.protocol]
+    differing = [column for column in SHARED if len({conditions[column] for conditions in siblings}) > 1]
+    apart = ";".join(f"{column}={group.conditions[column] or 'none'}" for column in differing)
+    return Group(group.conditions, group.tasks, group.entries, apart)
