@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from io import StringIO
 from pathlib import Path
 from statistics import fmean, stdev
@@ -53,6 +54,16 @@ def _weights(manifest: Mapping) -> str:
 
 def to_csv(baseline: pd.DataFrame) -> str:
     return baseline.to_csv(index=False, lineterminator="\n")
+
+
+def locate(name: Path) -> Path:
+    """The file of that name, or the baseline of that name that ships with the package.
+
+    >>> locate(Path("mini60-6x10-small")).name
+    'mini60-6x10-small.csv'
+    """
+    shipped = Path(str(files("bench.reference"))) / "baselines" / f"{name}.csv"
+    return shipped if not name.exists() and name.parent == Path() and shipped.exists() else name
 
 
 def read(path: Path) -> pd.DataFrame:

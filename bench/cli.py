@@ -223,7 +223,8 @@ def compare(arguments, ranking, metrics, format_) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--baseline", required=True, metavar="FILE.csv", type=click.Path(path_type=Path), help="What to compare with.")
+@click.option("--baseline", required=True, metavar="FILE.csv|NAME", type=click.Path(path_type=Path),
+              help="What to compare with: a file, or a baseline that ships with the package.")  # fmt: skip
 @click.option("--tolerance", metavar="EXPR", help="E.g. last:1.0,ci_transfer:5%,2  [from the spread of the baseline's runs]")
 @click.option("--metrics", help="Compare, or store, only these metrics, separated by commas.")
 @click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write JUnit XML.")
@@ -231,6 +232,7 @@ def compare(arguments, ranking, metrics, format_) -> None:
 @click.option("--update", is_flag=True, help="Replace the baseline by these results.")
 def gate(paths, baseline, tolerance, metrics, junit, markdown, update) -> None:
     """Compare fresh results at or below PATHS with a stored baseline; exit 1 if something got worse."""
+    from bench import baseline as baselines
     from bench import gate as gates
     from bench import gate_report
 
@@ -241,7 +243,7 @@ def gate(paths, baseline, tolerance, metrics, junit, markdown, update) -> None:
             click.echo(gate_report.moved(outcome) + "\n")
         click.echo(done)
         return
-    outcome = gates.gate(paths, baseline, tolerance, names)
+    outcome = gates.gate(paths, baselines.locate(baseline), tolerance, names)
     click.echo(gate_report.text(outcome))
     gate_report.publish(outcome, junit, markdown)
     if not outcome.passed:

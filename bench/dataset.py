@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +70,7 @@ class DatasetInfo:
     version: str
     class_names: tuple[str, ...]
     templates: tuple[str, ...]  # each with one "{}"; training uses the first, evaluation averages all of them
+    summary: str  # one line
     origin: str  # where the images come from, and their licence
 
 
@@ -84,7 +84,3 @@ class Dataset:
 
     info: DatasetInfo
     open_split: Callable[[str, Path], ImageSource]
-
-    @cached_property
-    def name(self) -> str:
-        return self.info.name

@@ -4,7 +4,6 @@ import contextlib
 import json
 import shutil
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ def _claim(run: Run) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress_bars(runs: Sequence[Run]) -> Iterator:
-    """Progress on stderr: bars on a terminal, one line a finished run in a pipe."""
+    """Progress bars on stderr; nothing where that is not a terminal."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -105,11 +104,4 @@ def _progress_bars(runs: Sequence[Run]) -> Iterator:
 
             yield report
     else:
-        started: dict[str, float] = {}
-
-        def report(run: Run, done: int, what: str) -> None:
-            started.setdefault(run.run_id, time.perf_counter())
-            if what == "writing":
-                print(f"{run.label}: {time.perf_counter() - started[run.run_id]:.1f} s", file=sys.stderr, flush=True)
-
-        yield report
+        yield lambda run, done, what: None

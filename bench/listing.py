@@ -1,5 +1,7 @@
 """`bench list`: names and one line each, without importing any plug-in."""
 
+from textwrap import indent
+
 from tabulate import tabulate
 
 from bench import registry
@@ -10,8 +12,8 @@ def registered(title: str, kind: str) -> str:
     rows = []
     for entry in registry.entries(kind):
         origin = "" if entry.package == registry.BUILT_IN else f"[{entry.package}] "
-        rows.append([f"  {entry.name}", origin + (f"BROKEN: {entry.broken}" if entry.broken else entry.summary)])
-    return f"{title}:\n" + tabulate(rows, tablefmt="plain") + "\n"
+        rows.append([entry.name, origin + (f"BROKEN: {entry.broken}" if entry.broken else entry.summary)])
+    return f"{title}:\n" + indent(tabulate(rows, tablefmt="plain"), "  ") + "\n"
 
 
 def backbones(every: bool) -> str:
@@ -28,5 +30,5 @@ def metrics() -> str:
     """Every metric with its unit, direction and meaning."""
     from bench.metrics import METRICS
 
-    rows = [[f"  {name}", metric.summary] for name, metric in METRICS.items()]
-    return "metrics:\n" + tabulate(rows, tablefmt="plain") + "\n"
+    rows = [[name, metric.summary] for name, metric in METRICS.items()]
+    return "metrics:\n" + indent(tabulate(rows, tablefmt="plain"), "  ") + "\n"

@@ -38,7 +38,7 @@ from bench.randomness import Draws
 from bench.stream import Scenario, Task
 
 
-def setting(default: Any, help: str, source: str = "paper") -> Any:
+def setting(default: Any, help: str, source: str = "authors' code") -> Any:
     """A hyper-parameter: its default, what it does (with its unit), and where the default comes from."""
     return dataclasses.field(default=default, metadata={"help": help, "source": source})
 

@@ -81,7 +81,7 @@ def _dataset(name: str, dataset) -> str:
         ("origin", info.origin),
         ("names", ", ".join(info.class_names[:12]) + (", ..." if len(info.class_names) > 12 else "")),
     ]
-    return "\n".join([f"data set {name}", tabulate(facts, tablefmt="plain"), ""])
+    return "\n".join([f"data set {name}: {info.summary}", tabulate(facts, tablefmt="plain"), ""])
 
 
 def _metric(name: str) -> str:

@@ -2,8 +2,9 @@
 
     python docs/regenerate.py [--out FOLDER]
 
-Between two marker lines, <!-- output: COMMAND --> and <!-- end -->, the output of COMMAND is put. Commands run in a
-folder of their own whose results stay there, so a second call only does what is missing.
+Between two marker lines, <!-- output: COMMAND --> and <!-- end -->, the output of COMMAND is put; a line <!-- run: COMMAND -->
+prepares for what follows it. Commands run in a folder of their own whose results stay there, so a second call only does
+what is missing. From scratch it takes about half an hour on two cores.
 """
 
 import argparse
@@ -16,7 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"(<!-- output: (?P<command>.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(?P<run><!-- run: (?P<preparation>.+?) -->)|(?P<head><!-- output: (?P<command>.+?) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL
+)
 
 
 def output_of(command: str, folder: Path) -> str:
@@ -31,13 +34,21 @@ def output_of(command: str, folder: Path) -> str:
     return f"{text}\n" if "markdown" in command or parts[0] == "python" else f"```\n{text}\n```\n"
 
 
+def renew(block: re.Match, folder: Path) -> str:
+    """The block with its command's present output."""
+    if block["run"]:
+        output_of(block["preparation"], folder)
+        return block["run"]
+    return block["head"] + output_of(block["command"], folder) + block["tail"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "docs", help="folder in which the commands run")
     folder = parser.parse_args().out.resolve()
     for page in PAGES:
         text = page.read_text()
-        renewed = BLOCK.sub(lambda m: m[1] + output_of(m["command"], folder) + m[3], text)
+        renewed = BLOCK.sub(lambda block: renew(block, folder), text)
         if renewed != text:
             page.write_text(renewed)
             print(f"{page.relative_to(ROOT)}: renewed", file=sys.stderr)

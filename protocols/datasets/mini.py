@@ -13,7 +13,7 @@ from bench.dataset import Dataset, DatasetInfo, ImageSource
 from bench.files import write_atomically
 from protocols.datasets.mini_world import downstream
 
-ORIGIN = "drawn by this package (digits: scikit-learn's load_digits, public domain)"
+ORIGIN = "drawn by this package; digits: scikit-learn's load_digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0)"
 VERSION = "1"
 
 
@@ -56,9 +56,9 @@ def _save(path: Path, images: np.ndarray) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _domain(name: str) -> Dataset:
+def _domain(name: str, summary: str) -> Dataset:
     facts = downstream.DATASETS[name]
-    info = DatasetInfo(f"mini-{name}", VERSION, tuple(facts.class_names), (facts.template,), ORIGIN)
+    info = DatasetInfo(f"mini-{name}", VERSION, tuple(facts.class_names), (facts.template,), summary, ORIGIN)
     return Dataset(info, partial(_open_domain, name))
 
 
@@ -77,22 +77,30 @@ def _open_union(parts: dict[str, int], split: str, cache: Path) -> ImageSource:
     return ImageSource.concatenate(sources, labels)
 
 
-def _union(name: str, parts: dict[str, int]) -> Dataset:
+def _union(name: str, parts: dict[str, int], summary: str) -> Dataset:
     class_names = tuple(c for part, classes in parts.items() for c in downstream.DATASETS[part].class_names[:classes])
-    info = DatasetInfo(name, VERSION, class_names, ("a photo of a {}.",), ORIGIN)
+    info = DatasetInfo(name, VERSION, class_names, ("a photo of a {}.",), summary, ORIGIN)
     return Dataset(info, partial(_open_union, parts))
 
 
-counts = _domain("counts")
-digits = _domain("digits")
-landuse = _domain("landuse")
-letters = _domain("letters")
-objects = _domain("objects")
-scenes = _domain("scenes")
-shapes = _domain("shapes")
-sketches = _domain("sketches")
-textures = _domain("textures")
+counts = _domain("counts", summary="one to eight dots: counting, which pretraining hardly teaches")
+digits = _domain("digits", summary="handwritten digits (scikit-learn's), where pretraining saw printed ones")
+landuse = _domain("landuse", summary="aerial tiles: neither the words nor the look were seen in pretraining")
+letters = _domain("letters", summary="20 capitals in wobbly pen strokes on any background")
+objects = _domain("objects", summary="60 colour-object pairs that pretraining never showed, in clutter")
+scenes = _domain("scenes", summary="12 landscapes, cropped, half of them sepia")
+shapes = _domain("shapes", summary="20 colour-shape pairs that pretraining never showed, rotated, in clutter")
+sketches = _domain("sketches", summary="20 objects as thin, wobbly line drawings")
+textures = _domain("textures", summary="14 patterns, warped and unevenly lit")
 
-mini60 = _union("mini60", {"digits": 10, "landuse": 10, "letters": 20, "sketches": 20})
-shapes_objects = _union("mini-shapes-objects", {"shapes": 20, "objects": 20})
-sketches_letters = _union("mini-sketches-letters", {"sketches": 20, "letters": 20})
+mini60 = _union(
+    "mini60",
+    {"digits": 10, "landuse": 10, "letters": 20, "sketches": 20},
+    summary="digits, landuse, letters and sketches under one template",
+)
+shapes_objects = _union(
+    "mini-shapes-objects", {"shapes": 20, "objects": 20}, summary="20 shapes and the first 20 objects"
+)
+sketches_letters = _union(
+    "mini-sketches-letters", {"sketches": 20, "letters": 20}, summary="20 sketches and 20 letters"
+)

@@ -1,12 +1,14 @@
 """CoOp against the authors' trainer and the released continual class: the same draws, number by number."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from bench.randomness import Draws
-from bench.stream import Scenario
+from bench.stream import Scenario, SealedSplit, Task
 from methods.coop import CoOp, CoOpSettings
 from methods.parts.prompts import ContextPrompts
 from methods.parts.schedules import cosine_per_iteration
@@ -66,7 +68,7 @@ def test_forward_variants_gradients_and_steps(vectors, tiny):
     actual["logits0"] = tiny.backbone.logit_scale * unit @ F.normalize(actual["text_raw0"], dim=-1).T
     coop.loss(prompts, coop.seen, unit, labels).backward()
     actual["grad_ctx0"] = coop.context.grad[0].clone()
-    for position in ("middle", "front"):
+    for position in ("end", "middle", "front"):
         placed = ContextPrompts(tiny.backbone, names, params["n_ctx"], position, params["placeholder"])
         actual[f"text_raw_{position}"] = placed.features(coop.context[0])
 
@@ -74,7 +76,7 @@ def test_forward_variants_gradients_and_steps(vectors, tiny):
     one_step.fit(train[:, None], labels, 0)
     actual["ctx_step1"] = one_step.context[0]
 
-    settings = CoOpSettings(**{**vars(settings), "epochs": params["n_steps"]})
+    settings = replace(settings, epochs=params["n_steps"])
     trained = learner(tiny, names, settings, vectors.tensor("ctx0")[None])
     losses, loss = [], trained.loss
     trained.loss = lambda *arguments: losses.append(loss(*arguments)) or losses[-1]
@@ -85,17 +87,17 @@ def test_forward_variants_gradients_and_steps(vectors, tiny):
     actual["logits_test_final"] = trained.logits(test, range(len(names)))
 
     if "words" in params:
-        words = CoOpSettings(context_words=params["words"]["text"], placeholder=params["placeholder"])
+        words = replace(settings, context_words=params["words"]["text"])
         from_words = method(tiny, names, words, {})
         prompts = from_words._prompts(range(len(names)))
         actual |= {"ctx_words": from_words.context[0], "tokens_words": prompts.tokens}
         actual["text_raw_words"] = prompts.features(from_words.context[0])
 
     if "csc" in params:
-        own = CoOpSettings(
+        own = replace(
+            settings,
             context_length=params["csc"]["n_ctx"],
             position=params["csc"]["class_token_position"],
-            placeholder=params["placeholder"],
             class_specific=True,
         )
         specific = learner(tiny, names, own, vectors.tensor("ctx_csc"))
@@ -157,8 +159,6 @@ def test_continual_run_with_replay(vectors, tiny):
 
 
 def task_of(index, classes, train):
-    from bench.stream import SealedSplit, Task
-
     return Task(index, f"task {index}", classes, train, SealedSplit())
 
 
