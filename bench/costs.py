@@ -40,7 +40,7 @@ def cost_table(group: Group, results: Results) -> Table | None:
             continue
         means = {heading: _mean(number, costs) for heading, number in COSTS.items()}
         rows.append([Cell(entry.label), *[Cell(_number(value)) for value in means.values()], Cell(str(len(costs)))])
-        data.append({"method": entry.label, **means})
+        data.append({"method": entry.label, **{h: None if np.isnan(value) else value for h, value in means.items()}})
     if not rows:
         return None
     notes = [
