@@ -45,6 +45,18 @@ def test_a_results_folder_that_cannot_be_written_is_named(bench, tmp_path):
     assert "file" in complaint(bench("run", *QUICK, "--methods", "zero-shot", "--out", "file/results")).splitlines()[-1]
 
 
+def test_a_full_disk_is_said_in_one_line_and_leaves_no_torn_file(bench, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("a small disk can only be made as root")
+    try:
+        assert "no space left on the disk" in complaint(bench("run", *QUICK, "--methods", "finetune", "--out", "disk/results"))
+        assert not [path for path in disk.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 @pytest.mark.parametrize("content", [None, "", "a,b\n1,2\n", "schema,run_id\n99,x\n"])
 def test_unreadable_results_are_refused(bench, tmp_path, content):
     if content is not None:
