@@ -1,6 +1,7 @@
 """Many runs, one after another on this machine; one failure stops none of the others."""
 
 import contextlib
+import errno
 import json
 import shutil
 import sys
@@ -14,6 +15,8 @@ from filelock import FileLock, Timeout
 from bench.errors import BenchError, RunFailure
 from bench.files import write_atomically
 from bench.plan import Run
+
+NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would stop every other run too
 
 
 @dataclass(frozen=True)
@@ -57,28 +60,33 @@ def _one(run: Run, backbone, cache: Path, report) -> Outcome:
 
     failure = run.folder / "failure.json"
     try:
-        with _claim(run):
-            status = execute(run, backbone, cache, lambda done, what: report(run, done, what))
-            failure.unlink(missing_ok=True)
-            return Outcome(run, status)
+        claim = _claim(run)
     except Timeout:
         return Outcome(run, "running elsewhere", "another process has it")
-    except (OSError, BenchError):
-        raise  # a full disk or missing data would stop every run
+    try:
+        status = execute(run, backbone, cache, lambda done, what: report(run, done, what))
+        failure.unlink(missing_ok=True)
+        return Outcome(run, status)
+    except BenchError:
+        raise  # missing data, for instance: what the user has to mend before any run can go on
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_DISK:
+            raise
         reason = str(error) if isinstance(error, RunFailure) else f"{type(error).__name__}: {error}"
         facts = {"run_id": run.run_id, "label": run.label, "reason": reason, "traceback": traceback.format_exc()}
         write_atomically(failure, json.dumps(facts, indent=1))
         return Outcome(run, "failed", reason)
+    finally:
+        claim.release()
 
 
-@contextlib.contextmanager
-def _claim(run: Run) -> Iterator[None]:
+def _claim(run: Run) -> FileLock:
     """Nobody else carries out this run at the same time. The lock dies with the process that holds it."""
     locks = run.out / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{run.run_id}.lock", timeout=0):
-        yield
+    lock = FileLock(locks / f"{run.run_id}.lock", timeout=0)
+    lock.acquire()
+    return lock
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from bench.dataset import ImageSource
+from bench.errors import RunFailure
 
 if TYPE_CHECKING:
     from bench.features import FeatureStore
@@ -63,7 +64,7 @@ class SealedSplit:
     """Stands where the test images would be while a method learns: touching it is an error."""
 
     def __getattr__(self, name: str):
-        raise PermissionError(f"test data may not be used in training (asked for test.{name})")
+        raise RunFailure(f"test data may not be used in training (asked for test.{name})")
 
 
 @dataclass(frozen=True)

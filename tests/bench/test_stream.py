@@ -3,14 +3,15 @@
 import pytest
 import torch
 
+from bench.errors import RunFailure
 from bench.stream import Scenario, Stream
 
 
 def test_test_images_are_sealed_while_a_method_learns(make_stream):
     task = make_stream().tasks[0].for_training()
-    with pytest.raises(PermissionError, match="test data may not be used in training"):
+    with pytest.raises(RunFailure, match="test data may not be used in training"):
         task.test.features()
-    with pytest.raises(PermissionError):
+    with pytest.raises(RunFailure):
         _ = task.test.labels
 
 
