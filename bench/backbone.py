@@ -21,6 +21,7 @@ import torch.nn.functional as F
 
 from bench.architectures import architectures
 from bench.errors import BenchError, unknown_name
+from bench.towers import pooled_images
 
 ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend on who asks for it
 
@@ -45,7 +46,8 @@ class Backbone:
         def count(module, inputs, output) -> None:
             self.image_passes += len(inputs[0])
 
-        self.clip.visual.register_forward_hook(count)  # copies of the module keep the hook
+        # on the first layer that every pass goes through, also where a method runs the blocks itself; copies keep the hook
+        getattr(self.clip.visual, "conv1", self.clip.visual).register_forward_hook(count)
 
     # -- images -------------------------------------------------------------------------------------------------
 
@@ -80,6 +82,16 @@ class Backbone:
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, 3, size, size) -> (b, d), un-normalised."""
         return self.clip.encode_image(pixels)
+
+    @torch.no_grad()
+    def pool_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(b, 3, size, size) -> (b, pooled width): the image tower's output before the projection, un-normalised."""
+        return pooled_images(self.clip.visual, pixels)
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of `pool_images`: 768 for ViT-B, 1024 for ViT-L."""
+        return self.clip.visual.ln_post.normalized_shape[0]
 
     # -- text ---------------------------------------------------------------------------------------------------
 

@@ -51,11 +51,18 @@ def _split_seeds(context, parameter, text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def default_cache() -> Path:
-    """Where generated images and image features are kept between runs."""
-    from platformdirs import user_cache_path
+def _folders(data: Path | None, cache: Path | None):
+    """Where data sets lie, and where generated images and features are kept between runs."""
+    from platformdirs import user_cache_path, user_data_path
 
-    return user_cache_path("continual-clip-bench")
+    from bench.dataset import Folders
+
+    application = "continual-clip-bench"
+    return Folders(data or user_data_path(application), cache or user_cache_path(application))
+
+
+DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), envvar="BENCH_DATA", help="Data sets, one folder each.")
+CACHE_DIR = click.option("--cache-dir", type=click.Path(path_type=Path), envvar="BENCH_CACHE", help="Images and features kept between runs.")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -76,12 +83,13 @@ def main() -> None:
 @click.option("--limit-train", type=click.IntRange(min=1), help="Keep the first N training images of every class.")
 @click.option("--limit-test", type=click.IntRange(min=1), help="Keep the first N test images of every class.")
 @click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), envvar="BENCH_CACHE", help="Images and features kept between runs.")
+@DATA_DIR
+@CACHE_DIR
 @click.option("--threads", type=click.IntRange(min=1), envvar="BENCH_THREADS", help="CPU threads.  [1 for mini, else torch's]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over.")
 def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, assignments, limit_train, limit_test,
-        out, cache_dir, threads, dry_run, fresh) -> None:  # fmt: skip
+        out, data_dir, cache_dir, threads, dry_run, fresh) -> None:  # fmt: skip
     """Run methods on a protocol and print the table. A finished run is skipped, an unfinished one continued."""
     from bench import registry
 
@@ -108,7 +116,7 @@ def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, as
         return
     if all(one.finished for one in runs):
         click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
-    outcomes = launch.launch(runs, cache_dir or default_cache(), threads or (1 if backbone == "mini" else None))
+    outcomes = launch.launch(runs, _folders(data_dir, cache_dir), threads or (1 if backbone == "mini" else None))
     done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished]
     if done:
         click.echo("\n" + tables.render(records.load(done)))
@@ -183,12 +191,12 @@ def show(name) -> None:
 
 @main.command()
 @click.argument("method")
-@click.option("--cache-dir", type=click.Path(path_type=Path), envvar="BENCH_CACHE", help="Images and features kept between runs.")
+@CACHE_DIR
 def check(method, cache_dir) -> None:
     """Run the contract tests that any method must pass, on the mini world."""
     from bench import contract
 
-    results = contract.check(method, cache_dir or default_cache())
+    results = contract.check(method, _folders(None, cache_dir))
     for result in results:
         click.echo(f"{'pass' if result.passed else 'FAIL'}  {result.name}" + (f": {result.detail}" if result.detail else ""))
     failed = sum(not result.passed for result in results)

@@ -17,6 +17,7 @@ import torch
 
 from bench import backbone as backbones
 from bench import registry
+from bench.dataset import Folders
 from bench.features import FeatureStore
 from bench.method import Method
 from bench.protocol import Protocol, TaskPlan
@@ -62,9 +63,9 @@ class Bench:
         method = self.fresh()
         original = self.store.features
 
-        def watched(source, view="plain"):
+        def watched(source, *view_and_layer):
             self.asked.add(source.digest)
-            return original(source, view)
+            return original(source, *view_and_layer)
 
         self.store.features = watched
         try:
@@ -93,25 +94,25 @@ def teach(method: Method, task: Task) -> None:
     method.eval()
 
 
-def check(name: str, cache: Path) -> list[Result]:
+def check(name: str, folders: Folders) -> list[Result]:
     """Try every promise on the method of that name."""
     method = registry.load("method", name)
     backbone = backbones.load("mini", None, "cpu")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(backbone, Path(folder))
-        stream = _small_stream(method, store, cache)
+        stream = _small_stream(method, store, folders)
         bench = Bench(name, method, stream, store, weights_before=_weights_digest(backbone.clip))
         return [_try(promise, bench) for promise in PROMISES]
 
 
-def _small_stream(method: type[Method], store: FeatureStore, cache: Path) -> Stream:
+def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -> Stream:
     def tasks(order_seed: int) -> list[TaskPlan]:
         labels = np.arange(60)[::3][: TASKS * CLASSES_PER_TASK].reshape(TASKS, CLASSES_PER_TASK)  # of several domains
         return [TaskPlan(f"task {t}", "mini60", tuple(int(k) for k in row)) for t, row in enumerate(labels)]
 
     protocol = Protocol("contract", "1", method.scenarios[0], "the stream of bench check", tasks, fixed_order=True)
-    return protocol.stream(0, store, cache, TRAIN_IMAGES, TEST_IMAGES)
+    return protocol.stream(0, store, folders, TRAIN_IMAGES, TEST_IMAGES)
 
 
 def _try(promise: Callable[[Bench], str], bench: Bench) -> Result:
@@ -154,8 +155,10 @@ def class_lists_are_free(bench: Bench) -> str:
 
 
 def batches_are_free(bench: Bench) -> str:
-    """a score does not depend on the other images of the batch"""
+    """a score does not depend on the other images of the batch (or it says how test batches are composed: test_batches)"""
     method, batch = bench.trained, bench.batch()
+    if method.test_batches:
+        return ""
     classes = list(range(len(bench.stream.scenario.class_names)))
     with torch.no_grad():
         together = method.logits(batch, classes)

@@ -63,6 +63,14 @@ class ImageSource:
 
 
 @dataclass(frozen=True)
+class Folders:
+    """Where a data set finds and keeps its files."""
+
+    data: Path  # what the user has placed or downloaded: one folder a data set, named like it
+    cache: Path  # what can be made again at any time: generated images, digests, features
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """What is known of a data set without touching an image."""
 
@@ -72,15 +80,18 @@ class DatasetInfo:
     templates: tuple[str, ...]  # each with one "{}"; training uses the first, evaluation averages all of them
     summary: str  # one line
     origin: str  # where the images come from, and their licence
+    train_images: int | None = None  # number of images of the whole split; None: not fixed
+    test_images: int | None = None
+    image_size: tuple[int, int] = (224, 224)  # height and width of a typical image
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A data set: facts, and two sources that are opened when first asked for.
 
-    The object that a `bench.datasets` entry point names. `open_split(split, cache)` gives the images of "train" or
-    "test"; `cache` is a folder that the data set may use for what it generates or downloads.
+    The object that a `bench.datasets` entry point names. `open_split(split, folders)` gives the images of "train" or
+    "test", or raises BenchError with one line that says what is missing, where it was looked for and how to get it.
     """
 
     info: DatasetInfo
-    open_split: Callable[[str, Path], ImageSource]
+    open_split: Callable[[str, Folders], ImageSource]

@@ -1,6 +1,6 @@
 """One method after one task -> records: every test split of the stream, past, present and future, scored once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from bench.method import Method
 from bench.stream import Stream
 
-BATCH = 500  # test images at a time; scores of the methods here do not depend on it
+BATCH = 500  # test images at a time, for methods whose scores do not depend on it
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,38 @@ def candidate_sets(stream: Stream, after_task: int, eval_task: int, zero_shot: b
 @torch.inference_mode()
 def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
     """Score every test split with all its candidate sets."""
-    for task in stream.tasks:
-        sets = candidate_sets(stream, after_task, task.index, method.zero_shot)
+    wanted = [candidate_sets(stream, after_task, task.index, method.zero_shot) for task in stream.tasks]
+    widest = [sorted(set().union(*sets.values())) for sets in wanted]
+    scores = _scores_of_composed_batches(method, stream, after_task, widest) if method.test_batches else None
+    for task, sets, classes in zip(stream.tasks, wanted, widest):
         if not sets:
             continue
-        widest = sorted(set().union(*sets.values()))
-        logits = torch.cat([method.logits(batch, widest).float().cpu() for batch in task.test.batches(method.inputs, BATCH)])
-        place = {c: column for column, c in enumerate(widest)}
+        if scores is None:
+            logits = torch.cat([method.logits(batch, classes).float().cpu() for batch in task.test.batches(method.inputs, BATCH)])
+        else:
+            logits = scores[task.index]
+        place = {c: column for column, c in enumerate(classes)}
         for candidates, classes in sets.items():
             columns = torch.tensor([place[c] for c in classes])
             yield _cell(logits[:, columns], classes, task.index, candidates, task.test.labels)
+
+
+def _scores_of_composed_batches(
+    method: Method, stream: Stream, after_task: int, widest: Sequence[list[int]]
+) -> dict[int, torch.Tensor]:
+    """The logits of every task that has candidates, batch by batch as the method's `test_batches` composes them."""
+    scored = [task for task in stream.tasks if widest[task.index]]
+    lengths = [len(task.test) for task in scored]
+    logits = {task.index: torch.zeros(len(task.test), len(widest[task.index])) for task in scored}
+    for batch in method.test_batches.compose(lengths, min(after_task + 1, len(scored)), method.draws):
+        classes = sorted(set().union(*(widest[scored[place].index] for place, _ in batch)))
+        inputs = torch.cat([scored[place].test.inputs(method.inputs, rows) for place, rows in batch])
+        found = method.logits(inputs, classes).float().cpu()
+        column = {c: k for k, c in enumerate(classes)}
+        for (place, rows), part in zip(batch, found.split([len(rows) for _, rows in batch])):
+            own = widest[scored[place].index]
+            logits[scored[place].index][rows] = part[:, [column[c] for c in own]]
+    return logits
 
 
 def _cell(logits: torch.Tensor, classes: list[int], eval_task: int, candidates: str, labels: torch.Tensor) -> Cell:

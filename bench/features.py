@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from filelock import FileLock
@@ -20,6 +21,7 @@ from bench.dataset import ImageSource
 from bench.files import sha256, write_atomically
 
 FORMAT = 1  # bump when the meaning of an entry changes
+Layer = Literal["projected", "pooled"]
 
 
 class FeatureStore:
@@ -32,8 +34,8 @@ class FeatureStore:
         self.seconds = 0.0
         self._opened: dict[str, np.ndarray] = {}
 
-    def features(self, source: ImageSource, view: str = "plain") -> np.ndarray:
-        """(n, d) float32 raw embeddings of all images of the source, in its order."""
+    def features(self, source: ImageSource, view: str = "plain", layer: Layer = "projected") -> np.ndarray:
+        """(n, d) float32 raw embeddings of all images of the source, in its order; "pooled": before the projection."""
         facts = {
             "format": FORMAT,
             "source": source.digest,
@@ -41,20 +43,21 @@ class FeatureStore:
             "architecture": self.backbone.name,
             "preprocessing": self.backbone.preprocessing,
             "view": view,
+            "layer": layer,
             "arithmetic": f"{self.backbone.device.type}-float32-batch{ENCODE_BATCH}",
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         if key not in self._opened:
-            self._opened[key] = self._open_or_encode(key, facts, source, view)
+            self._opened[key] = self._open_or_encode(key, facts, source, view, layer)
         return self._opened[key]
 
-    def _open_or_encode(self, key: str, facts: dict, source: ImageSource, view: str) -> np.ndarray:
+    def _open_or_encode(self, key: str, facts: dict, source: ImageSource, view: str, layer: Layer) -> np.ndarray:
         path = self.root / key[:2] / f"{key}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             stored = self._open(path, len(source))
             if stored is None:
-                self._write(path, facts, self._encode(source, view))
+                self._write(path, facts, self._encode(source, view, layer))
                 stored = self._open(path, len(source))
         if stored is None:
             raise OSError(f"the feature store {self.root} does not keep what is written to it")
@@ -84,14 +87,18 @@ class FeatureStore:
         write_atomically(path, data)
         write_atomically(path.with_suffix(".json"), json.dumps({**facts, "sha256": sha256(data)}, indent=1))
 
-    def _encode(self, source: ImageSource, view: str) -> np.ndarray:
+    def _encode(self, source: ImageSource, view: str, layer: Layer) -> np.ndarray:
+        encode, width = {
+            "projected": (self.backbone.encode_images, self.backbone.embedding_width),
+            "pooled": (self.backbone.pool_images, self.backbone.pooled_width),
+        }[layer]
         chunks, started = [], time.perf_counter()
         for start in range(0, len(source), ENCODE_BATCH):
             rows = np.arange(start, min(start + ENCODE_BATCH, len(source)))
             pixels = self.backbone.preprocess(source.read(rows), view)
-            chunks.append(self.backbone.encode_images(pixels).float().cpu().numpy())
+            chunks.append(encode(pixels).float().cpu().numpy())
         self.encoded += len(source)
         self.seconds += time.perf_counter() - started
         if not chunks:
-            return np.zeros((0, self.backbone.embedding_width), np.float32)
+            return np.zeros((0, width), np.float32)
         return np.concatenate(chunks)

@@ -8,10 +8,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from bench.dataset import Folders
 from bench.errors import BenchError, RunFailure
 from bench.files import write_atomically
 from bench.plan import Run
@@ -35,7 +35,7 @@ def forget(runs: Sequence[Run]) -> None:
             shutil.rmtree(run.folder)
 
 
-def launch(runs: Sequence[Run], cache: Path, threads: int | None) -> list[Outcome]:
+def launch(runs: Sequence[Run], folders: Folders, threads: int | None) -> list[Outcome]:
     """Carry out the runs in order."""
     import torch
     from threadpoolctl import threadpool_limits
@@ -51,11 +51,11 @@ def launch(runs: Sequence[Run], cache: Path, threads: int | None) -> list[Outcom
                 outcomes.append(Outcome(run, "already finished"))
                 continue
             backbone = backbones.load(run.backbone, run.pretrained, run.device)
-            outcomes.append(_one(run, backbone, cache, report))
+            outcomes.append(_one(run, backbone, folders, report))
     return outcomes
 
 
-def _one(run: Run, backbone, cache: Path, report) -> Outcome:
+def _one(run: Run, backbone, folders: Folders, report) -> Outcome:
     from bench.runner import execute
 
     failure = run.folder / "failure.json"
@@ -64,7 +64,7 @@ def _one(run: Run, backbone, cache: Path, report) -> Outcome:
     except Timeout:
         return Outcome(run, "running elsewhere", "another process has it")
     try:
-        status = execute(run, backbone, cache, lambda done, what: report(run, done, what))
+        status = execute(run, backbone, folders, lambda done, what: report(run, done, what))
         failure.unlink(missing_ok=True)
         return Outcome(run, status)
     except BenchError:

@@ -36,6 +36,7 @@ from bench.backbone import Backbone
 from bench.errors import RunFailure
 from bench.randomness import Draws
 from bench.stream import Scenario, Task
+from bench.test_batches import TestBatches
 
 
 def setting(default: Any, help: str, source: str = "authors' code") -> Any:
@@ -58,7 +59,7 @@ class Method(torch.nn.Module):
     paper: ClassVar[str] = ""  # title, authors, venue, arXiv id
     trains: ClassVar[str] = ""  # what is trained and what stays frozen
     conformance: ClassVar[str] = "no vectors: checked by its formulas and on the mini world"
-    inputs: ClassVar[Literal["features", "pixels"]] = "features"  # what `logits` is given
+    inputs: ClassVar[Literal["features", "pooled", "pixels"]] = "features"  # what `logits` is given
     zero_shot: ClassVar[bool] = True  # can it score classes that it has not learned?
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
     scenarios: ClassVar[tuple[str, ...]] = ("class-incremental", "task-incremental")
@@ -87,6 +88,11 @@ class Method(torch.nn.Module):
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         """(b, len(classes)) scores of a batch of features or pixels, for any classes: learned or not, in any order."""
         raise TypeError(f"{type(self).__name__} does not define logits(batch, classes)")
+
+    @property
+    def test_batches(self) -> TestBatches | None:
+        """Which test images `logits` gets together. None: a score never depends on the other images of its batch."""
+        return None
 
     def exemplar_bytes(self) -> int:
         """Bytes of stored training data (images or features), for the cost columns."""

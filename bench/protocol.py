@@ -4,13 +4,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from bench import registry
-from bench.dataset import Dataset, DatasetInfo, ImageSource
+from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
 from bench.errors import BenchError
 from bench.features import FeatureStore
 from bench.randomness import stable_seed
@@ -70,13 +69,13 @@ class Protocol:
         return hashlib.sha256(repr(sorted(set(templates))).encode()).hexdigest()[:8]
 
     def stream(
-        self, order_seed: int, store: FeatureStore, cache: Path, limit_train: int | None, limit_test: int | None
+        self, order_seed: int, store: FeatureStore, folders: Folders, limit_train: int | None, limit_test: int | None
     ) -> Stream:
         """The stream with its images; the limits keep the first so many images of every class."""
         tasks, first = [], 0
         for index, plan in enumerate(self.tasks(order_seed)):
             train, test = (
-                _split(_open(plan.dataset, split, cache, limit), plan, first, store)
+                _split(_open(plan.dataset, split, folders, limit), plan, first, store)
                 for split, limit in (("train", limit_train), ("test", limit_test))
             )
             for split, images in (("train", train), ("test", test)):
@@ -94,11 +93,11 @@ def dataset_info(name: str) -> DatasetInfo:
 _SOURCES: dict[tuple, ImageSource] = {}  # opened image sources of this process, shared by all runs
 
 
-def _open(name: str, split: str, cache: Path, limit: int | None) -> ImageSource:
-    key = (name, split, str(cache), limit)
+def _open(name: str, split: str, folders: Folders, limit: int | None) -> ImageSource:
+    key = (name, split, folders, limit)
     if key not in _SOURCES:
         dataset: Dataset = registry.load("dataset", name)
-        _SOURCES[key] = dataset.open_split(split, cache).limited(limit)
+        _SOURCES[key] = dataset.open_split(split, folders).limited(limit)
     return _SOURCES[key]
 
 

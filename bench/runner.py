@@ -20,6 +20,7 @@ from safetensors.torch import save as save_tensors
 
 from bench import __version__, checkpoint, records
 from bench.backbone import Backbone
+from bench.dataset import Folders
 from bench.evaluation import Cell, evaluate
 from bench.features import FeatureStore
 from bench.files import sha256, write_atomically
@@ -31,14 +32,14 @@ from bench.stream import Stream
 Progress = Callable[[int, str], None]  # (tasks finished, what is happening now)
 
 
-def execute(run: Run, backbone: Backbone, cache: Path, progress: Progress = lambda done, what: None) -> str:
+def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress = lambda done, what: None) -> str:
     """Carry one run to its end, from the start or from its checkpoint. Returns "finished" or "already finished"."""
     if run.finished:
         return "already finished"
-    store = FeatureStore(backbone, cache / "features")
+    store = FeatureStore(backbone, folders.cache / "features")
     started = time.perf_counter()
     progress(0, "preparing")
-    stream = run.protocol.stream(run.order_seed, store, cache, run.limit_train, run.limit_test)
+    stream = run.protocol.stream(run.order_seed, store, folders, run.limit_train, run.limit_test)
     method = run.method(run.settings, backbone, stream.scenario, Draws(run.protocol.name, run.method_name, run.seed))
     journal = _resume(run.checkpoint, run, method, stream)
     prepared = time.perf_counter() - started
@@ -73,7 +74,7 @@ def execute(run: Run, backbone: Backbone, cache: Path, progress: Progress = lamb
         "image_passes": journal.image_passes,
         **_cost(method, backbone),
     }
-    _write_results(run, journal, cost, backbone, stream)
+    _write_results(run, journal, cost, backbone, stream, str(method.test_batches or "do not matter"))
     run.checkpoint.unlink(missing_ok=True)
     return "finished"
 
@@ -144,7 +145,9 @@ def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def _write_results(run: Run, journal: checkpoint.Journal, cost: dict, backbone: Backbone, stream: Stream) -> None:
+def _write_results(
+    run: Run, journal: checkpoint.Journal, cost: dict, backbone: Backbone, stream: Stream, test_batches: str
+) -> None:
     table = records.to_csv(journal.rows).encode()
     samples = save_tensors(dict(sorted(journal.samples.items())))
     write_atomically(run.folder / "records.csv", table)
@@ -171,6 +174,7 @@ def _write_results(run: Run, journal: checkpoint.Journal, cost: dict, backbone: 
             }
             for task in stream.tasks
         ],
+        "test_batches": test_batches,
         "templates": sorted({t for templates in stream.scenario.templates for t in templates}),
         "cost": cost,
         "environment": environment(backbone.device),

@@ -30,9 +30,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def features(self, view: str = "plain") -> torch.Tensor:
-        """(n, d) raw (un-normalised) image embeddings on the backbone's device; `view` is "plain" or "mirrored"."""
-        parts = [self.store.features(source, view)[rows] for source, rows in self.pieces]
+    def features(self, view: str = "plain", layer: str = "projected") -> torch.Tensor:
+        """(n, d) raw (un-normalised) image embeddings on the backbone's device; `view` is "plain" or "mirrored".
+
+        `layer` "pooled" gives the image tower's output before its projection into the space shared with text.
+        """
+        parts = [self.store.features(source, view, layer)[rows] for source, rows in self.pieces]
         return torch.from_numpy(np.concatenate(parts)).to(self.store.backbone.device)
 
     def pixels(self, rows: torch.Tensor | None = None, view: str = "plain") -> torch.Tensor:
@@ -48,11 +51,15 @@ class Split:
         return self.store.backbone.preprocess(images, view)
 
     def batches(self, inputs: str, size: int) -> Iterator[torch.Tensor]:
-        """The images in order, `size` at a time, as "features" or "pixels"."""
-        features = self.features() if inputs == "features" else None
-        for start in range(0, len(self), size):
-            rows = torch.arange(start, min(start + size, len(self)))
-            yield features[start : start + size] if features is not None else self.pixels(rows)
+        """The images in order, `size` at a time, as "features", "pooled" features or "pixels"."""
+        for rows in torch.arange(len(self)).split(size):
+            yield self.inputs(inputs, rows)
+
+    def inputs(self, inputs: str, rows: torch.Tensor) -> torch.Tensor:
+        """The chosen images in the form that a method's `logits` takes: "features", "pooled" features or "pixels"."""
+        if inputs == "pixels":
+            return self.pixels(rows)
+        return self.features(layer={"features": "projected", "pooled": "pooled"}[inputs])[rows]
 
     @classmethod
     def concatenate(cls, splits: Sequence["Split"]) -> "Split":
@@ -92,6 +99,7 @@ class Scenario:
     task_of_class: tuple[int, ...]  # for each class, the index of the task that adds it
     exemplars_per_class: int | None = None  # exemplar memory: so many of every class seen ...
     exemplars_total: int | None = None  # ... or so many in all; both None: no exemplar may be kept
+    images_per_task: int | None = None  # compute budget: a task's training may go through so many images; None: no limit
 
     @property
     def n_tasks(self) -> int:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from bench.method import setting
 from bench.stream import Task
+from methods.parts.batches import batches, count_steps
 from methods.parts.memory import exemplars_per_class, first_of_each_class
 from methods.parts.prompts import ContextPrompts, Position, context_from_words
 from methods.parts.schedules import cosine_per_iteration
@@ -130,24 +131,23 @@ class CoOp(TextClassifier):
         features = F.normalize(features, dim=-1)
         peak = settings.learning_rate * (settings.batch_size / 20 if settings.scale_rate_with_batch else 1)
         optimiser = self._optimiser(peak)
-        starts = range(0, len(labels), settings.batch_size)
-        rates = cosine_per_iteration(peak, settings.epochs * len(starts), settings.cosine_floor)
-        step = 0
-        for epoch in range(settings.epochs):
-            order = self.draws.permutation(len(labels), "batch order", task, epoch).to(self.device)
-            view = torch.zeros_like(order)
-            if features.shape[1] > 1:
-                view = self.draws.permutation(len(labels), "view", task, epoch).to(self.device) % 2
-            for start in starts:
-                rows = order[start : start + settings.batch_size]
-                optimiser.param_groups[0]["lr"] = rates[step]
-                loss = self.loss(prompts, classes, features[rows, view[rows]], column[labels[rows]])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                step += 1
-            self.check_finite(loss, f"coop, task {task}, epoch {epoch}")
+        size = (len(labels), settings.batch_size, settings.epochs)
+        rates = cosine_per_iteration(peak, count_steps(self.scenario, *size), settings.cosine_floor)
+        for step, epoch, rows in batches(self.scenario, self.draws, *size, "batch order", task):
+            rows, view = rows.to(self.device), self.view_of_each_image(len(labels), task, epoch)
+            optimiser.param_groups[0]["lr"] = rates[step]
+            loss = self.loss(prompts, classes, features[rows, view[rows]], column[labels[rows]])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        self.check_finite(loss, f"coop, task {task}")
         return rates
+
+    def view_of_each_image(self, n: int, task: int, epoch: int) -> torch.Tensor:
+        """(n,) 0 for the plain and 1 for the mirrored view: half of the images each, drawn anew for every epoch."""
+        if not self.settings.mirrored_view:
+            return torch.zeros(n, dtype=torch.long, device=self.device)
+        return self.draws.permutation(n, "view", task, epoch).to(self.device) % 2
 
     def loss(
         self, prompts: ContextPrompts, classes: torch.Tensor, features: torch.Tensor, columns: torch.Tensor

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.dataset import Dataset, DatasetInfo, ImageSource
+from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
 from bench.files import write_atomically
 from protocols.datasets.mini_world import downstream
 
@@ -17,10 +17,10 @@ ORIGIN = "drawn by this package; digits: scikit-learn's load_digits (UCI Optical
 VERSION = "1"
 
 
-def _open_domain(name: str, split: str, cache: Path) -> ImageSource:
+def _open_domain(name: str, split: str, folders: Folders) -> ImageSource:
     """The images of one domain, from the cache if they are there and whole."""
     pinned = downstream.pinned_digest(name, split)
-    path = cache / "mini-world" / f"{name}-{split}-{pinned[:12]}.npy"
+    path = folders.cache / "mini-world" / f"{name}-{split}-{pinned[:12]}.npy"
     labels = _labels(name, split)
     if path.exists():
         try:
@@ -62,11 +62,11 @@ def _domain(name: str, summary: str) -> Dataset:
     return Dataset(info, partial(_open_domain, name))
 
 
-def _open_union(parts: dict[str, int], split: str, cache: Path) -> ImageSource:
+def _open_union(parts: dict[str, int], split: str, folders: Folders) -> ImageSource:
     """The first so many classes of each domain, one after another."""
     sources, labels, offset = [], [], 0
     for name, classes in parts.items():
-        source = _open_domain(name, split, cache)
+        source = _open_domain(name, split, folders)
         rows = np.flatnonzero(source.labels < classes)
         if len(rows) < len(source):
             images = np.stack(source.read(rows))

@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from bench import contract, registry
+from bench.dataset import Folders
 from bench.method import Method
 
 
 @pytest.mark.parametrize("name", registry.names("method"))
 def test_every_method_keeps_the_contract(name, cache):
-    broken = [result for result in contract.check(name, cache) if not result.passed]
+    broken = [result for result in contract.check(name, Folders(cache, cache)) if not result.passed]
     assert not broken
 
 
@@ -41,7 +42,7 @@ class Peeks(Method):
 
 def broken_promises(method, cache, monkeypatch) -> str:
     monkeypatch.setattr(registry, "load", lambda kind, name, load=registry.load: method if kind == "method" else load(kind, name))
-    return " | ".join(f"{r.name}: {r.detail}" for r in contract.check("some", cache) if not r.passed)
+    return " | ".join(f"{r.name}: {r.detail}" for r in contract.check("some", Folders(cache, cache)) if not r.passed)
 
 
 def test_a_method_that_breaks_promises_is_told_which(cache, monkeypatch):

@@ -1,0 +1,49 @@
+"""CLIP's two transformers taken apart, for methods that put something into or between their blocks.
+
+    x = image_tokens(visual, pixels)                   # (b, 1 + patches, w), class token first, after ln_pre
+    for block in blocks(visual):                       # or something else in a block's place
+        x = block(x)
+    pooled = pool_image(visual, x)                     # (b, w): ln_post of the class token
+    features = project_image(visual, pooled)           # (b, d)
+
+Only towers in open_clip's vision-transformer layout can be taken apart; a residual network or a timm model cannot.
+"""
+
+import torch
+
+from bench.errors import BenchError
+
+
+def blocks(tower: torch.nn.Module) -> torch.nn.ModuleList:
+    """The residual blocks of `clip.visual` or of `clip` (its text tower), in order; each maps (b, tokens, w) to the same."""
+    transformer = tower.transformer
+    if not transformer.batch_first:
+        raise BenchError("only towers that take (batch, tokens, width) can be taken apart; use a newer open_clip_torch")
+    return transformer.resblocks
+
+
+def _check(visual: torch.nn.Module) -> None:
+    if not (hasattr(visual, "transformer") and hasattr(visual, "_embeds") and getattr(visual, "attn_pool", None) is None):
+        raise BenchError("this method needs a vision transformer as image tower (mini, ViT-B-32, ViT-B-16, ViT-L-14, ...)")
+
+
+def image_tokens(visual: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """(b, 3, size, size) -> (b, 1 + patches, w): what enters the first block."""
+    _check(visual)
+    return visual._embeds(pixels)
+
+
+def pool_image(visual: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """What leaves the last block (b, tokens, w) -> (b, w): pooled and normalised, before the projection."""
+    return visual._pool(tokens)[0]
+
+
+def project_image(visual: torch.nn.Module, pooled: torch.Tensor) -> torch.Tensor:
+    """(b, w) -> (b, d), un-normalised embeddings."""
+    return pooled if visual.proj is None else pooled @ visual.proj
+
+
+def pooled_images(visual: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """(b, 3, size, size) -> (b, w): the image tower without its projection into the space shared with text."""
+    tokens = image_tokens(visual, pixels)
+    return pool_image(visual, visual.transformer(tokens))
