@@ -35,6 +35,7 @@ import torch
 from bench.backbone import Backbone
 from bench.errors import RunFailure
 from bench.randomness import Draws
+from bench.reference import Reference, ReferenceNames
 from bench.stream import Scenario, Task
 from bench.test_batches import TestBatches
 
@@ -93,6 +94,14 @@ class Method(torch.nn.Module):
     def test_batches(self) -> TestBatches | None:
         """Which test images `logits` gets together. None: a score never depends on the other images of its batch."""
         return None
+
+    @property
+    def reference_names(self) -> ReferenceNames | None:
+        """The reference data (images and sentences of no task) that the method distils on; None: none."""
+        return None
+
+    def use_reference(self, reference: Reference) -> None:
+        """Receive them, before the first task and after a resume."""
 
     def exemplar_bytes(self) -> int:
         """Bytes of stored training data (images or features), for the cost columns."""

@@ -34,6 +34,10 @@ class Draws:
         """Standard normal draws of the given shape."""
         return torch.randn(tuple(shape), generator=self.generator(*purpose))
 
+    def integers(self, high: int, shape: Sequence[int], *purpose: object) -> torch.Tensor:
+        """Whole numbers, uniform in [0, high), of the given shape."""
+        return torch.randint(high, tuple(shape), generator=self.generator(*purpose))
+
     def permutation(self, n: int, *purpose: object) -> torch.Tensor:
         """A random order of 0..n-1, shape (n,)."""
         return torch.randperm(n, generator=self.generator(*purpose))

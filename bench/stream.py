@@ -61,6 +61,19 @@ class Split:
             return self.pixels(rows)
         return self.features(layer={"features": "projected", "pooled": "pooled"}[inputs])[rows]
 
+    def chosen(self, rows: torch.Tensor) -> "Split":
+        """The images at these rows, in their order."""
+        wanted = rows.cpu().numpy()
+        starts = np.cumsum([0] + [len(piece_rows) for _, piece_rows in self.pieces])
+        owner = np.searchsorted(starts, wanted, side="right") - 1
+        cuts = [0, *(np.flatnonzero(np.diff(owner)) + 1), len(wanted)]  # runs of rows that lie in the same piece
+        pieces = []
+        for first, last in zip(cuts[:-1], cuts[1:]):
+            if last > first:
+                source, piece_rows = self.pieces[owner[first]]
+                pieces.append((source, piece_rows[wanted[first:last] - starts[owner[first]]]))
+        return Split(pieces, self.labels[torch.from_numpy(wanted)], self.store)
+
     @classmethod
     def concatenate(cls, splits: Sequence["Split"]) -> "Split":
         pieces = [piece for split in splits for piece in split.pieces]

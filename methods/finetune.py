@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from bench.backbone import encode_tokens
+from bench.errors import BenchError
 from bench.method import setting
 from bench.stream import Task
 from methods.parts.schedules import warmup_cosine
 from methods.parts.text_classifier import TextClassifier
+from methods.parts.weight_space import PathAverage, load_weights, merge, squared_distance, weights_of
 
 CHECK_EVERY = 20  # updates between two looks at the loss: each look makes a GPU wait
 
@@ -34,6 +36,20 @@ class FineTuneSettings:
     eps: float = setting(1e-8, "AdamW's epsilon")
     weight_decay: float = setting(0.0, "AdamW's decoupled weight decay")
     train_mode: Literal["whole", "image", "text"] = setting("whole", "which towers are trained")
+    competitors: Literal["task", "seen"] = setting("task", "classes in the loss: the task's own, or all seen so far")
+    l2_weight: float = setting(0.0, "lambda of the pull towards the weights at the task's start; 0: off")
+    average_every: int = setting(0, "updates between two snapshots of the weight ensemble; 0: off")
+    average_pull: float = setting(1.0, "alpha of the ensemble's own pull to the task's start; 1: off")
+    merge_alpha: float = setting(1.0, "share of the trained weights in the merge after each task; 1: off")
+    merge_with: Literal["task-start", "zero-shot"] = setting("task-start", "what the trained weights are merged with")
+    accumulate: int = setting(1, "parts of a batch that go through the model one after another, to save memory", "ours")
+    gradient_checkpointing: bool = setting(False, "compute activations again in the backward pass, to save memory", "ours")
+
+    def __post_init__(self):
+        if self.average_every and self.merge_alpha < 1:
+            raise BenchError("average_every and merge_alpha exclude each other: the average replaces what was merged")
+        if self.accumulate < 1:
+            raise BenchError(f"accumulate={self.accumulate}: at least 1 part is needed")
 
 
 class FineTune(TextClassifier):
@@ -49,6 +65,12 @@ class FineTune(TextClassifier):
 
         z_ic = tau cos(f(x_i), g(p_c)),       p_c = first template filled with the name of c       (B, C)
         L    = -1/B sum_i sum_c q_ic log softmax(z_i)_c,       q_ic = (1 - s) [c = y_i] + s / C
+
+    Parts that are off here and that the methods built on this one switch on, with theta all trained weights:
+
+        L + l2_weight sum ||theta - theta_start||^2                         weight constraint, theta_start at the task's start
+        theta <- mean of snapshots along the task's path                    weight ensemble, parts/weight_space.py
+        theta <- merge_alpha theta + (1 - merge_alpha) theta_other          merge at the task's end (WiSE-FT)
 
     The C prompts are encoded with gradient in every update, since g moves. A new AdamW and a new schedule start with each
     task, the weights go on. Nothing of an earlier task is kept.
@@ -94,13 +116,23 @@ class FineTune(TextClassifier):
             tower = "image" if name.startswith("visual.") else "text"
             if self.settings.train_mode not in ("whole", tower):
                 weights.requires_grad_(False)
+        self.clip.set_grad_checkpointing(self.settings.gradient_checkpointing)
         every_class = range(len(self.scenario.class_names))
         self.prompt_tokens = self.backbone.tokenize(self.scenario.prompts(every_class))  # (N, 77)
         if self.settings.train_mode == "image":  # then the prompts' features never change: encode them once
             self.fixed_prompts = F.normalize(encode_tokens(self.clip, self.prompt_tokens), dim=-1)  # (N, d)
 
     def learn(self, task: Task) -> None:
+        settings = self.settings
+        self.start = weights_of(self.clip)
+        self.average = PathAverage(self.clip, settings.average_every, settings.average_pull) if settings.average_every else None
         self.fit(task)
+        if self.average:
+            load_weights(self.clip, self.average.mean)
+        if settings.merge_alpha < 1:
+            other = self.start if settings.merge_with == "task-start" else weights_of(self.backbone.clip)
+            merge(self.clip, other, settings.merge_alpha)
+        self.start = self.average = None
         every_class = range(len(self.scenario.class_names))
         self.class_vectors = self.backbone.classifier(self.scenario, every_class, clip=self.clip)
 
@@ -121,29 +153,45 @@ class FineTune(TextClassifier):
             betas=(settings.beta1, settings.beta2), eps=settings.eps, weight_decay=settings.weight_decay,
             fused=True,  # the token table is most of a small CLIP: ten times faster on a CPU
         )  # fmt: skip
-        for update, rows in zip(range(iterations + 1), self.batches_of_rows(task)):
+        for update, rows in zip(range(iterations + 1), self.batches_of_rows(len(task.train), "batch order", task.index)):
             optimiser.param_groups[0]["lr"] = peak * warmup_cosine(update, iterations, settings.warmup)
-            loss = self.loss(task.train.pixels(rows), task.train.labels[rows].to(self.device), task)
-            if update % CHECK_EVERY == 0 or update == iterations:
-                self.check_finite(loss, f"{task.name}, update {update}")
             optimiser.zero_grad()
-            loss.backward()
+            total = torch.zeros((), device=self.device)
+            for part in rows.chunk(settings.accumulate):
+                loss = self.loss(task.train.pixels(part), task.train.labels[part].to(self.device), task)
+                loss = (loss + self.extra_loss(update, task)) * (len(part) / len(rows))
+                loss.backward()
+                total += loss.detach()
+            if update % CHECK_EVERY == 0 or update == iterations:
+                self.check_finite(total, f"{task.name}, update {update}")
             optimiser.step()
             self.after_update(update, task)
 
-    def batches_of_rows(self, task: Task) -> Iterator[torch.Tensor]:
-        """Rows of the training images, batch by batch, for ever: a new order each epoch, its last batch may be smaller."""
+    def batches_of_rows(self, n: int, *purpose: object) -> Iterator[torch.Tensor]:
+        """Rows of n images, batch by batch, for ever: a new order each epoch, its last batch may be smaller."""
         for epoch in itertools.count():
-            order = self.draws.permutation(len(task.train), "batch order", task.index, epoch)
-            yield from order.split(self.settings.batch_size)
+            yield from self.draws.permutation(n, *purpose, epoch).split(self.settings.batch_size)
 
     def loss(self, pixels: torch.Tensor, labels: torch.Tensor, task: Task) -> torch.Tensor:
-        """Mean loss of a batch; `labels` (B,) are positions in the stream's class list."""
-        logits = self.training_logits(pixels, task.classes)  # (B, C)
-        return F.cross_entropy(logits, labels - task.classes[0], label_smoothing=self.settings.label_smoothing)
+        """Mean cross-entropy of a batch; `labels` (B,) are positions in the stream's class list."""
+        first = task.classes[0] if self.settings.competitors == "task" else 0
+        logits = self.training_logits(pixels, range(first, task.classes[-1] + 1))  # (B, C)
+        return F.cross_entropy(logits, labels - first, label_smoothing=self.settings.label_smoothing)
+
+    def extra_loss(self, update: int, task: Task) -> torch.Tensor | float:
+        """What is added to the cross-entropy of an update: here the weight constraint, if it is on."""
+        if not self.settings.l2_weight:
+            return 0.0
+        return self.settings.l2_weight * self.weight_distance()
+
+    def weight_distance(self) -> torch.Tensor:
+        """sum ||theta - theta_start||^2 over all trained weights; theta_start are those at the task's start."""
+        return squared_distance(self.clip, self.start)
 
     def after_update(self, update: int, task: Task) -> None:
         """Called after every update, for what follows the path of the weights (averages of them)."""
+        if self.average:
+            self.average.after_update(update, self.clip)
 
     def training_logits(self, pixels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         """(B, C) scores of a batch with gradients to the trained towers."""

@@ -1,0 +1,94 @@
+"""Reference data: images and sentences that belong to no task, on which distillation compares teacher and student.
+
+Names resolve through the entry points of `bench.references`, each a function (folders) -> ReferenceImages or
+ReferenceSentences; a folder of images and a text file (one sentence a line) serve as well. What was used goes into the
+manifest, and no test image and no training image of the stream may be among it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import registry
+from bench.dataset import Folders, ImageSource
+from bench.errors import BenchError
+from bench.features import FeatureStore
+from bench.stream import Split, Stream
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a method is given: unlabelled images, as a split, and sentences."""
+
+    images: Split
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReferenceNames:
+    """What a method asks for; sentences may be None where it brings its own."""
+
+    images: str
+    sentences: str | None
+
+
+def load(names: ReferenceNames, store: FeatureStore, folders: Folders) -> tuple[Reference, dict]:
+    """The reference data of these names, and the facts about them for the manifest."""
+    import torch
+
+    source = _images(names.images, folders)
+    sentences = _sentences(names.sentences, folders) if names.sentences else ()
+    labels = torch.zeros(len(source), dtype=torch.long)
+    reference = Reference(Split([(source, np.arange(len(source)))], labels, store), sentences)
+    facts = {
+        "images": names.images,
+        "images_count": len(source),
+        "images_digest": source.digest,
+        "sentences": names.sentences,
+        "sentences_count": len(sentences),
+        "sentences_digest": hashlib.sha256("\n".join(sentences).encode()).hexdigest(),
+    }
+    return reference, facts
+
+
+def refuse_leaks(reference: Reference, stream: Stream, name: str) -> None:
+    """Reference images may not be images of the stream: what a later task trains or tests on must stay unseen."""
+    own = {digest for source, rows in reference.images.pieces for digest in source.image_digests(rows)}
+    for task in stream.tasks:
+        for kind, split in (("training", task.train), ("test", task.test)):
+            for source, rows in split.pieces:
+                shared = own.intersection(source.image_digests(rows))
+                if shared:
+                    raise BenchError(
+                        f"reference images {name!r} hold {len(shared)} {kind} images of task {task.name!r}; "
+                        "choose others with --set METHOD.reference_images=..."
+                    )
+
+
+def _images(name: str, folders: Folders) -> ImageSource:
+    if name in registry.names("reference"):
+        return registry.load("reference", name).images(folders)
+    if Path(name).is_dir():
+        return registry.load("reference", "folder").images(folders, Path(name))
+    raise _unknown(name, "reference images", "a folder of images")
+
+
+def _sentences(name: str, folders: Folders) -> tuple[str, ...]:
+    if name in registry.names("reference"):
+        found = registry.load("reference", name).sentences(folders)
+    elif Path(name).is_file():
+        lines = Path(name).read_text(encoding="utf-8").splitlines()
+        found = tuple(line.strip() for line in lines if line.strip())
+    else:
+        raise _unknown(name, "reference sentences", "a text file with one sentence a line")
+    if not found:
+        raise BenchError(f"reference sentences {name!r}: there is no sentence in it")
+    return found
+
+
+def _unknown(name: str, what: str, otherwise: str) -> BenchError:
+    known: Sequence[str] = registry.names("reference")
+    return BenchError(f"unknown {what} {name!r}: give {otherwise}, or one of {', '.join(known)}")
