@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from bench import backbone as backbones
+from bench import reference as references
 from bench import registry
 from bench.dataset import Folders
 from bench.features import FeatureStore
@@ -45,13 +46,18 @@ class Bench:
     method: type[Method]
     stream: Stream
     store: FeatureStore
+    folders: Folders
     states: list[dict[str, torch.Tensor]] = field(default_factory=list)  # after each task
     weights_before: str = ""  # digest of the backbone
     asked: set[str] = field(default_factory=set)  # digests of the image sources whose features learning has read
 
     def fresh(self) -> Method:
         settings = self.method.settings_for(LIKE, self.method.quick)
-        return self.method(settings, self.store.backbone, self.stream.scenario, Draws(LIKE, self.name, 0)).eval()
+        method = self.method(settings, self.store.backbone, self.stream.scenario, Draws(LIKE, self.name, 0)).eval()
+        if method.reference_names:
+            reference, _ = references.load(method.reference_names, self.store, self.folders)
+            method.use_reference(reference)
+        return method
 
     def curriculum(self) -> list[Task]:
         """What `learn` is called with: every task without its test images, or all at once for a joint method."""
@@ -102,7 +108,7 @@ def check(name: str, folders: Folders) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(backbone, Path(folder))
         stream = _small_stream(method, store, folders)
-        bench = Bench(name, method, stream, store, weights_before=_weights_digest(backbone.clip))
+        bench = Bench(name, method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
         return [_try(promise, bench) for promise in PROMISES]
 
 

@@ -34,6 +34,10 @@ class Draws:
         """Standard normal draws of the given shape."""
         return torch.randn(tuple(shape), generator=self.generator(*purpose))
 
+    def uniform(self, shape: Sequence[int], *purpose: object) -> torch.Tensor:
+        """Uniform draws in [0, 1) of the given shape."""
+        return torch.rand(tuple(shape), generator=self.generator(*purpose))
+
     def integers(self, high: int, shape: Sequence[int], *purpose: object) -> torch.Tensor:
         """Whole numbers, uniform in [0, high), of the given shape."""
         return torch.randint(high, tuple(shape), generator=self.generator(*purpose))

@@ -27,10 +27,19 @@ def _check(visual: torch.nn.Module) -> None:
         raise BenchError("this method needs a vision transformer as image tower (mini, ViT-B-32, ViT-B-16, ViT-L-14, ...)")
 
 
-def image_tokens(visual: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """(b, 3, size, size) -> (b, 1 + patches, w): what enters the first block."""
+def image_tokens(visual: torch.nn.Module, pixels: torch.Tensor, inserted: torch.Tensor | None = None) -> torch.Tensor:
+    """(b, 3, size, size) -> (b, 1 + patches, w): what enters the first block.
+
+    `inserted` (b, m, w) are tokens that come between the class token and the patches, before ln_pre; each gets the class
+    token's positional embedding.
+    """
     _check(visual)
-    return visual._embeds(pixels)
+    if inserted is None:
+        return visual._embeds(pixels)
+    patches = visual.conv1(pixels).flatten(2).transpose(1, 2)  # (b, patches, w)
+    position = visual.positional_embedding
+    first = (visual.class_embedding + position[0]).expand(len(pixels), 1, -1)
+    return visual.ln_pre(torch.cat([first, inserted + position[0], patches + position[1:]], dim=1))
 
 
 def pool_image(visual: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:

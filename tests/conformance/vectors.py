@@ -77,9 +77,9 @@ class Vectors:
 def error_ratio(actual: Any, expected: np.ndarray, limit: Mapping[str, float]) -> float:
     """Largest |actual - expected| / limit over all elements, where
 
-    limit = abs + rel_to_max * M + rel * max(|expected|, floor_rel_to_max * M),   M = max |expected|, missing terms 0.
+    limit = abs + rel_to_max * M + rel * max(|expected|, floor_rel_to_max * M),   M = max of the finite |expected|, missing terms 0.
 
-    NaN equals NaN, and with a limit of 0 only equal numbers pass.
+    NaN equals NaN, infinity the same infinity, and with a limit of 0 only equal numbers pass.
 
     >>> error_ratio([1.0, 2.0], np.array([1.0, 2.5]), {"abs": 1.0})
     0.5
@@ -90,7 +90,7 @@ def error_ratio(actual: Any, expected: np.ndarray, limit: Mapping[str, float]) -
     if expected.dtype.kind in "US":
         return 0.0 if (actual == expected).all() else float("inf")
     actual, expected = actual.astype(np.float64), expected.astype(np.float64)
-    largest = np.nanmax(np.abs(expected), initial=0.0)
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
     size = np.maximum(np.abs(expected), limit.get("floor_rel_to_max", 0.0) * largest)
     allowed = limit.get("abs", 0.0) + limit.get("rel_to_max", 0.0) * largest + limit.get("rel", 0.0) * size
     equal = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
