@@ -1,7 +1,7 @@
 """A CLIP: encode images, encode prompts, build zero-shot classifiers.
 
 `load("mini", None, "cpu")` gives the miniature CLIP that ships with the package; any other name is an open_clip
-architecture, with a pretrained tag, a checkpoint file, or "none" (random weights, for measuring speed).
+architecture, with a pretrained tag, a file or folder, or "none" (random weights, for measuring speed).
 
 Text is encoded at the length of the longest prompt of the call instead of 77 tokens. The text tower is causal and is
 read at the end-of-text token, so later tokens cannot influence the result: the same numbers for less work.
@@ -9,18 +9,18 @@ read at the end-of-text token, so later tokens cannot influence the result: the 
 
 import copy
 import functools
-import hashlib
 import re
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bench.architectures import architectures
-from bench.errors import BenchError, unknown_name
+from bench import pretrained as pretrained_weights
+from bench.errors import BenchError
+from bench.precision import compute_in, resolve_precision
+from bench.pretrained import file_digest as file_digest
+from bench.pretrained import identity as identity
 from bench.towers import pooled_images
 
 ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend on who asks for it
@@ -30,10 +30,21 @@ class Backbone:
     """A frozen CLIP in open_clip's layout, with the operations that methods need.
 
     Shapes: d is the joint embedding width, w the width of the text tower. `image_passes` counts the images that went
-    through the image tower, or through that of a trainable copy.
+    through the image tower, or through that of a trainable copy. `facts` is what results record of it.
     """
 
-    def __init__(self, name: str, pretrained: str, clip: torch.nn.Module, tokenizer, transform, digest: str, device: str):
+    def __init__(
+        self,
+        name: str,
+        pretrained: str,
+        clip: torch.nn.Module,
+        tokenizer,
+        transform,
+        digest: str,
+        device: str,
+        precision: str = "float32",
+        activation: str = "gelu",
+    ):
         self.name = name
         self.pretrained = pretrained
         self.digest = digest
@@ -41,13 +52,22 @@ class Backbone:
         self.clip = clip.to(self.device).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.transform = transform
+        self.precision = precision
+        self.activation = activation
+        self.facts = {"precision": precision, "preprocessing": self.preprocessing}
         self.image_passes = 0
+        compute_in(self.clip, precision, self.device)
 
         def count(module, inputs, output) -> None:
             self.image_passes += len(inputs[0])
 
         # on the first layer that every pass goes through, also where a method runs the blocks itself; copies keep the hook
         getattr(self.clip.visual, "conv1", self.clip.visual).register_forward_hook(count)
+
+    @property
+    def arithmetic(self) -> str:
+        """How numbers come about, as far as the weights do not determine it; part of the key of stored features."""
+        return f"{self.device.type}-{self.precision}-{self.activation}"
 
     # -- images -------------------------------------------------------------------------------------------------
 
@@ -187,76 +207,16 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def identity(name: str, pretrained: str | None) -> str:
-    """What tells these weights from others: a file's digest, or architecture and tag. Loads no weights."""
-    if name == "mini" or (pretrained and Path(pretrained).is_file()):
-        from bench import mini_clip
-
-        path = Path(pretrained) if pretrained else mini_clip.WEIGHTS
-        if not path.is_file():
-            raise BenchError(f"{path}: the weights file is missing; install the package again or name one with --pretrained")
-        return file_digest(path)
-    return f"{name}:{pretrained}"
-
-
 @functools.lru_cache(maxsize=2)
-def load(name: str, pretrained: str | None, device: str) -> Backbone:
-    """The backbone of that name on that device; loaded once per process."""
-    if name == "mini":
-        return _load_mini(pretrained, device)
-    if name not in architectures():
-        raise unknown_name("backbone", name, architectures())
-    return _load_open_clip(name, pretrained, device)
+def load(name: str, pretrained: str | None, device: str, precision: str = "auto") -> Backbone:
+    """The backbone of that name on that device; loaded once per process.
 
-
-def _load_mini(pretrained: str | None, device: str) -> Backbone:
-    import open_clip
-    from open_clip.transform import image_transform
-
-    from bench import mini_clip
-
-    path = Path(pretrained) if pretrained else mini_clip.WEIGHTS
-    try:
-        clip = mini_clip.load(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise BenchError(str(error)) from error
-    transform = image_transform(
-        mini_clip.IMAGE_SIZE, is_train=False, mean=mini_clip.IMAGE_MEAN, std=mini_clip.IMAGE_STD, interpolation="bicubic"
+    `precision` is that of the towers' blocks, see bench.precision: float32 on the CPU and mixed on a GPU by default.
+    """
+    chosen = resolve_precision(precision, device)
+    loaded = pretrained_weights.load(name, pretrained)
+    backbone = Backbone(
+        name, loaded.label, loaded.clip, loaded.tokenizer, loaded.transform, loaded.digest, device, chosen, loaded.activation
     )
-    tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=clip.context_length)
-    return Backbone("mini", path.name if pretrained else "mini", clip, tokenizer, transform, file_digest(path), device)
-
-
-def _load_open_clip(name: str, pretrained: str | None, device: str) -> Backbone:
-    import open_clip
-
-    if pretrained is None:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none known"
-        raise BenchError(f"--backbone {name} needs --pretrained TAG, FILE or none (tags: {tags})")
-    if pretrained == "none":
-        source, digest = None, f"{name}:random:0"
-    elif Path(pretrained).is_file():
-        source, digest = pretrained, file_digest(Path(pretrained))
-    elif pretrained in open_clip.list_pretrained_tags_by_model(name):
-        source, digest = pretrained, f"{name}:{pretrained}"
-    elif "/" in pretrained or "." in pretrained:
-        raise BenchError(f"--pretrained {pretrained}: no such file")
-    else:
-        raise unknown_name(f"pretrained tag of {name}", pretrained, open_clip.list_pretrained_tags_by_model(name))
-    try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
-            torch.manual_seed(0)
-            clip, _, transform = open_clip.create_model_and_transforms(name, pretrained=source, device="cpu")
-    except Exception as error:  # open_clip, torch and the hub each raise their own kinds
-        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-        raise BenchError(f"could not load weights {pretrained!r} for {name}: {reason}") from error
-    if not isinstance(clip, open_clip.model.CLIP):
-        raise BenchError(f"{name}: only backbones with CLIP's own text tower are supported, not {type(clip).__name__}")
-    return Backbone(name, str(pretrained), clip, open_clip.get_tokenizer(name), transform, digest, device)
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    backbone.facts |= {"activation": f"{loaded.activation} ({loaded.activation_source})", "weights_files": loaded.files}
+    return backbone

@@ -77,9 +77,14 @@ def main() -> None:
 @click.option("--seeds", default="0", callback=_split_seeds, help="Seeds of everything random in training.  [0]")
 @click.option("--order-seeds", default="0", callback=_split_seeds, help="Seeds of the class order.  [0]")
 @click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture.")
-@click.option("--pretrained", metavar="TAG|FILE", help="Weights of the backbone: open_clip tag, file, or none.")
+@click.option("--pretrained", metavar="TAG|FILE|FOLDER", help="Weights of the backbone: open_clip tag, file, folder, or none.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+              help="Of the towers' blocks; auto: float32 on the CPU, half on a GPU.")  # fmt: skip
 @click.option("--set", "assignments", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter.")
+@click.option("--ablate", "ablations", multiple=True, metavar="METHOD.FIELD=VALUE", help="Run the method with this change too; may be repeated.")
+@click.option("--data", default="real", show_default=True, type=click.Choice(["real", "synthetic"]),
+              help="synthetic: stand-in images of the right number and size, to measure speed and memory.")  # fmt: skip
 @click.option("--limit-train", type=click.IntRange(min=1), help="Keep the first N training images of every class.")
 @click.option("--limit-test", type=click.IntRange(min=1), help="Keep the first N test images of every class.")
 @click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder.")
@@ -88,13 +93,13 @@ def main() -> None:
 @click.option("--threads", type=click.IntRange(min=1), envvar="BENCH_THREADS", help="CPU threads.  [1 for mini, else torch's]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over.")
-def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, assignments, limit_train, limit_test,
-        out, data_dir, cache_dir, threads, dry_run, fresh) -> None:  # fmt: skip
+def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, precision, assignments, ablations, data, limit_train,
+        limit_test, out, data_dir, cache_dir, threads, dry_run, fresh) -> None:  # fmt: skip
     """Run methods on a protocol and print the table. A finished run is skipped, an unfinished one continued."""
-    from bench import registry
+    from bench import protocol_names, registry
 
     for name in _split_names(protocols):
-        if name not in registry.names("protocol"):
+        if not protocol_names.looks_possible(name):
             raise unknown_name("protocol", name, registry.names("protocol"))
     for name in _split_names(methods):
         if name != "all" and name not in registry.names("method"):
@@ -103,9 +108,10 @@ def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, as
     from bench import backbone as backbones
     from bench import launch, plan, records, tables
 
+    device = backbones.resolve_device(device)
     runs, notes = plan.build(
         _split_names(protocols), _split_names(methods), order_seeds, seeds, assignments, backbone, pretrained,
-        backbones.resolve_device(device), limit_train, limit_test, out,
+        device, limit_train, limit_test, out, data == "synthetic", backbones.resolve_precision(precision, device), ablations,
     )  # fmt: skip
     for note in notes:
         click.echo(f"note: {note}", err=True)
@@ -280,3 +286,43 @@ def report(paths, file) -> None:
     from bench import report as reports
 
     click.echo(reports.write(paths, file))
+
+
+@main.group("data")
+def data_() -> None:
+    """Data sets on disk: what is there, how to get the others, whether they are whole."""
+
+
+@data_.command("list")
+@DATA_DIR
+def list_data(data_dir) -> None:
+    """List all data sets: what is there, and where the others are looked for."""
+    from bench import data_command
+
+    click.echo(data_command.listing(_folders(data_dir, None).data))
+
+
+@data_.command("get")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@DATA_DIR
+def get_data(names, data_dir) -> None:
+    """Download data sets, or say what to download by hand and where to put it."""
+    from bench import data_command
+
+    for name in names:
+        click.echo(data_command.get(name, _folders(data_dir, None).data))
+
+
+@data_.command("check")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--quick", is_flag=True, help="Count the images without opening them.")
+@DATA_DIR
+@CACHE_DIR
+def check_data(names, quick, data_dir, cache_dir) -> None:
+    """Compare data sets with the official ones: files, numbers of images, classes, whole images; exit 1 if they differ."""
+    from bench import data_command
+
+    findings = [data_command.check(name, _folders(data_dir, cache_dir), not quick) for name in names]
+    click.echo("\n".join(line for finding in findings for line in finding.lines))
+    if any(finding.wrong for finding in findings):
+        raise SystemExit(1)

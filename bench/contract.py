@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench import backbone as backbones
-from bench import reference as references
+from bench import reference_data as references
 from bench import registry
 from bench.dataset import Folders
 from bench.features import FeatureStore

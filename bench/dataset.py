@@ -4,50 +4,71 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from bench.dataset_files import Layout
+
+Read = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 class ImageSource:
     """A list of labelled images that are read on demand.
 
     `labels` are the data set's own, 0..K-1. `read(rows)` gives images as uint8 arrays (height, width, 3), which may
-    differ in size. `digest` identifies the pixels: features are cached under it and results record it.
+    differ in size. `digest` identifies the images in their order: features are cached under it and results record it. It
+    may be given as a function, which is then called when the digest is first asked for.
     """
 
-    def __init__(self, labels: np.ndarray, read: Callable[[np.ndarray], Sequence[np.ndarray]], digest: str):
+    def __init__(self, labels: np.ndarray, read: Read, digest: str | Callable[[], str]):
         self.labels = np.asarray(labels, dtype=np.int64)
         self.read = read
-        self.digest = digest
+        self._digest = digest
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def digest(self) -> str:
+        if not isinstance(self._digest, str):
+            self._digest = self._digest()
+        return self._digest
+
+    def image_digests(self, rows: np.ndarray) -> list[str]:
+        """One digest for each of these images: of its pixels here, of its file where images lie in files of their own."""
+        return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in self.read(rows)]
+
     @classmethod
     def from_arrays(cls, images: np.ndarray, labels: np.ndarray, digest: str | None = None) -> "ImageSource":
         """A source over images held in memory, (n, height, width, 3) uint8."""
-        if digest is None:
-            digest = hashlib.sha256(images.tobytes() + np.asarray(labels, np.int64).tobytes()).hexdigest()
-        return cls(labels, lambda rows: images[rows], digest)
+
+        def of_pixels() -> str:
+            return hashlib.sha256(images.tobytes() + np.asarray(labels, np.int64).tobytes()).hexdigest()
+
+        return cls(labels, lambda rows: images[rows], digest or of_pixels)
+
+    @classmethod
+    def from_list(cls, images: Sequence[np.ndarray], labels: np.ndarray) -> "ImageSource":
+        """A source over images held in memory that differ in size, each (height, width, 3) uint8."""
+
+        def of_pixels() -> str:
+            digest = hashlib.sha256(np.asarray(labels, np.int64).tobytes())
+            for image in images:
+                digest.update(repr(image.shape).encode() + image.tobytes())
+            return digest.hexdigest()
+
+        return cls(labels, lambda rows: [images[row] for row in rows], of_pixels)
 
     @classmethod
     def concatenate(cls, sources: Sequence["ImageSource"], labels: Sequence[np.ndarray]) -> "ImageSource":
         """One source over several, with new labels for each part."""
-        starts = np.cumsum([0] + [len(source) for source in sources])
+        return _Concatenation(sources, np.concatenate([np.asarray(part, np.int64) for part in labels]))
 
-        def read(rows: np.ndarray) -> list[np.ndarray]:
-            rows = np.asarray(rows)
-            images: list = [None] * len(rows)
-            for source, start in zip(sources, starts):
-                places = np.flatnonzero((rows >= start) & (rows < start + len(source)))
-                if len(places):
-                    for place, image in zip(places, source.read(rows[places] - start)):
-                        images[place] = image
-            return images
-
-        all_labels = np.concatenate([np.asarray(part, np.int64) for part in labels])
-        digest = hashlib.sha256(("".join(source.digest for source in sources)).encode() + all_labels.tobytes())
-        return cls(all_labels, read, digest.hexdigest())
+    def select(self, rows: np.ndarray) -> "ImageSource":
+        """A source of these rows only, in this order."""
+        return _Selection(self, np.asarray(rows))
 
     def limited(self, per_class: int | None) -> "ImageSource":
         """The first `per_class` images of every class (all of them for None), in the original order."""
@@ -57,16 +78,55 @@ class ImageSource:
         for label in np.unique(self.labels):
             members = np.flatnonzero(self.labels == label)
             rank[members] = np.arange(len(members))
-        kept = np.flatnonzero(rank < per_class)
-        digest = hashlib.sha256(self.digest.encode() + kept.tobytes()).hexdigest()
-        return ImageSource(self.labels[kept], lambda rows: self.read(kept[rows]), digest)
+        return self.select(np.flatnonzero(rank < per_class))
+
+
+class _Selection(ImageSource):
+    """Some rows of a source."""
+
+    def __init__(self, whole: ImageSource, rows: np.ndarray):
+        def digest() -> str:
+            return hashlib.sha256(whole.digest.encode() + rows.tobytes()).hexdigest()
+
+        super().__init__(whole.labels[rows], lambda wanted: whole.read(rows[wanted]), digest)
+        self.whole, self.rows = whole, rows
+
+    def image_digests(self, rows: np.ndarray) -> list[str]:
+        return self.whole.image_digests(self.rows[rows])
+
+
+class _Concatenation(ImageSource):
+    """Several sources, one after another."""
+
+    def __init__(self, sources: Sequence[ImageSource], labels: np.ndarray):
+        self.sources = list(sources)
+        self.starts = np.cumsum([0] + [len(source) for source in sources])
+        super().__init__(labels, lambda rows: self._gather(rows, lambda source, own: source.read(own)), self._digest_of_parts)
+
+    def image_digests(self, rows: np.ndarray) -> list[str]:
+        return self._gather(rows, lambda source, own: source.image_digests(own))
+
+    def _gather(self, rows: np.ndarray, ask: Callable) -> list:
+        """What the sources answer about their own rows, in the order of `rows`."""
+        rows = np.asarray(rows)
+        answers: list = [None] * len(rows)
+        for source, start in zip(self.sources, self.starts):
+            places = np.flatnonzero((rows >= start) & (rows < start + len(source)))
+            if len(places):
+                for place, answer in zip(places, ask(source, rows[places] - start)):
+                    answers[place] = answer
+        return answers
+
+    def _digest_of_parts(self) -> str:
+        parts = "".join(source.digest for source in self.sources)
+        return hashlib.sha256(parts.encode() + self.labels.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Folders:
     """Where a data set finds and keeps its files."""
 
-    data: Path  # what the user has placed or downloaded: one folder a data set, named like it
+    data: Path  # what the user has placed or downloaded: one folder a data set
     cache: Path  # what can be made again at any time: generated images, digests, features
 
 
@@ -84,6 +144,10 @@ class DatasetInfo:
     test_images: int | None = None
     image_size: tuple[int, int] = (224, 224)  # height and width of a typical image
 
+    def images(self, split: str) -> int | None:
+        """The number of images of the whole "train" or "test" split, if it is fixed."""
+        return {"train": self.train_images, "test": self.test_images}[split]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -91,7 +155,9 @@ class Dataset:
 
     The object that a `bench.datasets` entry point names. `open_split(split, folders)` gives the images of "train" or
     "test", or raises BenchError with one line that says what is missing, where it was looked for and how to get it.
+    `layouts` are the ways in which its files may lie on disk (bench/dataset_files.py); none where they are made here.
     """
 
     info: DatasetInfo
     open_split: Callable[[str, Folders], ImageSource]
+    layouts: tuple["Layout", ...] = ()

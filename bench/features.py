@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from filelock import FileLock
 
 from bench.backbone import ENCODE_BATCH, Backbone
@@ -44,7 +45,7 @@ class FeatureStore:
             "preprocessing": self.backbone.preprocessing,
             "view": view,
             "layer": layer,
-            "arithmetic": f"{self.backbone.device.type}-float32-batch{ENCODE_BATCH}",
+            "arithmetic": f"{self.backbone.arithmetic}-batch{ENCODE_BATCH}",
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         if key not in self._opened:
@@ -88,17 +89,16 @@ class FeatureStore:
         write_atomically(path.with_suffix(".json"), json.dumps({**facts, "sha256": sha256(data)}, indent=1))
 
     def _encode(self, source: ImageSource, view: str, layer: Layer) -> np.ndarray:
-        encode, width = {
-            "projected": (self.backbone.encode_images, self.backbone.embedding_width),
-            "pooled": (self.backbone.pool_images, self.backbone.pooled_width),
-        }[layer]
+        encode = {"projected": self.backbone.encode_images, "pooled": self.backbone.pool_images}[layer]
         chunks, started = [], time.perf_counter()
         for start in range(0, len(source), ENCODE_BATCH):
             rows = np.arange(start, min(start + ENCODE_BATCH, len(source)))
             pixels = self.backbone.preprocess(source.read(rows), view)
-            chunks.append(encode(pixels).float().cpu().numpy())
+            features = encode(pixels)
+            chunks.append(features.to(torch.promote_types(features.dtype, torch.float32)).cpu().numpy())
         self.encoded += len(source)
         self.seconds += time.perf_counter() - started
         if not chunks:
+            width = self.backbone.embedding_width if layer == "projected" else self.backbone.pooled_width
             return np.zeros((0, width), np.float32)
         return np.concatenate(chunks)

@@ -50,7 +50,7 @@ def launch(runs: Sequence[Run], folders: Folders, threads: int | None) -> list[O
             if run.finished:
                 outcomes.append(Outcome(run, "already finished"))
                 continue
-            backbone = backbones.load(run.backbone, run.pretrained, run.device)
+            backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
             outcomes.append(_one(run, backbone, folders, report))
     return outcomes
 

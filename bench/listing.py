@@ -13,7 +13,20 @@ def registered(title: str, kind: str) -> str:
     for entry in registry.entries(kind):
         origin = "" if entry.package == registry.BUILT_IN else f"[{entry.package}] "
         rows.append([entry.name, origin + (f"BROKEN: {entry.broken}" if entry.broken else entry.summary)])
-    return f"{title}:\n" + indent(tabulate(rows, tablefmt="plain"), "  ") + "\n"
+    listed = f"{title}:\n" + indent(tabulate(rows, tablefmt="plain"), "  ") + "\n"
+    return listed + _families() if kind == "protocol" else listed
+
+
+def _families() -> str:
+    """The protocols that have no entry of their own: a line for each rule that makes them."""
+    rows = []
+    for entry in registry.entries("protocol-family"):
+        rows.append([f"BROKEN: {entry.broken}" if entry.broken else entry.summary])
+    return (
+        "  ... and\n"
+        + indent(tabulate(rows, tablefmt="plain"), "    ")
+        + "\n  each also with options after a +, for instance +replay-free (bench show NAME lists them)\n"
+    )
 
 
 def backbones(every: bool) -> str:

@@ -35,7 +35,7 @@ import torch
 from bench.backbone import Backbone
 from bench.errors import RunFailure
 from bench.randomness import Draws
-from bench.reference import Reference, ReferenceNames
+from bench.reference_data import Reference, ReferenceNames
 from bench.stream import Scenario, Task
 from bench.test_batches import TestBatches
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import types
 import typing
@@ -10,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import protocol_names, registry
 from bench.checkpoint import finished_tasks
 from bench.errors import BenchError, unknown_name
 from bench.method import Method
 from bench.protocol import Protocol
-from bench.records import SCHEMA
+from bench.records import SCHEMA, SYNTHETIC
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,13 @@ class Run:
     limit_train: int | None
     limit_test: int | None
     out: Path
+    precision: str = "float32"  # of the towers' blocks
+    synthetic: bool = False  # stand-in images instead of the data sets' own
 
     @property
     def limits(self) -> str:
-        parts = {"train": self.limit_train, "test": self.limit_test}
+        """What is not as the protocol says: stand-in images, fewer images. Part of the identity."""
+        parts = {"data": SYNTHETIC if self.synthetic else None, "train": self.limit_train, "test": self.limit_test}
         return ";".join(f"{name}={value}" for name, value in parts.items() if value is not None)
 
     @property
@@ -55,6 +59,7 @@ class Run:
             "backbone": self.backbone,
             "weights": self.weights,
             "device": self.device.split(":")[0],
+            **({} if self.precision == "float32" else {"precision": self.precision}),
             "order_seed": self.order_seed,
             "seed": self.seed,
             "limits": self.limits,
@@ -133,6 +138,8 @@ def _convert(text: str, kind: Any, assignment: str) -> Any:
         if text in typing.get_args(kind):
             return text
         raise BenchError(f"--set {assignment}: choose one of {', '.join(map(str, typing.get_args(kind)))}")
+    if typing.get_origin(kind) is tuple and typing.get_args(kind) == (int, ...):
+        return tuple(_convert(part, int, assignment) for part in text.split(",") if part.strip())
     if kind is bool:
         if text.lower() in ("true", "false"):
             return text.lower() == "true"
@@ -158,29 +165,35 @@ def build(
     limit_train: int | None,
     limit_test: int | None,
     out: Path,
+    synthetic: bool = False,
+    precision: str = "float32",
+    ablations: Sequence[str] = (),
 ) -> tuple[list[Run], list[str]]:
-    """The runs in the order in which they will be made, and notes for the user."""
+    """The runs in the order in which they will be made, and notes for the user.
+
+    Every one of `ablations` (METHOD.FIELD=VALUE) adds runs of its method with that change on top of `assignments`.
+    """
     from bench.backbone import identity
 
     weights = identity(backbone, pretrained)
     runs, notes = [], []
     for protocol_name in protocols:
-        protocol: Protocol = registry.load("protocol", protocol_name)
+        protocol: Protocol = protocol_names.find(protocol_name)
         chosen, left_out = choose_methods(methods, protocol)
         notes += left_out
         overrides = parse_overrides(assignments, chosen)
+        ablated = [parse_overrides([ablation], chosen) for ablation in ablations]
         orders = list(order_seeds)
         if protocol.fixed_order and orders != [0]:
             notes.append(f"{protocol.name} has one fixed order: order seeds other than 0 are left out")
             orders = [0]
         for order_seed in orders:
+            protocol.tasks(order_seed)  # an order that does not exist is said before anything is run
             for method_name, method in chosen.items():
-                changed = overrides.get(method_name, {})
-                try:
-                    settings = method.settings_for(protocol.name, changed)
-                except ValueError as error:
-                    raise BenchError(f"{method_name}: {error}") from error
-                for seed in seeds:
+                common = overrides.get(method_name, {})
+                variants = [common] + [common | changes[method_name] for changes in ablated if method_name in changes]
+                for changed, seed in itertools.product(variants, seeds):
+                    settings = _settings(method_name, method, protocol, changed)
                     runs.append(
                         Run(
                             protocol=protocol,
@@ -197,9 +210,18 @@ def build(
                             limit_train=limit_train,
                             limit_test=limit_test,
                             out=out,
+                            precision=precision,
+                            synthetic=synthetic,
                         )
                     )
     return runs, notes
+
+
+def _settings(name: str, method: type[Method], protocol: Protocol, changed: dict[str, Any]) -> Any:
+    try:
+        return method.settings_for(protocol.name, changed)
+    except ValueError as error:
+        raise BenchError(f"{name}: {error}") from error
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -210,11 +232,12 @@ def render(runs: Sequence[Run]) -> str:
     for run in runs:
         done = finished_tasks(run.checkpoint)
         status = "finished" if run.finished else f"continues after task {done}" if done else "new"
-        rows.append([run.protocol.name, run.method_name, run.order_seed, run.seed, run.run_id, status])
+        method = f"{run.method_name} {run.overrides}" if run.overrides else run.method_name
+        rows.append([run.protocol.name, method, run.order_seed, run.seed, run.run_id, status])
     waiting = sum(not run.finished for run in runs)
     first = runs[0]
     head = (
         f"{len(runs)} runs, {waiting} to do; backbone {first.backbone} ({first.weights_label}) on "
-        f"{first.device}, results in {first.out}"
+        f"{first.device} in {first.precision}{', SYNTHETIC images' if first.synthetic else ''}, results in {first.out}"
     )
     return head + "\n" + tabulate(rows, ["protocol", "method", "order", "seed", "run", "status"], tablefmt="simple")

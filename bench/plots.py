@@ -16,6 +16,7 @@ from bench.errors import BenchError, unknown_name
 from bench.files import write_atomically
 from bench.groups import Entry, Group, Results, build, load, slug
 from bench.metrics import METRICS, RunData
+from bench.records import restrictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -118,8 +119,8 @@ def _hollow(entries: Iterable[Entry]) -> list[str]:
 
 def _where(group: Group) -> str:
     limits = group.conditions["limits"]
-    apart = [part for part in group.apart.split(";") if part and not part.startswith(("limits=", "train=", "test="))]
-    return ", ".join([group.protocol, *([f"limited to {limits} images a class"] if limits else []), *apart])
+    apart = [part for part in group.apart.split(";") if part and not part.startswith(("limits=", "train=", "test=", "data="))]
+    return ", ".join([group.protocol, *([restrictions(limits)] if limits else []), *apart])
 
 
 def _curves(group: Group, kind: str, title: str, note: str, values: Callable[[RunData], np.ndarray], look_of: Looks) -> list[Picture]:

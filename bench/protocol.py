@@ -1,19 +1,20 @@
 """A protocol: which data sets, in what order, cut into which tasks, scored how."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
 
 from bench import registry
-from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
+from bench.dataset import Dataset, Folders, ImageSource
 from bench.errors import BenchError
 from bench.features import FeatureStore
 from bench.randomness import stable_seed
 from bench.stream import Scenario, ScenarioKind, Split, Stream, Task
+from bench.synthetic import stand_in
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,20 @@ class TaskPlan:
 
 
 @dataclass(frozen=True)
+class Order:
+    """One way to order a stream: its tasks for every order seed."""
+
+    tasks: Callable[[int], Sequence[TaskPlan]]
+    summary: str  # the rule, in one line
+    fixed: bool = False  # the same for every order seed
+
+
+@dataclass(frozen=True)
 class Protocol:
     """The object that a `bench.protocols` entry point names.
 
     `tasks(order_seed)` gives the plan of the stream. A protocol whose order is fixed says so, and has one order only.
+    What a user may change about it has a name: another order, another paper's form (bench/protocol_options.py).
     """
 
     name: str
@@ -42,6 +53,12 @@ class Protocol:
     exemplars_per_class: int | None = None
     exemplars_total: int | None = None
     source: str = ""  # who defined it
+    order: str = ""  # the name of its order, if `orders` has it
+    orders: Mapping[str, Order] = field(default_factory=dict)  # all named orders, its own among them
+    variants: Mapping[str, "Protocol"] = field(default_factory=dict)  # option -> the same stream as another paper runs it
+    budgeted: bool = False  # training on a task may go through as many images as the first task has
+    shots: int | None = None  # training images of every class; None: all
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)  # those that are not registered, by name
 
     @property
     def exemplars(self) -> str:
@@ -50,10 +67,14 @@ class Protocol:
             return f"{self.exemplars_per_class}/class"
         return f"{self.exemplars_total} total" if self.exemplars_total is not None else "none"
 
+    def dataset(self, name: str) -> Dataset:
+        """One of its data sets."""
+        return self.datasets[name] if name in self.datasets else registry.load("dataset", name)
+
     def scenario(self, order_seed: int) -> Scenario:
-        """What a method may know before it starts; opens no image."""
+        """What a method may know before it starts; opens no image, so a compute budget is not in it yet."""
         plans = self.tasks(order_seed)
-        infos = [dataset_info(plan.dataset) for plan in plans]
+        infos = [self.dataset(plan.dataset).info for plan in plans]
         return Scenario(
             kind=self.kind,
             class_names=tuple(info.class_names[k] for plan, info in zip(plans, infos) for k in plan.labels),
@@ -69,36 +90,59 @@ class Protocol:
         return hashlib.sha256(repr(sorted(set(templates))).encode()).hexdigest()[:8]
 
     def stream(
-        self, order_seed: int, store: FeatureStore, folders: Folders, limit_train: int | None, limit_test: int | None
+        self,
+        order_seed: int,
+        store: FeatureStore,
+        folders: Folders,
+        limit_train: int | None,
+        limit_test: int | None,
+        synthetic: bool = False,
     ) -> Stream:
-        """The stream with its images; the limits keep the first so many images of every class."""
+        """The stream with its images; the limits keep the first so many images of every class.
+
+        synthetic: stand-in images of the right number and size instead of the data sets' own.
+        """
         tasks, first = [], 0
         for index, plan in enumerate(self.tasks(order_seed)):
+            dataset = self.dataset(plan.dataset)
             train, test = (
-                _split(_open(plan.dataset, split, folders, limit), plan, first, store)
-                for split, limit in (("train", limit_train), ("test", limit_test))
+                _split(_open(dataset, split, folders, shots, limit, synthetic), plan, first, store)
+                for split, shots, limit in (("train", self.shots, limit_train), ("test", None, limit_test))
             )
             for split, images in (("train", train), ("test", test)):
                 if not len(images):
                     raise BenchError(f"{self.name}: task {plan.name!r} has no {split} images; check data set {plan.dataset}")
             tasks.append(Task(index, plan.name, tuple(range(first, first + len(plan.labels))), train, test))
             first += len(plan.labels)
-        return Stream(self.scenario(order_seed), tuple(tasks))
-
-
-def dataset_info(name: str) -> DatasetInfo:
-    return registry.load("dataset", name).info
+        budget = len(tasks[0].train) if self.budgeted else None
+        return Stream(replace(self.scenario(order_seed), images_per_task=budget), tuple(tasks))
 
 
 _SOURCES: dict[tuple, ImageSource] = {}  # opened image sources of this process, shared by all runs
 
 
-def _open(name: str, split: str, folders: Folders, limit: int | None) -> ImageSource:
-    key = (name, split, folders, limit)
+def _open(dataset: Dataset, split: str, folders: Folders, shots: int | None, limit: int | None, synthetic: bool) -> ImageSource:
+    key = (dataset.info, dataset.open_split, split, folders, shots, limit, synthetic)
     if key not in _SOURCES:
-        dataset: Dataset = registry.load("dataset", name)
-        _SOURCES[key] = dataset.open_split(split, folders).limited(limit)
+        open_split = partial(stand_in, dataset.info) if synthetic else dataset.open_split
+        source = open_split(split, folders)
+        if shots is not None:
+            source = source.select(few_shots(source.labels, shots, dataset.info.name))
+        _SOURCES[key] = source.limited(limit)
     return _SOURCES[key]
+
+
+def few_shots(labels: np.ndarray, shots: int, dataset: str) -> np.ndarray:
+    """Rows of `shots` images of every class (all of a smaller one), in order.
+
+    Drawn once for each class of a data set: equal for all methods, seeds and orders. Five shots are among the sixteen.
+    """
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = np.random.default_rng(stable_seed("shots", dataset, int(label))).permutation(len(members))
+        chosen.append(members[order[:shots]])
+    return np.sort(np.concatenate(chosen))
 
 
 def _split(source: ImageSource, plan: TaskPlan, first: int, store: FeatureStore) -> Split:
@@ -112,24 +156,40 @@ def _split(source: ImageSource, plan: TaskPlan, first: int, store: FeatureStore)
 # -- the two shapes that most protocols have --------------------------------------------------------------------
 
 
-def class_incremental(dataset: str, sizes: Sequence[int]) -> Callable[[int], list[TaskPlan]]:
-    """The classes of one data set, shuffled by the order seed and cut into tasks of the given sizes."""
-    return partial(_class_incremental, dataset, tuple(sizes))
+def class_incremental(
+    dataset: str, sizes: Sequence[int], order: Callable[[int], Sequence[int]] | None = None
+) -> Callable[[int], list[TaskPlan]]:
+    """The classes of one data set, cut into tasks of the given sizes.
+
+    order: from the order seed to the data set's labels as they are learned; by default they are shuffled by the seed.
+    """
+    return partial(_class_incremental, dataset, tuple(sizes), order or partial(shuffled_labels, dataset, sum(sizes)))
 
 
-def _class_incremental(dataset: str, sizes: tuple[int, ...], order_seed: int) -> list[TaskPlan]:
-    order = np.random.default_rng(stable_seed("class order", dataset, order_seed)).permutation(sum(sizes))
-    ends = np.cumsum(sizes)
+def shuffled_labels(dataset: str, n: int, order_seed: int) -> list[int]:
+    """The labels 0..n-1 of a data set in a random order of our own."""
+    return np.random.default_rng(stable_seed("class order", dataset, order_seed)).permutation(n).tolist()
+
+
+def _class_incremental(
+    dataset: str, sizes: tuple[int, ...], order: Callable[[int], Sequence[int]], order_seed: int
+) -> list[TaskPlan]:
+    labels = order(order_seed)
     return [
-        TaskPlan(f"classes {end - size + 1}-{end}", dataset, tuple(int(k) for k in order[end - size : end]))
-        for size, end in zip(sizes, ends)
+        TaskPlan(f"classes {end - size + 1}-{end}", dataset, tuple(int(k) for k in labels[end - size : end]))
+        for size, end in zip(sizes, np.cumsum(sizes).tolist())
     ]
 
 
-def one_task_per_dataset(datasets: Sequence[str]) -> Callable[[int], list[TaskPlan]]:
-    """Every data set whole, one after another, classes in their own order."""
-    return partial(_one_task_per_dataset, tuple(datasets))
+def one_task_per_dataset(datasets: Sequence[str] | Mapping[str, str]) -> Callable[[int], list[TaskPlan]]:
+    """Every registered data set whole, one after another, classes in their own order.
+
+    A mapping gives the tasks names of their own: task -> data set.
+    """
+    named = datasets if isinstance(datasets, Mapping) else {name: name for name in datasets}
+    return partial(_one_task_per_dataset, tuple(named.items()))
 
 
-def _one_task_per_dataset(datasets: tuple[str, ...], order_seed: int) -> list[TaskPlan]:
-    return [TaskPlan(name, name, tuple(range(len(dataset_info(name).class_names)))) for name in datasets]
+def _one_task_per_dataset(datasets: tuple[tuple[str, str], ...], order_seed: int) -> list[TaskPlan]:
+    classes = {name: len(registry.load("dataset", name).info.class_names) for _, name in datasets}
+    return [TaskPlan(task, name, tuple(range(classes[name]))) for task, name in datasets]

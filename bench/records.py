@@ -19,6 +19,7 @@ import pandas as pd
 from bench.errors import BenchError
 
 SCHEMA = 1
+SYNTHETIC = "synthetic"  # `limits` then starts with data=synthetic
 
 COLUMNS = {
     "schema": "version of this table's layout",
@@ -32,7 +33,7 @@ COLUMNS = {
     "pretrained": "its weights: a tag, or a file's name and the start of its digest",
     "templates": "first 8 hex digits of the hash of all prompt templates",
     "exemplars": "memory that the protocol allows: none, N/class or N total",
-    "limits": "images per class kept for a quick run, e.g. train=5;test=2 (empty: all)",
+    "limits": "images per class kept for a quick run, train=5;test=2 (empty: all); data=synthetic in front: stand-in images",
     "order_seed": "seed of the class order",
     "seed": "seed of everything random in training",
     "after_task": "0-based: the task that was learned last",
@@ -122,7 +123,37 @@ def load(paths: Iterable[Path]) -> pd.DataFrame:
     if not files:
         raise BenchError(f"{', '.join(map(str, paths))}: no finished run there yet; bench run writes them")
     files = list(dict.fromkeys(file.resolve() for file in files))
-    return _parse_together(files).drop_duplicates(KEY, ignore_index=True)
+    table = _parse_together(files).drop_duplicates(KEY, ignore_index=True)
+    refuse_mixture(table)
+    return table
+
+
+def is_synthetic(limits: str) -> bool:
+    """Do these limits say that the images were stand-ins?"""
+    return f"data={SYNTHETIC}" in limits.split(";")
+
+
+def restrictions(limits: str) -> str:
+    """The limits as a caption says them; empty if there are none.
+
+    >>> restrictions("train=5;test=2"), restrictions("data=synthetic;train=5")
+    ('LIMITED to train=5;test=2 images a class', 'SYNTHETIC images: accuracies mean nothing, LIMITED to train=5 images a class')
+    """
+    counts = ";".join(part for part in limits.split(";") if part and not part.startswith("data="))
+    parts = [f"{SYNTHETIC.upper()} images: accuracies mean nothing"] if is_synthetic(limits) else []
+    return ", ".join([*parts, f"LIMITED to {counts} images a class"] if counts else parts)
+
+
+def refuse_mixture(table: pd.DataFrame) -> None:
+    """Results on stand-in images are never shown together with real ones."""
+    runs = table.drop_duplicates("run_id")
+    synthetic = runs["limits"].fillna("").map(is_synthetic)
+    if synthetic.any() and not synthetic.all():
+        one, other = ("/".join(rows.iloc[0][["protocol", "method", "run_id"]]) for rows in (runs[synthetic], runs[~synthetic]))
+        raise BenchError(
+            f"runs on synthetic images ({synthetic.sum()}, for instance {one}) lie beside runs on real ones "
+            f"({(~synthetic).sum()}, {other}): give their folders apart, and keep an --out of its own for --data synthetic"
+        )
 
 
 def _parse_together(files: list[Path]) -> pd.DataFrame:

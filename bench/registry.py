@@ -1,4 +1,4 @@
-"""Names -> methods, protocols, data sets. Built-ins and third-party packages use the same door: entry points.
+"""Names -> methods, protocols, data sets and the like. Built-ins and third-party packages use the same door: entry points.
 
     [options.entry_points]
     bench.methods =
@@ -18,7 +18,13 @@ from typing import Any
 
 from bench.errors import BenchError, unknown_name
 
-KINDS = {"method": "bench.methods", "protocol": "bench.protocols", "dataset": "bench.datasets"}
+KINDS = {
+    "method": "bench.methods",
+    "protocol": "bench.protocols",
+    "protocol-family": "bench.protocol_families",
+    "dataset": "bench.datasets",
+    "reference": "bench.references",
+}
 BUILT_IN = "continual-clip-bench"
 
 
@@ -48,7 +54,7 @@ def _package(point: EntryPoint) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """All registered names of a kind ("method", "protocol" or "dataset")."""
+    """All registered names of a kind: "method", "protocol", "dataset", ..."""
     return list(_points(kind))
 
 

@@ -22,6 +22,7 @@ from bench.files import write_atomically
 from bench.formats import INDENT, Table
 from bench.groups import Entry, Group, Results, build, load, slug
 from bench.metrics import DEFAULTS, METRICS
+from bench.records import restrictions
 from bench.reproduction import command
 
 SURE = ("ece", "auroc", "aupr", "fpr95")  # how far a method knows what it knows: metrics of per-image scores
@@ -86,6 +87,7 @@ def render(results: Results) -> str:
         methods=len({entry.label for group in groups for entry in group.entries}),
         version=__version__,
         indent=INDENT,
+        restrictions=restrictions,
         script=script,
         style=style,
         # a policy that names the script by its hash: nothing else can run, whatever stands in the results

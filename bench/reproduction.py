@@ -28,7 +28,7 @@ def command(run: Mapping[str, object], manifest: Mapping) -> str:
         words += ["--set", f"{run['method']}.{assignment}"]
     for limit in filter(None, str(run["limits"]).split(";")):
         name, _, value = limit.partition("=")
-        words += [f"--limit-{name}", value]
+        words += ["--data" if name == "data" else f"--limit-{name}", value]
     return shlex.join(map(str, words))
 
 

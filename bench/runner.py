@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save as save_tensors
 
 from bench import __version__, checkpoint, records
+from bench import reference_data as references
 from bench.backbone import Backbone
 from bench.dataset import Folders
 from bench.evaluation import Cell, evaluate
@@ -39,8 +40,14 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
     store = FeatureStore(backbone, folders.cache / "features")
     started = time.perf_counter()
     progress(0, "preparing")
-    stream = run.protocol.stream(run.order_seed, store, folders, run.limit_train, run.limit_test)
+    stream = run.protocol.stream(run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic)
     method = run.method(run.settings, backbone, stream.scenario, Draws(run.protocol.name, run.method_name, run.seed))
+    reference_facts = None
+    if method.reference_names:
+        reference, reference_facts = references.load(method.reference_names, store, folders, run.synthetic)
+        if not run.synthetic:
+            references.refuse_leaks(reference, stream, method.reference_names.images)
+        method.use_reference(reference)
     journal = _resume(run.checkpoint, run, method, stream)
     prepared = time.perf_counter() - started
 
@@ -74,7 +81,8 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
         "image_passes": journal.image_passes,
         **_cost(method, backbone),
     }
-    _write_results(run, journal, cost, backbone, stream, str(method.test_batches or "do not matter"))
+    conditions = {"test_batches": str(method.test_batches or "do not matter"), "reference": reference_facts}
+    _write_results(run, journal, cost, backbone, stream, conditions)
     run.checkpoint.unlink(missing_ok=True)
     return "finished"
 
@@ -146,7 +154,7 @@ def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
 
 
 def _write_results(
-    run: Run, journal: checkpoint.Journal, cost: dict, backbone: Backbone, stream: Stream, test_batches: str
+    run: Run, journal: checkpoint.Journal, cost: dict, backbone: Backbone, stream: Stream, conditions: dict
 ) -> None:
     table = records.to_csv(journal.rows).encode()
     samples = save_tensors(dict(sorted(journal.samples.items())))
@@ -164,6 +172,7 @@ def _write_results(
         "overrides": run.overrides,
         "pretrained": run.pretrained,
         "weights_digest": backbone.digest,
+        "backbone": backbone.facts,
         "images_digest": images.hexdigest(),
         "tasks": [
             {
@@ -174,7 +183,7 @@ def _write_results(
             }
             for task in stream.tasks
         ],
-        "test_batches": test_batches,
+        **conditions,
         "templates": sorted({t for templates in stream.scenario.templates for t in templates}),
         "cost": cost,
         "environment": environment(backbone.device),

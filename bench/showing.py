@@ -2,12 +2,24 @@
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from bench import registry
+from bench import protocol_names, registry
 from bench.errors import unknown_name
 from bench.metrics import METRICS
+
+if TYPE_CHECKING:
+    from bench.protocol import Protocol, TaskPlan
+    from bench.stream import Scenario
+
+KINDS = ("method", "protocol", "dataset")
+EVALUATED = {
+    "class-incremental": "after every task: learned tasks among all classes seen so far, tasks to come among all classes",
+    "task-incremental": "after every task, on all test sets, each among its own classes",
+}
 
 
 def show(name: str) -> str:
@@ -18,8 +30,11 @@ def show(name: str) -> str:
             pages.append(page(name, registry.load(kind, name)))
     if name in METRICS:
         pages.append(_metric(name))
+    if not pages and protocol_names.looks_possible(name):
+        found = protocol_names.find(name)
+        pages.append(_protocol(found.name, found))
     if not pages:
-        known = [n for kind in registry.KINDS for n in registry.names(kind)]
+        known = [n for kind in KINDS for n in registry.names(kind)]
         raise unknown_name("name", name, [*known, *METRICS])
     return "\n".join(pages)
 
@@ -50,26 +65,70 @@ def _method(name: str, method) -> str:
     return "\n".join(parts)
 
 
-def _protocol(name: str, protocol) -> str:
-    plans = protocol.tasks(0)
+def _protocol(name: str, protocol: "Protocol") -> str:
+    from bench.protocol_options import options_of
+
+    scenario, plans = protocol.scenario(0), protocol.tasks(0)
     facts = [
         ("version", protocol.version),
         ("scenario", protocol.kind),
-        ("class order", "fixed" if protocol.fixed_order else "shuffled by the order seed"),
+        ("tasks", f"{len(plans)}, {len(scenario.class_names)} classes"),
+        ("evaluated", EVALUATED[protocol.kind]),
+        ("class order", _order(protocol)),
         ("exemplars", protocol.exemplars),
-        ("templates", "; ".join(sorted({t for templates in protocol.scenario(0).templates for t in templates}))),
+        ("training images", f"{protocol.shots} of every class" if protocol.shots else "all"),
+        ("compute budget", "every task as many training images as the first one has" if protocol.budgeted else "none"),
+        ("templates", _templates(scenario.templates)),
     ]
     if protocol.source:
         facts.append(("source", protocol.source))
-    names = protocol.scenario(0).class_names
+    options = [[f"+{option}", what] for option, what in options_of(protocol).items()]
+    of_tasks = ["task", "name", "data set", "classes", "which (order seed 0)"]
+    of_datasets = ["data set", "classes", "train", "test", "templates", "first template"]
+    parts = [
+        f"protocol {name}: {protocol.summary}",
+        tabulate(facts, tablefmt="plain"),
+        tabulate(_tasks(plans, scenario), of_tasks, tablefmt="simple"),
+        tabulate(_datasets(protocol, plans), of_datasets, tablefmt="simple"),
+        "options, added to the name:\n" + tabulate(options, tablefmt="plain"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _order(protocol: "Protocol") -> str:
+    rule = f"{protocol.order}: {protocol.orders[protocol.order].summary}" if protocol.order in protocol.orders else ""
+    if protocol.fixed_order:
+        return f"fixed{', ' * bool(rule)}{rule}"
+    return rule or "depends on the order seed"
+
+
+def _templates(of_classes: Sequence[tuple[str, ...]]) -> str:
+    found = list(dict.fromkeys(of_classes))
+    if len(found) > 1:
+        return "each data set's own, see below; training uses the first, evaluation averages all"
+    first, *more = found[0]
+    return f"{first}  and {len(more)} more: training uses the first, evaluation averages all" if more else first
+
+
+def _tasks(plans: Sequence["TaskPlan"], scenario: "Scenario") -> list[list]:
     rows, first = [], 0
     for index, plan in enumerate(plans):
-        classes = names[first : first + len(plan.labels)]
+        classes = scenario.class_names[first : first + len(plan.labels)]
         first += len(plan.labels)
         shown = ", ".join(classes[:6]) + (", ..." if len(classes) > 6 else "")
         rows.append([index, plan.name, plan.dataset, len(classes), shown])
-    table = tabulate(rows, ["task", "name", "data set", "classes", "which (order seed 0)"], tablefmt="simple")
-    return "\n".join([f"protocol {name}: {protocol.summary}", tabulate(facts, tablefmt="plain"), "", table, ""])
+    return rows
+
+
+def _datasets(protocol: "Protocol", plans: Sequence["TaskPlan"]) -> list[list]:
+    """A row for each data set of the stream: how many images and templates it has."""
+    rows = []
+    for name in dict.fromkeys(plan.dataset for plan in plans):
+        info = protocol.dataset(name).info
+        train, test = ("not fixed" if info.images(split) is None else info.images(split) for split in ("train", "test"))
+        templates = protocol.templates or info.templates
+        rows.append([name, len(info.class_names), train, test, len(templates), templates[0]])
+    return rows
 
 
 def _dataset(name: str, dataset) -> str:
@@ -77,6 +136,7 @@ def _dataset(name: str, dataset) -> str:
     facts = [
         ("version", info.version),
         ("classes", len(info.class_names)),
+        ("images", f"{info.train_images or 'not fixed'} / {info.test_images or 'not fixed'} for training / testing"),
         ("templates", "; ".join(info.templates)),
         ("origin", info.origin),
         ("names", ", ".join(info.class_names[:12]) + (", ..." if len(info.class_names) > 12 else "")),

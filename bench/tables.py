@@ -17,7 +17,7 @@ from bench import published as publications
 from bench.errors import BenchError
 from bench.formats import INDENT, Cell, Table, write
 from bench.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, RunData, find, matrices_of_runs
-from bench.records import CONDITIONS
+from bench.records import CONDITIONS, refuse_mixture, restrictions
 
 SHARED = [c for c in CONDITIONS if c not in ("method", "overrides")]  # the same for all rows of one table
 DECIMALS = 1  # of percentages
@@ -98,6 +98,7 @@ def build(records, metrics=None, view="summary", sort=None, samples_of=None, pub
         find(name)
     if not len(records):
         raise BenchError("no records to make a table of; bench run writes them")
+    refuse_mixture(records)
     tables = []
     for conditions, rows, names in _groups(records, samples_of if _need_samples(metrics, sort) else None):
         scenario = conditions["scenario"]
@@ -214,7 +215,7 @@ def _describe(conditions: dict[str, str]) -> str:
         f"templates {conditions['templates']}",
     ]
     if conditions["limits"] not in ("", "nan"):
-        parts.append(f"LIMITED to {conditions['limits']} images a class")
+        parts.append(restrictions(conditions["limits"]))
     return ", ".join(parts)
 
 
@@ -312,7 +313,7 @@ def _source_notes(sources: dict[str, int], conditions: dict[str, str]) -> list[s
         return [f"no published number of these metrics for {conditions['protocol']}"]
     notes = ["published: as printed there; in brackets: measured minus published"]
     if conditions["limits"] not in ("", "nan"):
-        notes = ["published: as printed there; no difference, because only a part of the images was used here"]
+        notes = ["published: as printed there; no difference, because the images here are others or fewer"]
     return notes + [f"[{number}] {where}" for where, number in sources.items()]
 
 

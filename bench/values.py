@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bench.metrics import DEFAULTS, METRICS, RunData, find, matrices_of_runs, of_run
-from bench.records import CONDITIONS
+from bench.records import CONDITIONS, restrictions
 
 SHARED = [c for c in CONDITIONS if c not in ("method", "overrides")]  # runs that differ in one of these never meet
 SEEDS = ["order_seed", "seed"]
@@ -59,7 +59,7 @@ def heading(conditions: Mapping[str, str]) -> str:
         f"backbone {backbone}" + (f" with weights {weights}" if weights != backbone else ""),
     ]
     if conditions["limits"]:
-        parts.append(f"LIMITED to {conditions['limits']} images a class")
+        parts.append(restrictions(conditions["limits"]))
     return ", ".join(parts)
 
 

@@ -3,24 +3,25 @@
 from collections.abc import Sequence
 
 from bench.protocol import Protocol, TaskPlan, class_incremental, one_task_per_dataset
+from protocols.class_incremental import protocol
 
 # bump when a change of the images, the class names or the splits moves numbers
 VERSION = "1"
 
-mini60_6x10 = Protocol(
+mini60_6x10 = protocol(
     name="mini60-6x10",
+    dataset="mini60",
+    sizes=[10] * 6,
     version=VERSION,
-    kind="class-incremental",
     summary="handwritten digits, land use, letters and sketches: 60 classes in 6 tasks of 10, shuffled",
-    tasks=class_incremental("mini60", [10] * 6),
 )
 
-mini_objects60_6x10 = Protocol(
+mini_objects60_6x10 = protocol(
     name="mini-objects60-6x10",
+    dataset="mini-objects",
+    sizes=[10] * 6,
     version=VERSION,
-    kind="class-incremental",
     summary="60 unseen colour-object pairs in 6 tasks of 10: zero-shot is strong, so forgetting it shows",
-    tasks=class_incremental("mini-objects", [10] * 6),
 )
 
 mini_mtil_order1 = Protocol(

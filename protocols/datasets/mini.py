@@ -15,6 +15,7 @@ from protocols.datasets.mini_world import downstream
 
 ORIGIN = "drawn by this package; digits: scikit-learn's load_digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0)"
 VERSION = "1"
+SIZE = (downstream.SIZE, downstream.SIZE)
 
 
 def _open_domain(name: str, split: str, folders: Folders) -> ImageSource:
@@ -58,7 +59,8 @@ def _save(path: Path, images: np.ndarray) -> None:
 
 def _domain(name: str, summary: str) -> Dataset:
     facts = downstream.DATASETS[name]
-    info = DatasetInfo(f"mini-{name}", VERSION, tuple(facts.class_names), (facts.template,), summary, ORIGIN)
+    counts = (len(_labels(name, "train")), len(_labels(name, "test")))
+    info = DatasetInfo(f"mini-{name}", VERSION, tuple(facts.class_names), (facts.template,), summary, ORIGIN, *counts, SIZE)
     return Dataset(info, partial(_open_domain, name))
 
 
@@ -79,7 +81,8 @@ def _open_union(parts: dict[str, int], split: str, folders: Folders) -> ImageSou
 
 def _union(name: str, parts: dict[str, int], summary: str) -> Dataset:
     class_names = tuple(c for part, classes in parts.items() for c in downstream.DATASETS[part].class_names[:classes])
-    info = DatasetInfo(name, VERSION, class_names, ("a photo of a {}.",), summary, ORIGIN)
+    counts = (sum(int((_labels(part, split) < classes).sum()) for part, classes in parts.items()) for split in ("train", "test"))
+    info = DatasetInfo(name, VERSION, class_names, ("a photo of a {}.",), summary, ORIGIN, *counts, SIZE)
     return Dataset(info, partial(_open_union, parts))
 
 

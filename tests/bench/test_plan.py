@@ -96,3 +96,28 @@ def test_all_methods_start_with_zero_shot():
     names = [run.method_name for run in runs]
     assert names[0] == "zero-shot"
     assert {"cgil", "coop", "finetune", "joint", "joint-prompts", "linear-probe"} <= set(names)
+
+
+def test_synthetic_images_make_another_run_that_its_records_name():
+    real, made = (build(synthetic=synthetic, limit_train=3, seeds=[0])[0][0] for synthetic in (False, True))
+    assert (real.limits, made.limits) == ("train=3", "data=synthetic;train=3")
+    assert real.run_id != made.run_id
+    assert "SYNTHETIC" in plan.render([made]) and "SYNTHETIC" not in plan.render([real])
+
+
+def test_options_of_a_protocol_make_other_runs_and_keep_its_recipes():
+    runs, _ = build(protocols=["mini60-6x10", "mini60-6x10+budgeted"], methods=["coop"], seeds=[0])
+    assert len({run.run_id for run in runs}) == 2
+    assert runs[0].settings == runs[1].settings
+    assert runs[1].folder == Path("results/mini60-6x10+budgeted/coop") / runs[1].run_id
+
+
+def test_an_order_seed_that_an_order_does_not_have_is_refused_before_anything_runs():
+    with pytest.raises(BenchError, match="order seed 3: CGIL's class order exists for order seeds 0, 1 and 2 only"):
+        build(protocols=["mini60-6x10+order=cgil"], order_seeds=[0, 3])
+
+
+def test_a_named_order_that_is_fixed_has_one_order_seed():
+    runs, notes = build(protocols=["mini60-6x10+order=natural"], order_seeds=[0, 1], seeds=[0])
+    assert [run.order_seed for run in runs] == [0]
+    assert "one fixed order" in notes[0]

@@ -167,7 +167,7 @@ def test_cost_is_the_mean_over_runs(folder):
 
 def test_limited_runs_are_marked(tmp_path):
     write_run(tmp_path, CGIL, limits="train=5;test=5")
-    assert "Only a part of the images was used: train=5;test=5" in report.render(load([tmp_path]))
+    assert "LIMITED to train=5;test=5 images a class" in report.render(load([tmp_path]))
 
 
 def test_pictures_follow_the_theme(text):

@@ -1,7 +1,7 @@
 """Reference data: images and sentences that belong to no task, on which distillation compares teacher and student.
 
-Names resolve through the entry points of `bench.references`, each a function (folders) -> ReferenceImages or
-ReferenceSentences; a folder of images and a text file (one sentence a line) serve as well. What was used goes into the
+Names resolve through the entry points of `bench.references`, objects with `images(folders)` -> ImageSource and
+`sentences(folders)` -> tuple of str; a folder of images and a text file (one sentence a line) serve as well. What was used goes into the
 manifest, and no test image and no training image of the stream may be among it.
 """
 
@@ -13,10 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from bench import registry
-from bench.dataset import Folders, ImageSource
+from bench.dataset import DatasetInfo, Folders, ImageSource
 from bench.errors import BenchError
 from bench.features import FeatureStore
 from bench.stream import Split, Stream
+from bench.synthetic import stand_in
+
+
+# stand-ins for measuring speed: fewer images than ImageNet has, since an update sees a batch of them only
+STAND_IN = DatasetInfo("reference", "1", ("image",), ("{}",), "", "", train_images=6400, test_images=0)
+STAND_IN_SENTENCES = 13_000
 
 
 @dataclass(frozen=True)
@@ -35,19 +41,25 @@ class ReferenceNames:
     sentences: str | None
 
 
-def load(names: ReferenceNames, store: FeatureStore, folders: Folders) -> tuple[Reference, dict]:
-    """The reference data of these names, and the facts about them for the manifest."""
+def load(names: ReferenceNames, store: FeatureStore, folders: Folders, synthetic: bool = False) -> tuple[Reference, dict]:
+    """The reference data of these names, or stand-ins for them, and the facts about them for the manifest."""
     import torch
 
-    source = _images(names.images, folders)
-    sentences = _sentences(names.sentences, folders) if names.sentences else ()
+    if synthetic:
+        source = stand_in(STAND_IN, "train", folders)
+        sentences = tuple(f"stand-in sentence number {k} of reference data" for k in range(STAND_IN_SENTENCES))
+    else:
+        source = _images(names.images, folders)
+        sentences = _sentences(names.sentences, folders) if names.sentences else ()
     labels = torch.zeros(len(source), dtype=torch.long)
     reference = Reference(Split([(source, np.arange(len(source)))], labels, store), sentences)
+    published = {"imagenet", "imagenet-classes", "conceptual-captions"}
     facts = {
-        "images": names.images,
+        "substitute": synthetic or not {names.images, names.sentences or names.images} <= published,  # not what the papers used
+        "images": "synthetic" if synthetic else names.images,
         "images_count": len(source),
         "images_digest": source.digest,
-        "sentences": names.sentences,
+        "sentences": "synthetic" if synthetic else names.sentences,
         "sentences_count": len(sentences),
         "sentences_digest": hashlib.sha256("\n".join(sentences).encode()).hexdigest(),
     }
@@ -80,7 +92,7 @@ def _sentences(name: str, folders: Folders) -> tuple[str, ...]:
     if name in registry.names("reference"):
         found = registry.load("reference", name).sentences(folders)
     elif Path(name).is_file():
-        lines = Path(name).read_text(encoding="utf-8").splitlines()
+        lines = Path(name).read_text(encoding="utf-8").split("\n")
         found = tuple(line.strip() for line in lines if line.strip())
     else:
         raise _unknown(name, "reference sentences", "a text file with one sentence a line")

@@ -1,0 +1,133 @@
+"""`bench data list | get | check`: which data sets are there, how to have the others, and whether they are whole."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from bench import dataset_files, downloads, registry
+from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
+from bench.errors import BenchError
+
+BATCH = 256  # images decoded at a time
+DAMAGED_SHOWN = 10
+
+
+def listing(data: Path) -> str:
+    """A table of all data sets: size, whether it is there, how it can be had, where it lies or is looked for."""
+    found, broken = registry.load_all("dataset")
+    rows = []
+    for name, dataset in found.items():
+        images = [dataset.info.train_images or "-", dataset.info.test_images or "-"]
+        rows.append([name, len(dataset.info.class_names), *images, *_state(dataset, data)])
+    table = tabulate(rows, ["data set", "classes", "train", "test", "state", "from", "folder"], tablefmt="simple")
+    return "\n".join([f"data sets in {data}:", table, *broken])
+
+
+def _state(dataset: Dataset, data: Path) -> tuple[str, str, str]:
+    """(state, how it can be had, folder)"""
+    if not dataset.layouts:
+        return "there", "made here", "(cache)"
+    layout = dataset_files.find(dataset.layouts, data)
+    how = "download" if any(layout.download for layout in dataset.layouts) else "by hand"
+    if layout:
+        return "there", how, layout.folder
+    begun = next((layout for layout in dataset.layouts if len(layout.missing(data)) < len(layout.needs)), None)
+    return ("incomplete" if begun else "-"), how, (begun or dataset.layouts[0]).folder
+
+
+def get(name: str, data: Path) -> str:
+    """Download a data set if it is not there; a sentence that says where it is. BenchError says what to do by hand."""
+    dataset: Dataset = registry.load("dataset", name)
+    if not dataset.layouts:
+        return f"{name}: nothing to get, its images are made when they are first used"
+    layout = dataset_files.find(dataset.layouts, data)
+    if layout:
+        return f"{name}: already in {data / layout.folder}"
+    layout = dataset_files.get(dataset.info, dataset.layouts, data)
+    return f"{name}: now in {data / layout.folder}"
+
+
+@dataclass
+class Finding:
+    """What a check found: lines to print, and how many of them say that something is wrong."""
+
+    lines: list[str] = field(default_factory=list)
+    wrong: int = 0
+
+    def complain(self, line: str) -> None:
+        self.lines.append(f"WRONG  {line}")
+        self.wrong += 1
+
+
+def check(name: str, folders: Folders, decode: bool = True) -> Finding:
+    """Compare a data set that is there with the official one: digests of files, numbers of images, classes, whole images.
+
+    Nothing is downloaded: BenchError if it is not there. decode False: images are not opened, only counted.
+    """
+    dataset: Dataset = registry.load("dataset", name)
+    finding = Finding()
+    layout = dataset_files.find(dataset.layouts, folders.data)
+    if layout:
+        finding.lines.append(f"{name} in {folders.data / layout.folder}")
+        _compare_files(layout, folders.data, finding)
+    elif dataset.layouts:
+        raise dataset_files.not_there(dataset.info, dataset.layouts, folders.data)
+    else:
+        finding.lines.append(f"{name}: made by this package")
+    for split in ("train", "test"):
+        try:
+            source = dataset_files.read(dataset.info, layout, split, folders) if layout else dataset.open_split(split, folders)
+            _compare_split(dataset.info, split, source, decode, finding)
+        except BenchError as error:
+            finding.complain(f"{split}: {error}")
+    finding.lines.append(f"{name}: as it should be" if not finding.wrong else f"{name}: not as it should be, see the lines above")
+    return finding
+
+
+def _compare_files(layout: dataset_files.Layout, data: Path, finding: Finding) -> None:
+    for relative, digest in layout.official.items():
+        path = data / layout.folder / relative
+        kind, _, expected = digest.partition(":")
+        if path.is_file() and downloads.file_digest(path, kind) != expected:
+            finding.complain(f"{relative}: its digest differs from the official one ({kind} {expected})")
+
+
+def _compare_split(info: DatasetInfo, split: str, source: ImageSource, decode: bool, finding: Finding) -> None:
+    official = info.images(split)
+    counts = np.bincount(source.labels, minlength=len(info.class_names))
+    finding.lines.append(f"{split}: {len(source)} images, {counts.min()} to {counts.max()} of each of {len(counts)} classes")
+    if official is not None and official != len(source):
+        finding.complain(f"{split}: {len(source)} images, the official number is {official}")
+    if empty := [info.class_names[k] for k in np.flatnonzero(counts == 0)]:
+        finding.complain(f"{split}: no image of {_few(empty)}")
+    if not decode:
+        return
+    damaged = [str(error) for error in _damaged(source)]
+    for error in damaged[:DAMAGED_SHOWN]:
+        finding.complain(f"{split}: {error}")
+    if len(damaged) > DAMAGED_SHOWN:
+        finding.complain(f"{split}: {len(damaged) - DAMAGED_SHOWN} more images are damaged")
+    if not damaged:
+        finding.lines.append(f"{split}: every image is whole, digest of all {source.digest[:16]}")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _damaged(source: ImageSource) -> Iterator[BenchError]:
+    """What is wrong with each image that cannot be read."""
+    for start in range(0, len(source), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(source)))
+        try:
+            source.read(rows)
+        except BenchError:
+            for row in rows:
+                try:
+                    source.read(np.array([row]))
+                except BenchError as error:
+                    yield error
+

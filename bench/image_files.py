@@ -1,0 +1,98 @@
+"""Images that lie on disk, encoded, and are decoded when they are read."""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from bench.dataset import ImageSource
+from bench.errors import BenchError
+from bench.file_digests import FileDigests
+
+WORKERS = min(8, os.cpu_count() or 1)  # Pillow's decoders leave the interpreter free
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's image folders
+
+
+class ImageFiles(ImageSource):
+    """One file an image. `paths` are relative to `root`; what is wrong with a file is said by `complain(path, why)`.
+
+    The digest is made of the files' contents and the labels; contents are hashed once and remembered in `cache`, and a
+    selection hashes only the files that it keeps.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        labels: np.ndarray,
+        cache: Path,
+        complain: Callable[[Path, str], BenchError],
+    ):
+        super().__init__(labels, self._decode, self._digest_of_files)
+        if len(paths) != len(self.labels):
+            raise ValueError(f"{len(paths)} files and {len(self.labels)} labels")
+        self.root, self.paths, self.cache, self.complain = root, np.asarray(paths, dtype=object), cache, complain
+
+    def select(self, rows: np.ndarray) -> "ImageFiles":
+        return ImageFiles(self.root, self.paths[rows], self.labels[rows], self.cache, self.complain)
+
+    def image_digests(self, rows: np.ndarray) -> list[str]:
+        paths = self.paths[rows].tolist()
+        try:
+            return FileDigests(self.root, self.cache).of(paths)
+        except OSError as error:
+            raise self.complain(Path(error.filename or self.root), error.strerror or str(error)) from error
+
+    def _digest_of_files(self) -> str:
+        files = "".join(self.image_digests(np.arange(len(self))))
+        return hashlib.sha256(files.encode() + self.labels.tobytes()).hexdigest()
+
+    def _decode(self, rows: np.ndarray) -> list[np.ndarray]:
+        return in_parallel(self._decode_one, self.paths[np.asarray(rows)])
+
+    def _decode_one(self, path: str) -> np.ndarray:
+        whole = self.root / path
+        try:
+            return decode(whole)
+        except ValueError as error:
+            raise self.complain(whole, str(error)) from error
+
+
+def decode(image: Path | bytes) -> np.ndarray:
+    """The pixels of a file, or of a file's bytes, as uint8 (height, width, 3); grey and palette images become RGB.
+
+    ValueError says in a few words what is wrong with it.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
+            return np.array(picture.convert("RGB"))  # a copy of its own: batches may be written to
+    except FileNotFoundError:
+        raise ValueError("the file is missing") from None
+    except Exception as error:  # on damaged bytes Pillow's decoders raise OSError, SyntaxError, struct.error and others
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"not a whole image ({reason})" if isinstance(image, Path) else reason) from error
+
+
+def in_parallel(decode_one: Callable, items: Sequence) -> list:
+    """Decode several images, on several threads if there are enough of them."""
+    if len(items) < 2 * WORKERS:
+        return [decode_one(item) for item in items]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(decode_one, items))
+
+
+def images_below(folder: Path, prefix: str = "") -> list[str]:
+    """The image files of a folder and its sub-folders, sorted as torchvision sorts them; paths begin with `prefix`."""
+    found = []
+    for place, _, files in sorted(os.walk(folder, followlinks=True)):
+        relative = Path(place).relative_to(folder).as_posix()
+        start = prefix + ("" if relative == "." else relative + "/")
+        # "._x.jpg" is what some archives keep of a file's attributes; it is no image
+        found += [start + name for name in sorted(files) if name.lower().endswith(SUFFIXES) and not name.startswith("._")]
+    return found

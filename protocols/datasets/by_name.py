@@ -1,0 +1,28 @@
+"""Data sets whose class names and templates are among the stored ones."""
+
+from bench.dataset import Dataset, DatasetInfo
+from bench.dataset_files import Layout, dataset_on_disk
+from protocols.datasets import data
+
+
+def data_set(
+    name: str,
+    *layouts: Layout,
+    version: str,
+    summary: str,
+    origin: str,
+    train_images: int | None = None,
+    test_images: int | None = None,
+    image_size: tuple[int, int] = (224, 224),
+    names: str = "",
+    templates: str = "",
+) -> Dataset:
+    """A data set on disk; the facts are those of DatasetInfo.
+
+    Class names and templates are stored under the data set's own name, unless `names` or `templates` says under which.
+    """
+    info = DatasetInfo(
+        name, version, data.class_names(names or name), data.templates(templates or name), summary, origin,
+        train_images, test_images, image_size,
+    )  # fmt: skip
+    return dataset_on_disk(info, *layouts)

@@ -1,0 +1,35 @@
+"""Protocols over a folder of images: folder:PATH-<tasks>x<classes> and folder:PATH-b<base>-<tasks>x<classes>.
+
+A sub-folder is a class (protocols/datasets/image_folder.py). Results call the stream by the folder's own name,
+"folder:pets-5x4", whatever lies above it; the protocol's version holds a digest of the files' names, so that runs on another
+folder of that name, or on one that has changed, are other runs.
+"""
+
+from bench.errors import BenchError
+from bench.protocol import Protocol
+from protocols import class_incremental
+from protocols.datasets.image_folder import image_folder
+
+PREFIX = "folder:"
+
+
+def family(name: str) -> Protocol | None:
+    """folder:PATH-<tasks>x<classes> and folder:PATH-b<base>-<tasks>x<classes>: images of your own, a sub-folder a class"""
+    if not name.startswith(PREFIX):
+        return None
+    parts = class_incremental.split(name.removeprefix(PREFIX))
+    if parts is None:
+        raise BenchError(f"unknown protocol {name!r}: write {PREFIX}PATH-5x4 for five tasks of four classes")
+    path, shape = parts
+    dataset = image_folder(path)
+    info = dataset.info
+    class_incremental.refuse_other_counts(name, PREFIX + path, shape, len(info.class_names))
+    return class_incremental.protocol(
+        name=f"{info.name}-{shape}",
+        dataset=info.name,
+        sizes=shape.sizes,
+        version=f"{class_incremental.VERSION}.{info.version}",
+        summary=f"{info.summary}, {class_incremental.in_words(shape)}",
+        datasets={info.name: dataset},
+        source=info.origin,
+    )
