@@ -19,12 +19,14 @@ class ImageSource:
 
     `labels` are the data set's own, 0..K-1. `read(rows)` gives images as uint8 arrays (height, width, 3), which may
     differ in size. `digest` identifies the images in their order: features are cached under it and results record it. It
-    may be given as a function, which is then called when the digest is first asked for.
+    may be given as a function, which is then called when the digest is first asked for. `in_memory`: the images lie there
+    as pixels already, so reading them again costs nothing.
     """
 
-    def __init__(self, labels: np.ndarray, read: Read, digest: str | Callable[[], str]):
+    def __init__(self, labels: np.ndarray, read: Read, digest: str | Callable[[], str], in_memory: bool = False):
         self.labels = np.asarray(labels, dtype=np.int64)
         self.read = read
+        self.in_memory = in_memory
         self._digest = digest
 
     def __len__(self) -> int:
@@ -47,7 +49,7 @@ class ImageSource:
         def of_pixels() -> str:
             return hashlib.sha256(images.tobytes() + np.asarray(labels, np.int64).tobytes()).hexdigest()
 
-        return cls(labels, lambda rows: images[rows], digest or of_pixels)
+        return cls(labels, lambda rows: images[rows], digest or of_pixels, in_memory=True)
 
     @classmethod
     def from_list(cls, images: Sequence[np.ndarray], labels: np.ndarray) -> "ImageSource":
@@ -59,7 +61,7 @@ class ImageSource:
                 digest.update(repr(image.shape).encode() + image.tobytes())
             return digest.hexdigest()
 
-        return cls(labels, lambda rows: [images[row] for row in rows], of_pixels)
+        return cls(labels, lambda rows: [images[row] for row in rows], of_pixels, in_memory=True)
 
     @classmethod
     def concatenate(cls, sources: Sequence["ImageSource"], labels: Sequence[np.ndarray]) -> "ImageSource":
@@ -88,7 +90,7 @@ class _Selection(ImageSource):
         def digest() -> str:
             return hashlib.sha256(whole.digest.encode() + rows.tobytes()).hexdigest()
 
-        super().__init__(whole.labels[rows], lambda wanted: whole.read(rows[wanted]), digest)
+        super().__init__(whole.labels[rows], lambda wanted: whole.read(rows[wanted]), digest, whole.in_memory)
         self.whole, self.rows = whole, rows
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
@@ -101,7 +103,8 @@ class _Concatenation(ImageSource):
     def __init__(self, sources: Sequence[ImageSource], labels: np.ndarray):
         self.sources = list(sources)
         self.starts = np.cumsum([0] + [len(source) for source in sources])
-        super().__init__(labels, lambda rows: self._gather(rows, lambda source, own: source.read(own)), self._digest_of_parts)
+        in_memory = all(source.in_memory for source in sources)
+        super().__init__(labels, lambda rows: self._gather(rows, lambda source, own: source.read(own)), self._digest_of_parts, in_memory)
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return self._gather(rows, lambda source, own: source.image_digests(own))

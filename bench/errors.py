@@ -8,6 +8,10 @@ class BenchError(Exception):
     """Something the user can mend; the message is one line that says what to do (exit code 2)."""
 
 
+class UnfitMethod(BenchError):
+    """A method that cannot be run here (its tower, its memory, its reference data); the other methods can."""
+
+
 class RunFailure(Exception):
     """One run cannot go on (for instance a loss that is not finite); the other runs do."""
 

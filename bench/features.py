@@ -20,6 +20,7 @@ from filelock import FileLock
 from bench.backbone import ENCODE_BATCH, Backbone
 from bench.dataset import ImageSource
 from bench.files import sha256, write_atomically
+from bench.prefetch import prefetched
 
 FORMAT = 1  # bump when the meaning of an entry changes
 Layer = Literal["projected", "pooled"]
@@ -91,9 +92,12 @@ class FeatureStore:
     def _encode(self, source: ImageSource, view: str, layer: Layer) -> np.ndarray:
         encode = {"projected": self.backbone.encode_images, "pooled": self.backbone.pool_images}[layer]
         chunks, started = [], time.perf_counter()
-        for start in range(0, len(source), ENCODE_BATCH):
-            rows = np.arange(start, min(start + ENCODE_BATCH, len(source)))
-            pixels = self.backbone.preprocess(source.read(rows), view)
+
+        def pixels_of(rows: torch.Tensor) -> torch.Tensor:
+            return self.backbone.preprocess(source.read(rows.numpy()), view)  # read once only: not worth keeping decoded
+
+        parts = torch.arange(len(source)).split(ENCODE_BATCH) if len(source) else ()
+        for _, pixels in prefetched(parts, pixels_of, self.backbone.device):
             features = encode(pixels)
             chunks.append(features.to(torch.promote_types(features.dtype, torch.float32)).cpu().numpy())
         self.encoded += len(source)

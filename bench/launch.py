@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from filelock import FileLock, Timeout
 
 from bench.dataset import Folders
-from bench.errors import BenchError, RunFailure
+from bench.errors import BenchError, RunFailure, UnfitMethod
 from bench.files import write_atomically
 from bench.plan import Run
 
@@ -51,7 +51,12 @@ def launch(runs: Sequence[Run], folders: Folders, threads: int | None) -> list[O
                 outcomes.append(Outcome(run, "already finished"))
                 continue
             backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
-            outcomes.append(_one(run, backbone, folders, report))
+            try:
+                outcomes.append(_one(run, backbone, folders, report))
+            except UnfitMethod as error:
+                if all(other.method_name == run.method_name for other in runs):
+                    raise
+                outcomes.append(Outcome(run, "failed", str(error)))
     return outcomes
 
 

@@ -19,7 +19,6 @@ from bench.features import FeatureStore
 from bench.stream import Split, Stream
 from bench.synthetic import stand_in
 
-
 # stand-ins for measuring speed: fewer images than ImageNet has, since an update sees a batch of them only
 STAND_IN = DatasetInfo("reference", "1", ("image",), ("{}",), "", "", train_images=6400, test_images=0)
 STAND_IN_SENTENCES = 13_000

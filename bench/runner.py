@@ -22,6 +22,7 @@ from bench import __version__, checkpoint, records
 from bench import reference_data as references
 from bench.backbone import Backbone
 from bench.dataset import Folders
+from bench.errors import BenchError, UnfitMethod
 from bench.evaluation import Cell, evaluate
 from bench.features import FeatureStore
 from bench.files import sha256, write_atomically
@@ -41,13 +42,10 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
     started = time.perf_counter()
     progress(0, "preparing")
     stream = run.protocol.stream(run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic)
-    method = run.method(run.settings, backbone, stream.scenario, Draws(run.protocol.name, run.method_name, run.seed))
-    reference_facts = None
-    if method.reference_names:
-        reference, reference_facts = references.load(method.reference_names, store, folders, run.synthetic)
-        if not run.synthetic:
-            references.refuse_leaks(reference, stream, method.reference_names.images)
-        method.use_reference(reference)
+    try:
+        method, reference_facts = _prepare(run, backbone, stream, store, folders)
+    except BenchError as error:
+        raise UnfitMethod(f"{run.method_name}: {error}") from error
     journal = _resume(run.checkpoint, run, method, stream)
     prepared = time.perf_counter() - started
 
@@ -85,6 +83,20 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
     _write_results(run, journal, cost, backbone, stream, conditions)
     run.checkpoint.unlink(missing_ok=True)
     return "finished"
+
+
+def _prepare(
+    run: Run, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
+) -> tuple[Method, dict | None]:
+    """The method before its first task, and facts about the reference data that it was given."""
+    method = run.method(run.settings, backbone, stream.scenario, Draws(run.protocol.name, run.method_name, run.seed))
+    if not method.reference_names:
+        return method, None
+    reference, facts = references.load(method.reference_names, store, folders, run.synthetic)
+    if not run.synthetic:
+        references.refuse_leaks(reference, stream, method.reference_names.images)
+    method.use_reference(reference)
+    return method, facts
 
 
 def _resume(path: Path, run: Run, method: Method, stream: Stream) -> checkpoint.Journal:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from bench.dataset import ImageSource
+from bench.decoded import DECODED
 from bench.errors import RunFailure
+from bench.prefetch import prefetched
 
 if TYPE_CHECKING:
     from bench.features import FeatureStore
@@ -46,14 +48,18 @@ class Split:
         for (source, piece_rows), start in zip(self.pieces, starts):
             places = np.flatnonzero((wanted >= start) & (wanted < start + len(piece_rows)))
             if len(places):
-                for place, image in zip(places, source.read(piece_rows[wanted[places] - start])):
+                squares = DECODED.squares(source, piece_rows[wanted[places] - start], self.store.backbone, together=len(self))
+                for place, image in zip(places, squares):
                     images[place] = image
         return self.store.backbone.preprocess(images, view)
 
     def batches(self, inputs: str, size: int) -> Iterator[torch.Tensor]:
         """The images in order, `size` at a time, as "features", "pooled" features or "pixels"."""
-        for rows in torch.arange(len(self)).split(size):
-            yield self.inputs(inputs, rows)
+        chunks = torch.arange(len(self)).split(size)
+        if inputs == "pixels":
+            yield from (pixels for _, pixels in prefetched(chunks, self.pixels, self.store.backbone.device))
+        else:
+            yield from (self.inputs(inputs, rows) for rows in chunks)
 
     def inputs(self, inputs: str, rows: torch.Tensor) -> torch.Tensor:
         """The chosen images in the form that a method's `logits` takes: "features", "pooled" features or "pixels"."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from bench.method import setting
 from bench.stream import Task
 from methods.parts.batches import batches, count_steps
-from methods.parts.memory import exemplars_per_class, first_of_each_class
+from methods.parts.memory import ExemplarMemory, exemplars_per_class
 from methods.parts.prompts import ContextPrompts, Position, context_from_words
 from methods.parts.schedules import cosine_per_iteration
 from methods.parts.text_classifier import TextClassifier
@@ -93,10 +93,7 @@ class CoOp(TextClassifier):
         super().prepare()
         n = len(self.scenario.class_names) if self.settings.class_specific else 1
         self.context = torch.nn.Parameter(torch.stack([self._initial_context(k) for k in range(n)]))  # (n, M, w)
-        width = self.backbone.embedding_width
-        # exemplars: (m, views, d)
-        self.register_buffer("memory_features", torch.zeros(0, 2 if self.settings.mirrored_view else 1, width))
-        self.register_buffer("memory_labels", torch.zeros(0, dtype=torch.long))  # (m,)
+        self.memory = ExemplarMemory(2 if self.settings.mirrored_view else 1, self.backbone.embedding_width)
         self.register_buffer("seen", torch.zeros(0, dtype=torch.long))  # classes in the order of arrival
 
     def _initial_context(self, row: int, *purpose: object) -> torch.Tensor:
@@ -117,8 +114,8 @@ class CoOp(TextClassifier):
                 for row in range(len(self.context)):
                     self.context[row] = self._initial_context(row, task.index)
 
-        self.fit(torch.cat([features, self.memory_features]), torch.cat([labels, self.memory_labels]), task.index)
-        self._remember(features, labels)
+        self.fit(torch.cat([features, self.memory.images]), torch.cat([labels, self.memory.labels]), task.index)
+        self.memory.update(features, labels, exemplars_per_class(self.scenario, len(self.seen)))
         self._store_class_vectors()
 
     def fit(self, features: torch.Tensor, labels: torch.Tensor, task: int) -> list[float]:
@@ -171,12 +168,6 @@ class CoOp(TextClassifier):
         """(M, w) shared, or (c, M, w)."""
         return self.context[classes] if self.settings.class_specific else self.context[0]
 
-    def _remember(self, features: torch.Tensor, labels: torch.Tensor) -> None:
-        """Keep the first images of each class: as many as the protocol allows now, so old classes may shrink."""
-        features, labels = torch.cat([self.memory_features, features]), torch.cat([self.memory_labels, labels])
-        kept = first_of_each_class(labels, exemplars_per_class(self.scenario, len(self.seen)))
-        self.memory_features, self.memory_labels = features[kept], labels[kept]
-
     @torch.no_grad()
     def _store_class_vectors(self) -> None:
         every_class = torch.arange(len(self.scenario.class_names), device=self.device)
@@ -185,4 +176,4 @@ class CoOp(TextClassifier):
         self.class_vectors[classes] = F.normalize(features, dim=-1)
 
     def exemplar_bytes(self) -> int:
-        return self.memory_features.numel() * self.memory_features.element_size()
+        return self.memory.bytes

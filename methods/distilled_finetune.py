@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from bench.backbone import encode_tokens
 from bench.method import setting
+from bench.prefetch import prefetched
 from bench.stream import Split, Task
 from methods.finetune import FineTune, FineTuneSettings
 from methods.parts.distillation import distillation
@@ -36,7 +37,8 @@ class DistilledFineTune(FineTune):
     Both use the teacher's sentence features, so the distillation sends gradient into the image encoder only. These are
     encoded once per teacher, where the released code encodes all sentences again in every update: the same numbers.
 
-    Subclasses say which images, which sentences and which teacher.
+    Subclasses say which images, which sentences and which teacher. These images are never cropped at random, as in the
+    authors' MTIL program; its class-incremental sibling crops those of LwF and iCaRL.
     """
 
     Settings = DistilledFineTuneSettings
@@ -47,11 +49,16 @@ class DistilledFineTune(FineTune):
         self.distilled = None
         if self.teacher is not None and images is not None and len(images):
             self.distilled = images
-            self.rows_of_update = self.distillation_rows(task, len(images))
+            rows = self.distillation_rows(task, len(images))
+            self.batch_of_update = prefetched(rows, images.pixels, self.device)
             self.tokens = self.sentence_tokens(task)
             self.sentence_features = self.encode_sentences(self.tokens)  # (M, d)
-        super().fit(task)
-        self.teacher = self.distilled = self.rows_of_update = self.tokens = self.sentence_features = None
+        try:
+            super().fit(task)
+        finally:
+            if self.distilled is not None:
+                self.batch_of_update.close()
+        self.teacher = self.distilled = self.batch_of_update = self.tokens = self.sentence_features = None
 
     # -- what a method says ---------------------------------------------------------------------------------------
 
@@ -77,12 +84,11 @@ class DistilledFineTune(FineTune):
         loss = super().extra_loss(update, task)
         if self.distilled is None:
             return loss
-        image_loss, text_loss = self.distillation_losses(next(self.rows_of_update))
+        image_loss, text_loss = self.distillation_losses(*next(self.batch_of_update))
         return loss + self.settings.image_weight * image_loss + self.settings.text_weight * text_loss
 
-    def distillation_losses(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def distillation_losses(self, rows: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """L_img and L_txt of one batch of distillation images; a term whose weight is 0 is not computed, and is 0."""
-        pixels = self.distilled.pixels(rows)
         scaled = self.backbone.logit_scale * self.sentence_features.T  # (d, M)
         teacher = F.normalize(self.teacher_features(rows, pixels), dim=-1) @ scaled  # (R, M)
         student = F.normalize(self.clip.encode_image(pixels), dim=-1) @ scaled

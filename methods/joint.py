@@ -30,7 +30,7 @@ class Joint(FineTune):
     - class-incremental: K_i = all classes;
     - task-incremental: K_i = the classes of the image's own task. Tasks share the batch, not the softmax.
 
-    Every update encodes the prompts of all classes. Batches are drawn from the union, so a task counts by its number of
+    Training images are random crops, as in `finetune`. Every update encodes the prompts of all classes. Batches are drawn from the union, so a task counts by its number of
     images. Evaluated once, after the union is learned: `Last` has a meaning, averages over the stream do not.
 
     Deviations: there is no code to deviate from. Where class-incremental `finetune` makes one pass over each task, this
@@ -43,7 +43,7 @@ class Joint(FineTune):
         "tinyimagenet-*": {"epochs": 5, "warmup": 100, "lr": 1e-5},
         "imagenet100-*": {"epochs": 5, "warmup": 100, "lr": 1e-5, "batch_size": 128},
         "imagenet1000-*": {"epochs": 5, "warmup": 100, "lr": 1e-5, "batch_size": 128},
-        "mini*": {"lr": 1e-3, "iterations": 240, "warmup": 10, "label_smoothing": 0.0},
+        "mini*": {"lr": 1e-3, "iterations": 240, "warmup": 10, "label_smoothing": 0.0, "crop_scale": 1.0},
         "mini-mtil-*": {"iterations": 200},
     }
     paper = "upper bound without a paper of its own; training as Continual FT in ZSCL, arXiv 2303.06628"

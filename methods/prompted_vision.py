@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from bench.errors import BenchError
 from bench.method import Method, setting
+from bench.prefetch import prefetched
 from bench.stream import Task
 from methods.parts.batches import batches
 
@@ -69,10 +70,10 @@ class PromptedVision(Method):
         views = ("plain", "mirrored") if settings.mirrored_view else ("plain",)
         queries = torch.stack([task.train.features(view, layer="pooled") for view in views], dim=1)  # (n, views, D)
         optimiser = torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr=settings.learning_rate)
-        for _, epoch, rows in batches(self.scenario, self.draws, n, settings.batch_size, settings.epochs, "batch order", task.index):
+        steps = batches(self.scenario, self.draws, n, settings.batch_size, settings.epochs, "batch order", task.index)
+        for (_, epoch, rows), pixels in prefetched(steps, lambda step: task.train.pixels(step[2]), self.device):
             optimiser.param_groups[0]["lr"] = self.rate(epoch)
             mirrored = self._mirrored(n, task.index, epoch)[rows]
-            pixels = task.train.pixels(rows)
             pixels = torch.where(mirrored.to(self.device).view(-1, 1, 1, 1), pixels.flip(-1), pixels)
             labels = task.train.labels[rows].to(self.device)
             loss = self.loss(pixels, queries[rows.to(self.device), mirrored.long().to(self.device)], labels, task)

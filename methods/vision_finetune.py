@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.method import Method, setting
+from bench.prefetch import prefetched
 from bench.stream import Split, Task
 from bench.towers import pooled_images
 from methods.parts.batches import batches
@@ -73,12 +74,17 @@ class VisionFineTune(Method):
         ]
         options = {"lr": settings.learning_rate, "momentum": settings.momentum, "weight_decay": self.weight_decay(task)}
         optimiser = torch.optim.SGD(groups, **options)
-        for step, epoch, places in batches(self.scenario, self.draws, n, settings.batch_size, settings.epochs, "batch order", task.index):
+
+        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
+            _, epoch, places = batch
+            return self.pixels(pool, rows_of_pool[places], self.mirrored(n, task.index, epoch)[places])
+
+        steps = batches(self.scenario, self.draws, n, settings.batch_size, settings.epochs, "batch order", task.index)
+        for (step, epoch, places), pixels in prefetched(steps, prepare, self.device):
             for group in optimiser.param_groups:
                 group["lr"] = self.rate(task, epoch) * group["share"]
             rows = rows_of_pool[places]
-            mirrored = self.mirrored(n, task.index, epoch)[places]
-            loss = self.loss(self.pixels(pool, rows, mirrored), pool.labels[rows].to(self.device), task, step)
+            loss = self.loss(pixels, pool.labels[rows].to(self.device), task, step)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from bench.method import setting
-from bench.reference import Reference, ReferenceNames
+from bench.reference_data import Reference, ReferenceNames
 from bench.stream import Split, Task
 from methods.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
 from methods.finetune import FineTune
@@ -54,6 +54,8 @@ class ZSCL(DistilledFineTune):
     Conceptual Captions for both in class-incremental runs; on the mini world, images and captions of its pretraining
     generator. Nothing else is ever taken instead; what was used stands in the manifest, and in the records' overrides
     where the user chose it. A reference image that is also an image of the stream is refused.
+
+    Training images are random crops, as in `finetune`; reference images are not.
 
     Deviations from the authors' code, besides those of `finetune`: teacher features of the initial CLIP come from the
     feature store, and sentences are encoded once per teacher (both exact); captions longer than 77 tokens keep their end

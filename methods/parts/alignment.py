@@ -1,7 +1,8 @@
 """Prompts of one class each, tuned on embeddings: the half of CGIL that learns to classify.
 
-Prompt of class c: [start] V_c G(h_c) [name of c] "." [end], where V_c (n_context, w) is learned, h_c (d,) is the raw text
-feature of "a photo of a {name}", and G, shared by all classes, turns it into one more context vector.
+Prompt of class c: [start] V_c G(h_c) [name of c] "." [end], where V_c (n_context, w) is learned (one for each class, or one V
+for all), h_c (d,) is the raw text feature of "a photo of a {name}", and G, shared by all classes, turns it into one more
+context vector.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,15 +21,15 @@ from methods.parts.prompts import ContextPrompts
 
 HAND_MADE = "a photo of a {}"  # without a full stop, unlike the learned prompts
 BATCH_NORM_EPS = 1e-5
-ContextForm = Literal["combo", "generated", "learned"]
+ContextForm = Literal["combo", "generated", "learned", "shared"]
 
 
 @dataclass(frozen=True)
 class AlignmentSettings:
     """What prompt tuning needs, whether the embeddings are generated (CGIL) or real (joint prompts)."""
 
-    context: ContextForm = setting("combo", "context before the name: V_c and G(h_c), only G(h_c), or only V_c")
-    n_context: int = setting(1, "learned context vectors per class (V_c), unless the context is only generated")
+    context: ContextForm = setting("combo", "context before the name: V_c and G(h_c), only G(h_c), only V_c, or one V for all")
+    n_context: int = setting(1, "learned context vectors (V_c or V), unless the context is only generated")
     alignment_lr: float = setting(0.05, "learning rate of AdamW, constant", "authors' command line for ImageNet-R")
     alignment_epochs: int = setting(60, "epochs of prompt tuning per task", "authors' command line for ImageNet-R")
     alignment_batch: int = setting(128, "embeddings per step of prompt tuning")
@@ -67,14 +68,15 @@ class ClassPrompts(torch.nn.Module):
         super().__init__()
         n, d, w = len(scenario.class_names), backbone.embedding_width, backbone.text_width
         learned = 0 if settings.context == "generated" else settings.n_context
-        generated = 0 if settings.context == "learned" else 1
+        generated = 1 if settings.context in ("combo", "generated") else 0
+        contexts = 1 if settings.context == "shared" else n
         self.backbone = backbone
         self.settings = settings
         self.draws = draws
         self.prompts = ContextPrompts(backbone, scenario.class_names, learned + generated)
         hand_made = backbone.encode_text(scenario.prompts(range(n), HAND_MADE))
         self.register_buffer("hand_made", hand_made)  # (N, d) raw: h_c
-        self.context = torch.nn.Parameter(0.02 * draws.normal((n, learned, w), "context")) if learned else None
+        self.context = torch.nn.Parameter(0.02 * draws.normal((contexts, learned, w), "context")) if learned else None
         with draws.initialising("context generator"):
             self.generator = context_generator(d, w) if generated else None
 
@@ -82,7 +84,8 @@ class ClassPrompts(torch.nn.Module):
         """k_c (n, d) of the first n classes, unit length."""
         parts = []
         if self.context is not None:
-            parts.append(self.context[:n])  # (n, n_context, w)
+            own = self.context.expand(n, -1, -1) if self.settings.context == "shared" else self.context[:n]
+            parts.append(own)  # (n, n_context, w)
         if self.generator is not None:
             parts.append(self.generator(self.hand_made[:n]).unsqueeze(1))  # (n, 1, w)
         return F.normalize(self.prompts.features(torch.cat(parts, dim=1), slice(n)), dim=-1)
@@ -94,10 +97,12 @@ class ClassPrompts(torch.nn.Module):
         labels: torch.Tensor,
         purpose: Sequence[object],
         check: Callable[[torch.Tensor, str], None],
+        frozen: int = 0,
     ) -> None:
         """Tune V_0..V_{n-1} and G, with a new AdamW, on the embeddings (m, d) that `embeddings(epoch)` gives.
 
-        Every step encodes the prompts of all n classes. V of later classes has zero gradient and does not move.
+        Every step encodes the prompts of all n classes. V of later classes has zero gradient and does not move. No gradient
+        goes through the keys of the first `frozen` classes either; they still follow what all classes share, G or V.
         """
         settings, scale = self.settings, self.backbone.logit_scale
         optimizer = torch.optim.AdamW(self.parameters(), lr=settings.alignment_lr, weight_decay=0.0)
@@ -106,7 +111,9 @@ class ClassPrompts(torch.nn.Module):
             order = self.draws.permutation(len(labels), "alignment order", *purpose, epoch).to(u.device)
             total = torch.zeros((), device=u.device)
             for rows in order.split(settings.alignment_batch):
-                logits = scale * u[rows] @ self.keys(n).T  # (b, n)
+                keys = self.keys(n)
+                keys = torch.cat([keys[:frozen].detach(), keys[frozen:]]) if frozen else keys
+                logits = scale * u[rows] @ keys.T  # (b, n)
                 loss = F.cross_entropy(logits, labels[rows])
                 optimizer.zero_grad()
                 loss.backward()

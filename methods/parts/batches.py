@@ -1,7 +1,8 @@
 """Training batches: a new random order each epoch, within the protocol's budget of training images."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -31,3 +32,15 @@ def batches(
                 return
             yield step, epoch, rows
             step += 1
+
+
+def share_budget(scenario: Scenario, images: Sequence[int]) -> list[Scenario]:
+    """The scenario as each phase of a task's training sees it, for methods that train in several phases.
+
+    `images` says how many images every phase would go through. Where their sum exceeds the protocol's budget
+    (Scenario.images_per_task), each phase gets its proportional part of it, rounded down.
+    """
+    budget = scenario.images_per_task
+    if budget is None or sum(images) <= budget:
+        return [scenario] * len(images)
+    return [replace(scenario, images_per_task=budget * part // sum(images)) for part in images]

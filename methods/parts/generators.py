@@ -1,7 +1,7 @@
 """Closed-form generators of a class's embeddings: a Gaussian, and a mixture of Gaussians.
 
-Every kind of generator (the VAEs of `vae.py` too) has the same two verbs: `fit` adds the classes of a task, `sample` draws
-embeddings of all classes so far.
+Every kind of generator (those of `vae.py` and `diffusion.py` too) has the same two verbs: `fit` adds the classes of a task,
+`sample` draws embeddings of all classes so far.
 """
 
 import math

@@ -34,3 +34,17 @@ def cosine_per_iteration(peak: float, steps: int, floor_factor: float) -> list[f
     """
     floor = floor_factor * peak
     return [floor + (peak - floor) / 2 * (1 + math.cos(math.pi * step / steps)) for step in range(steps)]
+
+
+def warm_cosine_per_iteration(peak: float, steps: int, floor_factor: float, warm_up: float) -> list[float]:
+    """The rate of every step in CLAP4CLIP's code: a linear warm-up over the fraction `warm_up` of the steps, then a cosine.
+
+        w = floor(warm_up * steps)
+        rate_k = peak (k + 1) / (w + 1)                                                     k <  w
+        rate_k = cosine_per_iteration(peak, steps - w, floor_factor) at k - w               k >= w
+
+    >>> warm_cosine_per_iteration(1.0, steps=4, floor_factor=0.0, warm_up=0.5)
+    [0.3333333333333333, 0.6666666666666666, 1.0, 0.5]
+    """
+    rising = int(warm_up * steps)
+    return [peak * (k + 1) / (rising + 1) for k in range(rising)] + cosine_per_iteration(peak, steps - rising, floor_factor)

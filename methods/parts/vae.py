@@ -9,8 +9,7 @@
 The divergence reads exp(s) as a variance while the sampler uses it as a standard deviation. The two do not fit together;
 that is what the authors' code does.
 
-The weights of a class are one row of a matrix (C, P), so Adam is a few operations on that matrix and a layer is one batched
-product. Classes keep their own sizes: each has its own number of batches, batch size, batch statistics (masked, padding
+Classes keep their own sizes: each has its own number of batches, batch size, batch statistics (masked, padding
 never enters them) and count of Adam steps, so a row ends as if its class had been trained alone.
 """
 
@@ -23,11 +22,10 @@ from torch.nn.utils import parameters_to_vector
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.randomness import Draws
+from methods.parts.stacked import RowAdam, destandardise, linear, standardisation, standardise, unstack
 
 SLOPE = 0.2
 EPS = 1e-5
-BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
-FLOOR = 1e-6  # smallest range and deviation: a constant dimension stays constant instead of becoming 0 / 0
 
 
 class VAE(torch.nn.Module):
@@ -123,38 +121,10 @@ class VAEs(torch.nn.Module):
     def sample(self, n: int, draws: Draws, *purpose: object) -> torch.Tensor:
         """(classes, n, d) new raw embeddings of every class learned so far."""
         z = draws.normal((len(self.decoders), n, self.sizes[2]), *purpose).to(self.decoders.device)
-        minimum, spread, mean, deviation = self.statistics.unsqueeze(2).unbind(1)  # (classes, 1, d) each
-        return (decode(unstack(self.decoders, self.decoder_shapes), z) * deviation + mean) * spread + minimum
-
-
-# -- standardisation --------------------------------------------------------------------------------------------
-
-
-def standardisation(x: torch.Tensor) -> torch.Tensor:
-    """(4, d) of features (n, d): minimum, range; then mean, unbiased deviation of (x - minimum) / range."""
-    minimum = x.amin(dim=0)
-    spread = (x.amax(dim=0) - minimum).clamp_min(FLOOR)
-    unit = (x - minimum) / spread
-    deviation = unit.var(dim=0, correction=min(1, len(x) - 1)).sqrt().clamp_min(FLOOR)  # 0 for a single image
-    return torch.stack([minimum, spread, unit.mean(dim=0), deviation])
-
-
-def standardise(x: torch.Tensor, statistics: torch.Tensor) -> torch.Tensor:
-    minimum, spread, mean, deviation = statistics
-    return ((x - minimum) / spread - mean) / deviation
+        return destandardise(decode(unstack(self.decoders, self.decoder_shapes), z), self.statistics)
 
 
 # -- the network, on stacked weights ----------------------------------------------------------------------------
-
-
-def unstack(rows: torch.Tensor, shapes: Sequence[torch.Size]) -> list[torch.Tensor]:
-    """(C, P) -> one tensor (C, *shape) per parameter."""
-    pieces = rows.split([math.prod(shape) for shape in shapes], dim=1)
-    return [piece.reshape(-1, *shape) for piece, shape in zip(pieces, shapes)]
-
-
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))  # (C, B, in) -> (C, B, out)
 
 
 def batch_norm(x, weight, bias, count, mask) -> torch.Tensor:
@@ -203,25 +173,6 @@ def ragged_batches(sizes: torch.Tensor, batch: int, device):
             width = int(count[0])
             mask = (torch.arange(width) < count.unsqueeze(1)).float().unsqueeze(-1)
             yield slice(start, start + width), count.to(device), mask.to(device)
-
-
-class RowAdam:
-    """Adam (no weight decay) on the rows of a matrix, each row with its own count of steps."""
-
-    def __init__(self, weights: torch.Tensor):
-        self.weights = weights
-        self.mean, self.square = torch.zeros_like(weights), torch.zeros_like(weights)
-        self.steps = torch.zeros(len(weights), 1, dtype=torch.float64, device=weights.device)
-
-    def step(self, gradient: torch.Tensor, rate: float) -> None:
-        """Update the first len(gradient) rows, in place."""
-        active = len(gradient)
-        steps = self.steps[:active].add_(1)
-        mean = self.mean[:active].lerp_(gradient, 1 - BETAS[0])
-        square = self.square[:active].mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        step_size = (rate / (1 - BETAS[0] ** steps)).to(gradient.dtype)
-        deviation = square.sqrt() / (1 - BETAS[1] ** steps).sqrt().to(gradient.dtype)
-        self.weights[:active] -= step_size * mean / (deviation + ADAM_EPS)
 
 
 def warm_restart_rate(epoch: int, peak: float, first_cycle: int) -> float:

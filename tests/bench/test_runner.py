@@ -99,3 +99,12 @@ def test_a_killed_run_ends_as_an_undisturbed_one(bench, start_bench, tmp_path):
 @pytest.mark.slow
 def test_ten_kills_change_nothing(bench, start_bench, tmp_path):
     kill_and_repeat(bench, start_bench, tmp_path, kills=10, methods="cgil,coop,finetune,linear-probe")
+
+
+def test_a_method_that_cannot_be_run_here_does_not_stop_the_others(bench, tmp_path):
+    arguments = ("run", *QUICK, "--set", "zscl.reference_images=nowhere")
+    together = bench(*arguments, "--methods", "zscl,zero-shot")
+    assert together.returncode == 1
+    assert "zscl: unknown reference images 'nowhere'" in together.stderr and len(files(tmp_path / "results")) == 1
+    alone = bench(*arguments, "--methods", "zscl")
+    assert alone.returncode == 2 and len(alone.stderr.strip().splitlines()) == 1

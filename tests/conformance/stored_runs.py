@@ -10,7 +10,7 @@ from bench.backbone import Backbone
 from bench.dataset import ImageSource
 from bench.features import FeatureStore
 from bench.randomness import Draws
-from bench.reference import Reference
+from bench.reference_data import Reference
 from bench.stream import Scenario, SealedSplit, Split, Task
 from methods import distilled_finetune
 from methods.finetune import FineTune
@@ -94,6 +94,7 @@ def method_of_run(run: Mapping, params: Mapping, world: World, draws: StoredDraw
         "beta2": optimiser["betas"][1],
         "eps": optimiser["eps"],
         "weight_decay": optimiser["weight_decay"],
+        "crop_scale": 1.0,  # the stored images went through the model as they are
         **length,
     }
     if "saved" in run:
@@ -180,8 +181,8 @@ class Record:
     def _note_distillation(self, monkeypatch, method) -> None:
         losses, distillation = method.distillation_losses, distilled_finetune.distillation
 
-        def recorded_losses(rows):
-            image_loss, text_loss = losses(rows)
+        def recorded_losses(rows, pixels):
+            image_loss, text_loss = losses(rows, pixels)
             self.note("img_distill", image_loss)
             self.note("txt_distill", text_loss)
             return image_loss, text_loss

@@ -1,10 +1,13 @@
 """Zero-shot CLIP against the released class-incremental model and CLAP4CLIP's template ensemble."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from bench.randomness import Draws
+from methods.continual_clip import ContinualCLIP
 from methods.zero_shot import ZeroShot
 
 
@@ -12,6 +15,11 @@ def zero_shot(tiny, names, sizes, templates):
     """The method on a stream of these classes; no image is learned from."""
     stream = tiny.stream(names, sizes, torch.full((len(tiny.labels),), -1), templates)
     return ZeroShot(ZeroShot.Settings(), tiny.backbone, stream.scenario, Draws("vectors", "zero-shot", 0)), stream
+
+
+def with_another_template(stream):
+    """The stream's scenario with a template that must not be used."""
+    return replace(stream.scenario, templates=(("never {}",),) * len(stream.scenario.class_names))
 
 
 @pytest.mark.vectors("continual-clip")
@@ -29,6 +37,10 @@ def test_logits_as_classes_arrive_and_template_ensemble(vectors, tiny):
         actual[f"task{task}_tokens"] = tiny.backbone.tokenize(stream.scenario.prompts(range(seen)))
         actual[f"task{task}_logits"] = logits
         actual[f"task{task}_probs"] = logits.softmax(dim=-1)
+
+    authors = ContinualCLIP.Settings(template=vectors.params["template"])
+    own = ContinualCLIP(authors, tiny.backbone, with_another_template(stream), Draws("vectors", "continual-clip", 0))
+    assert torch.equal(own.class_vectors, method.class_vectors)
 
     if "templates" in vectors:
         method, _ = zero_shot(tiny, names, sizes, [str(template) for template in vectors["templates"]])

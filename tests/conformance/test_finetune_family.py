@@ -80,7 +80,7 @@ def icarl(world, params, draws) -> ICaRL:
         label_smoothing=params["label_smoothing"], beta1=optimiser["betas"][0], beta2=optimiser["betas"][1],
         eps=optimiser["eps"], weight_decay=optimiser["weight_decay"], memory_size=params["memory_size"],
         image_weight=weight if params["image_kd"] else 0.0, text_weight=weight if params["text_kd"] else 0.0,
-        temperature=params["distillation_temperature"], faithful_memory=True,
+        temperature=params["distillation_temperature"], faithful_memory=True, crop_scale=1.0,
     )  # fmt: skip
     return ICaRL(settings, world.backbone, world.scenario, draws)
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from bench.randomness import Draws
-from bench.stream import Scenario
 from methods.coop import CoOp, CoOpSettings
-from methods.parts.memory import exemplars_per_class, first_of_each_class
+from methods.parts.memory import exemplars_per_class
 
 QUICK = CoOpSettings(context_length=2, epochs=2, batch_size=4, learning_rate=0.1)
 
@@ -54,11 +53,11 @@ def test_the_memory_keeps_the_first_images_and_shrinks_with_a_fixed_total(small_
     stream = make_stream(per_class=5)
     method = build(stream, small_backbone, exemplars_total=8)
     method.learn(stream.tasks[0])
-    assert method.memory_labels.tolist() == [0] * 4 + [1] * 4
+    assert method.memory.labels.tolist() == [0] * 4 + [1] * 4
     method.learn(stream.tasks[1])
-    assert method.memory_labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert torch.equal(method.memory_features[:2, 0], stream.tasks[0].train.features()[:2])
-    assert torch.equal(method.memory_features[:2, 1], stream.tasks[0].train.features("mirrored")[:2])
+    assert method.memory.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert torch.equal(method.memory.images[:2, 0], stream.tasks[0].train.features()[:2])
+    assert torch.equal(method.memory.images[:2, 1], stream.tasks[0].train.features("mirrored")[:2])
     assert method.exemplar_bytes() == 8 * 2 * small_backbone.embedding_width * 4
 
 
@@ -66,15 +65,5 @@ def test_no_budget_means_no_exemplar(small_backbone, make_stream):
     stream = make_stream()
     method = build(stream, small_backbone)
     method.learn(stream.tasks[0])
-    assert len(method.memory_labels) == 0
+    assert len(method.memory.labels) == 0
     assert exemplars_per_class(stream.scenario, 10) == 0
-
-
-def test_the_first_images_of_every_class_in_their_order():
-    assert first_of_each_class(torch.tensor([1, 0, 1, 1, 0]), 2).tolist() == [0, 1, 2, 4]
-    assert exemplars_per_class(scenario_with(exemplars_total=2000), 30) == 66
-    assert exemplars_per_class(scenario_with(exemplars_per_class=20), 30) == 20
-
-
-def scenario_with(**budget):
-    return Scenario("class-incremental", ("a",), (("{}",),), (0,), **budget)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from methods.parts.schedules import warmup_cosine
+from methods.parts.schedules import cosine_per_iteration, warm_cosine_per_iteration, warmup_cosine
 
 
 def test_rates_of_a_short_run_by_hand():
@@ -29,3 +29,11 @@ def test_a_run_as_long_as_its_warm_up_ends_with_rate_zero():
 
 def test_without_warm_up_the_first_rate_is_the_peak():
     assert [warmup_cosine(k, iterations=2, warmup=0) for k in range(3)] == pytest.approx([1, 0.5, 0])
+
+
+def test_clap_s_schedule_rises_over_three_tenths_of_the_steps_and_ends_above_its_floor():
+    rates = warm_cosine_per_iteration(0.8, steps=10, floor_factor=1e-3, warm_up=0.3)
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rates[3:] == cosine_per_iteration(0.8, 7, 1e-3)
+    assert rates[-1] > 0.8e-3
+    assert warm_cosine_per_iteration(0.8, 3, 1e-3, 0.3) == cosine_per_iteration(0.8, 3, 1e-3)  # 0.9 steps are none

@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench import reference as references
+from bench import reference_data as references
 from bench.dataset import ImageSource
 from bench.errors import BenchError
 from bench.randomness import Draws
-from bench.reference import Reference
+from bench.reference_data import Reference
 from bench.stream import Split, Stream
 from methods.finetune import FineTune
 from methods.lwf import END, START, LwF, LwFVR
@@ -51,8 +51,8 @@ def test_losses_of_a_reference_batch(small_backbone, make_stream, reference):
     method.use_reference(reference)
     captured = {}
 
-    def capture(rows):
-        captured["losses"] = losses = ZSCL.distillation_losses(method, rows)
+    def capture(rows, pixels):
+        captured["losses"] = losses = ZSCL.distillation_losses(method, rows, pixels)
         captured["rows"], captured["clip"] = rows, weights_of(method.clip)
         captured["student"] = method.clip.encode_image(reference.images.pixels(rows)).detach()
         return losses

@@ -1,0 +1,46 @@
+"""The next batches are prepared while the device computes on the current one."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+
+AHEAD = 2  # batches that lie ready or are being prepared
+
+
+def prefetched(
+    items: Iterable[Item], prepare: Callable[[Item], Prepared], device: torch.device
+) -> Iterator[tuple[Item, Prepared]]:
+    """(item, prepare(item)) of every item, in order; on a GPU the following items are prepared in the background.
+
+    On the CPU the two would only compete for the same cores, so there each item is prepared when it is its turn.
+    """
+    if device.type == "cpu":
+        return ((item, prepare(item)) for item in items)
+    return in_background(items, prepare)
+
+
+def in_background(items: Iterable[Item], prepare: Callable[[Item], Prepared]) -> Iterator[tuple[Item, Prepared]]:
+    """As `prefetched`, on one thread of its own, which ends with the iterator: exhausted, closed early or failed.
+
+    `items` is advanced by the caller's thread, up to AHEAD items early. What `prepare` raises is raised where its item
+    would have come.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+    try:
+        waiting: deque = deque()
+        for item in items:
+            waiting.append((item, thread.submit(prepare, item)))
+            if len(waiting) > AHEAD:
+                item, result = waiting.popleft()
+                yield item, result.result()
+        while waiting:
+            item, result = waiting.popleft()
+            yield item, result.result()
+    finally:
+        thread.shutdown(cancel_futures=True)

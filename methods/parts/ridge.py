@@ -1,0 +1,147 @@
+"""Ridge regression onto one-hot targets whose samples and classes arrive task by task.
+
+    W = argmin ||H W - Y||^2 + lambda ||W||^2 = (H^T H + lambda I)^-1 H^T Y                          (m, C)
+
+over all samples so far: H (n, m) = expand(inputs (n, d)), Y (n, C) one-hot. Three ways to the same W, which differ in what
+they keep and in their cost; all in float64, whatever the inputs are, for lambda is small beside H^T H:
+
+    GramRidge         keeps H^T H (m, m) and H^T Y (m, C); a solution costs m^3 / 3
+    RecursiveRidge    keeps the inverse (m, m) and W; a sample costs 4 m^2, there is nothing to solve
+    SampleRidge       keeps the inputs (n, d); a solution costs n^2 m + n^3 / 3: for n well below m. Also for kernels
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+Expand = Callable[[torch.Tensor], torch.Tensor]
+ROWS = 1024  # samples expanded at a time
+
+
+def one_hot(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
+    """(n, C) float64; a label beyond the last class is an error."""
+    return torch.nn.functional.one_hot(labels, n_classes).double()
+
+
+def widen(matrix: torch.Tensor, columns: int) -> torch.Tensor:
+    """The matrix with zero columns appended for new classes."""
+    return torch.nn.functional.pad(matrix, (0, columns - matrix.shape[1]))
+
+
+def solve_shifted(symmetric: torch.Tensor, shift: float, right: torch.Tensor) -> torch.Tensor:
+    """(symmetric + shift I)^-1 right, for a positive semi-definite matrix."""
+    shifted = symmetric.clone()
+    shifted.diagonal().add_(shift)
+    return torch.cholesky_solve(right, torch.linalg.cholesky(shifted))
+
+
+def _portions(expand: Expand, inputs: torch.Tensor, labels: torch.Tensor, rows: int) -> Iterator[tuple]:
+    for x, y in zip(inputs.split(rows), labels.split(rows)):
+        yield expand(x).double(), y
+
+
+class GramRidge(torch.nn.Module):
+    """The sums H^T H and H^T Y over all samples: adding is exact in any order, and any lambda can be solved for."""
+
+    def __init__(self, expand: Expand):
+        super().__init__()
+        self.expand = expand
+        self.register_buffer("gram", torch.zeros(0, 0, dtype=torch.float64))  # (m, m), empty before the first sample
+        self.register_buffer("cross", torch.zeros(0, 0, dtype=torch.float64))  # (m, C)
+
+    @torch.no_grad()
+    def add(self, inputs: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
+        """Add inputs (n, d) with labels (n,) among the n_classes classes so far."""
+        for h, y in _portions(self.expand, inputs, labels, ROWS):
+            if not len(self.gram):
+                self.gram, self.cross = h.new_zeros(h.shape[1], h.shape[1]), h.new_zeros(h.shape[1], 0)
+            self.cross = widen(self.cross, n_classes)
+            self.gram.addmm_(h.T, h)
+            self.cross.addmm_(h.T, one_hot(y, n_classes))
+
+    @torch.no_grad()
+    def solve(self, ridge: float) -> torch.Tensor:
+        """W (m, C)."""
+        return solve_shifted(self.gram, ridge, self.cross)
+
+
+class RecursiveRidge(torch.nn.Module):
+    """Recursive least squares, `rows` samples H (b, m) with targets Y (b, C) at a time:
+
+        R <- R - R H^T (I + H R H^T)^-1 H R,     W <- W + R H^T (Y - H W) with the new R,     R = I / lambda at first
+    """
+
+    def __init__(self, expand: Expand, ridge: float, rows: int):
+        super().__init__()
+        self.expand, self.ridge, self.rows = expand, ridge, rows
+        self.register_buffer("inverse", torch.zeros(0, 0, dtype=torch.float64))  # R (m, m), empty before the first sample
+        self.register_buffer("weights", torch.zeros(0, 0, dtype=torch.float64))  # W (m, C)
+
+    @torch.no_grad()
+    def add(self, inputs: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
+        """Add inputs (n, d) with labels (n,) among the n_classes classes so far."""
+        for h, y in _portions(self.expand, inputs, labels, self.rows):
+            if not len(self.inverse):
+                self.inverse = torch.eye(h.shape[1], dtype=h.dtype, device=h.device).div_(self.ridge)
+                self.weights = h.new_zeros(h.shape[1], 0)
+            self.weights = widen(self.weights, n_classes)
+            projected = h @ self.inverse  # H R (b, m)
+            gain = solve_shifted(projected @ h.T, 1.0, projected)  # (I + H R H^T)^-1 H R (b, m): H times the new R
+            self.inverse.addmm_(projected.T, gain, alpha=-1)
+            self.weights.addmm_(gain.T, one_hot(y, n_classes) - h @ self.weights)
+
+
+class SampleRidge(torch.nn.Module):
+    """The same in the space of the samples, which are kept: alpha = (K + lambda I)^-1 Y with K = kernel(inputs, inputs).
+
+    With the kernel expand(x) . expand(x'), H^T alpha is W. With any other kernel, kernel(x, inputs) alpha is the prediction.
+    """
+
+    def __init__(self, d: int, kernel: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]):
+        super().__init__()
+        self.kernel = kernel
+        self.register_buffer("inputs", torch.zeros(0, d))  # (n, d)
+        self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (n,)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the kept inputs, for `Method.exemplar_bytes`."""
+        return self.inputs.numel() * self.inputs.element_size()
+
+    @torch.no_grad()
+    def add(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        """Keep inputs (n, d) with labels (n,)."""
+        self.inputs = torch.cat([self.inputs.to(inputs), inputs])
+        self.labels = torch.cat([self.labels.to(labels.device), labels])
+
+    @torch.no_grad()
+    def solve(self, ridge: float, n_classes: int) -> torch.Tensor:
+        """alpha (n, C)."""
+        return solve_shifted(self.kernel(self.inputs, self.inputs), ridge, one_hot(self.labels, n_classes))
+
+
+@torch.no_grad()
+def held_out_errors(
+    expand: Expand, fit: tuple[torch.Tensor, torch.Tensor], held_out: tuple[torch.Tensor, torch.Tensor], n_classes: int,
+    ridges: Sequence[float],
+) -> torch.Tensor:  # fmt: skip
+    """For each lambda, the mean squared error of H W on held-out samples, W being fitted to the others alone.
+
+    `fit` and `held_out` are inputs (n, d) with labels (n,); the mean is over all entries of the residual (n, n_classes).
+    One eigendecomposition serves all lambdas, of H^T H or (fewer samples than columns) of H H^T:
+
+        H W = H_v V (S + lambda)^-1 V^T H^T Y,   H^T H = V S V^T;        = H_v H^T U (S + lambda)^-1 U^T Y,   H H^T = U S U^T
+    """
+    targets, h_held_out = one_hot(held_out[1], n_classes), expand(held_out[0]).double()
+    if len(fit[0]) < h_held_out.shape[1]:
+        h = expand(fit[0]).double()
+        eigenvalues, vectors = torch.linalg.eigh(h @ h.T)
+        left, right = h_held_out @ h.T @ vectors, vectors.T @ one_hot(fit[1], n_classes)
+    else:
+        sums = GramRidge(expand)
+        sums.add(*fit, n_classes)
+        eigenvalues, vectors = torch.linalg.eigh(sums.gram)
+        left, right = h_held_out @ vectors, vectors.T @ sums.cross
+    eigenvalues = eigenvalues.clamp_min(0)  # rounding can make them negative
+    errors = [(left / (eigenvalues + ridge) @ right - targets).square().mean() for ridge in ridges]
+    return torch.stack(errors)

@@ -1,0 +1,59 @@
+"""Runs of any registered method on a stream of the mini world that is learned in a second or two: 3 tasks of 3 classes."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from bench import backbone as backbones
+from bench import registry, runner
+from bench.dataset import Folders
+from bench.plan import Run
+from bench.protocol import Protocol, TaskPlan
+
+TASKS, CLASSES_PER_TASK = 3, 3
+LIKE = "mini60-6x10"  # whose recipe the method is run with
+
+
+def small_run(name: str, out: Path, **changes) -> Run:
+    """The method's shortest training (`quick`) on 4 training and 2 test images of every class, in batches of 8."""
+    method = registry.load("method", name)
+    fields = {field.name for field in dataclasses.fields(method.Settings)}
+    smaller = {"batch_size": 8} if "batch_size" in fields else {}  # distillation takes as many reference images
+    return Run(
+        protocol=_protocol(method.scenarios[0]),
+        method_name=name,
+        method=method,
+        settings=method.settings_for(LIKE, {**method.quick, **smaller, **changes}),
+        overrides="",
+        backbone="mini",
+        pretrained=None,
+        weights=backbones.identity("mini", None),
+        device="cpu",
+        order_seed=0,
+        seed=0,
+        limit_train=4,
+        limit_test=2,
+        out=out,
+    )
+
+
+def _protocol(kind) -> Protocol:
+    """Classes of several domains; a few exemplars are allowed, so that a memory is part of the state."""
+
+    def tasks(order_seed: int) -> list[TaskPlan]:
+        labels = np.arange(60)[::3][: TASKS * CLASSES_PER_TASK].reshape(TASKS, CLASSES_PER_TASK).tolist()
+        return [TaskPlan(f"task {t}", "mini60", tuple(row)) for t, row in enumerate(labels)]
+
+    return Protocol("small", "1", kind, "the stream of these tests", tasks, fixed_order=True, exemplars_per_class=2)
+
+
+def execute(run: Run, cache: Path) -> None:
+    """As `bench run` does it, with the backbone of this process."""
+    backbone = backbones.load("mini", None, "cpu")
+    runner.execute(run, backbone, Folders(data=cache / "no-data", cache=cache))
+
+
+def manifest(run: Run) -> dict:
+    return json.loads((run.folder / "manifest.json").read_text())
