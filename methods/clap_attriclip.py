@@ -53,7 +53,8 @@ class ClapAttriCLIP(Clap):
     """
 
     Settings = ClapAttriCLIPSettings
-    recipes = {"mini*": MINI | {"prompt_length": 4, "batch_size": 64}}
+    # a smaller bank of shorter prompts: the fewer choices there are, the fewer texts have to be encoded
+    recipes = {"mini*": MINI | {"bank_size": 5, "chosen": 2, "prompt_length": 4, "batch_size": 64}}
     quick = {"epochs": 1}
     trains = "bank of keys and prompts, attention over texts and images, two adapters per task; both encoders are frozen"
     conformance = "no vectors: the head is that of clap, the bank that of attriclip, and both are checked"

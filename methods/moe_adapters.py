@@ -13,11 +13,10 @@ from bench.errors import BenchError
 from bench.method import setting
 from bench.prefetch import prefetched
 from bench.reference_data import Reference, ReferenceNames
-from bench.stream import Scenario, Split, Task
+from bench.stream import Scenario, Task
 from bench.test_batches import Composition, TestBatches
-from methods.parts.alexnet_features import AlexNetFeatures
 from methods.parts.batches import batches, share_budget
-from methods.parts.domain_autoencoders import DomainAutoencoders
+from methods.parts.domain_selection import ORIGINAL, DomainSelection, DomainSelectionSettings
 from methods.parts.mixture_of_adapters import AdaptedTowers
 from methods.parts.prompt_ensemble import mean_of_prompts, prompts_of_classes
 from methods.parts.random_crops import random_crops
@@ -27,7 +26,6 @@ from methods.parts.training_pixels import training_pixels
 
 CHECK_EVERY = 20  # updates between two looks at the loss: each look makes a GPU wait
 ENCODE_BATCH = 256  # prompts at a time
-ORIGINAL = -1  # stands for a router: CLIP without adapters
 MTIL = {
     "experts": 22,
     "routers": "per_task",
@@ -43,7 +41,7 @@ MTIL = {
 
 
 @dataclass(frozen=True)
-class MoEAdaptersSettings:
+class MoEAdaptersSettings(DomainSelectionSettings):
     """Defaults: the class-incremental form. The values of MTIL are in `MoEAdapters.recipes`."""
 
     experts: int = setting(2, "adapters E in every block; 22 in MTIL")
@@ -69,26 +67,12 @@ class MoEAdaptersSettings:
     beta2: float = setting(0.999, "AdamW's decay of the squared-gradient average")
     eps: float = setting(1e-8, "AdamW's epsilon")
     weight_decay: float = setting(0.0, "AdamW's decoupled weight decay")
-    domain_selection: bool = setting(False, "DDAS: autoencoders choose a test image's router; on in MTIL")
-    domain_features: Literal["alexnet", "clip"] = setting(
-        "alexnet", "what they reconstruct: AlexNet's fifth convolution, or (ours) CLIP's pooled image features"
-    )
-    alexnet_weights: str | None = setting(None, "file with torchvision's AlexNet weights; None: torchvision fetches them", "ours")
-    reference_images: str | None = setting(
-        None, "images of no task, for an autoencoder that stands for everything else: a registered name or a folder; None: none"
-    )
-    domain_width: int = setting(100, "width of an autoencoder")
-    domain_threshold: float = setting(0.0655, "reconstruction error above which an image gets the original CLIP")
-    domain_iterations: int = setting(300, "updates of a task's autoencoder")
-    reference_iterations: int = setting(1000, "updates of the reference autoencoder")
-    domain_rate: float = setting(0.01, "learning rate of the autoencoders (Adam), divided by 10 every 10 epochs")
-    domain_weight_decay: float = setting(1e-4, "their weight decay")
-    domain_decision: Literal["image", "batch"] = setting("image", "choose for each image, or as published for a whole test batch", "ours")
     test_batches: Composition = setting("task", "which test images are scored together, where it matters; published: one task")
     test_batch_size: int = setting(128, "images of a test batch, where it matters")
 
     def __post_init__(self):
-        for name in ("experts", "chosen", "bottleneck", "batch_size", "test_batch_size", "domain_width"):
+        super().__post_init__()
+        for name in ("experts", "chosen", "bottleneck", "batch_size", "test_batch_size"):
             if getattr(self, name) < 1:
                 raise BenchError(f"{name}={getattr(self, name)}: choose 1 or more")
         for name in ("chosen", "freeze_used"):
@@ -187,18 +171,7 @@ class MoEAdapters(TextClassifier):
         first = torch.searchsorted(owners, torch.arange(n))
         self.register_buffer("first_prompts", first, persistent=False)  # (N,) rows of `prompts`
         if s.domain_selection:
-            self._prepare_domains()
-
-    def _prepare_domains(self) -> None:
-        s = self.settings
-        if s.domain_features == "alexnet":
-            self.alexnet = AlexNetFeatures(s.alexnet_weights, self.device)
-            width = self.alexnet.width(self.backbone.image_size, self.device)
-        else:
-            width = self.backbone.pooled_width
-        self.domains = DomainAutoencoders(width, s.domain_width, self.draws)
-        if s.reference_images:
-            self.domains.grow("reference")
+            self.domains = DomainSelection(self.backbone, self.draws, s, s.batch_size)
 
     def grow(self, task: Task) -> None:
         if self.settings.routers == "per_task":
@@ -213,7 +186,7 @@ class MoEAdapters(TextClassifier):
         return ReferenceNames(s.reference_images, None) if s.domain_selection and s.reference_images else None
 
     def use_reference(self, reference: Reference) -> None:
-        self.reference = reference
+        self.domains.reference = reference.images
 
     # -- learning -----------------------------------------------------------------------------------------------
 
@@ -221,13 +194,13 @@ class MoEAdapters(TextClassifier):
         s = self.settings
         router = task.index if s.routers == "per_task" else 0
         iterations = s.epochs * math.ceil(len(task.train) / s.batch_size) or s.iterations
-        domains = self.domains_to_fit(task)
+        domains = self.domains.to_fit(task) if s.domain_selection else []
         images = [s.batch_size * (iterations + 1), *(s.batch_size * updates for _, _, updates in domains)]
         scenario, *domain_scenarios = share_budget(self.scenario, images)
         self.fit(task, router, iterations, scenario)
         self.freeze_most_used()
         for (index, split, updates), domain_scenario in zip(domains, domain_scenarios):
-            self.fit_domain(index, split, updates, domain_scenario)
+            self.domains.fit(index, split, updates, domain_scenario, self.check_finite)
         with torch.no_grad():
             self.store_class_vectors()
 
@@ -314,53 +287,13 @@ class MoEAdapters(TextClassifier):
             vectors.append(mean_of_prompts(torch.cat(parts), self.prompt_owners, len(self.class_vectors)))
         self.vectors_of_router = torch.stack(vectors)
 
-    # -- domains ------------------------------------------------------------------------------------------------
-
-    def domains_to_fit(self, task: Task) -> list[tuple[int, Split, int]]:
-        """(autoencoder, images, updates): the reference's with the first task, and the task's own."""
-        s = self.settings
-        if not s.domain_selection:
-            return []
-        own = (task.index + self._references, task.train, s.domain_iterations)
-        if not self._references or task.index > 0:
-            return [own]
-        return [(0, self.reference.images, s.reference_iterations), own]
-
-    @property
-    def _references(self) -> int:
-        """Autoencoders in front of the tasks' own."""
-        return 1 if self.settings.reference_images else 0
-
-    def fit_domain(self, index: int, split: Split, updates: int, scenario: Scenario) -> None:
-        s = self.settings
-        if s.domain_features == "clip":
-            stored = split.features(layer="pooled")
-
-        def features(rows: torch.Tensor) -> torch.Tensor:
-            if s.domain_features == "clip":
-                return stored[rows.to(self.device)]
-            return self.alexnet(split.pixels(rows))
-
-        self.domains.fit(
-            index, len(split), features, updates, s.domain_rate, s.domain_weight_decay, s.batch_size, scenario, self.check_finite
-        )
-
-    @torch.no_grad()
-    def routers_of(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(b,) the router of every test image, or ORIGINAL; the whole batch decides as one if the settings say so."""
-        s = self.settings
-        if not s.domain_selection:
-            return torch.zeros(len(pixels), dtype=torch.long, device=pixels.device)
-        features = self.alexnet(pixels) if s.domain_features == "alexnet" else self.backbone.pool_images(pixels)
-        known = self._references + len(self.vectors_of_router)
-        errors = self.domains.errors(features)[:, :known]  # (b, domains)
-        if s.domain_decision == "batch":
-            errors = errors.mean(dim=0, keepdim=True).expand(len(pixels), -1)
-        lowest, domain = errors.min(dim=1)
-        router = domain - self._references  # the reference comes first: -1
-        return torch.where(lowest > s.domain_threshold, torch.full_like(router, ORIGINAL), router)
-
     # -- scoring ------------------------------------------------------------------------------------------------
+
+    def routers_of(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(b,) the router of every test image, or ORIGINAL for CLIP without adapters."""
+        if not self.settings.domain_selection:
+            return torch.zeros(len(pixels), dtype=torch.long, device=pixels.device)
+        return self.domains.choose(pixels, tasks=len(self.vectors_of_router))
 
     @property
     def test_batches(self) -> TestBatches | None:
@@ -379,7 +312,7 @@ class MoEAdapters(TextClassifier):
         if s.test_transform == "zscl_cil_random_crop":
             batch = random_crops(batch, s.crop_scale, self.draws, "test crop")
         noise = self._noise("image", len(batch), "test") if s.test_noise else None
-        routers = self.routers_of(batch)
+        routers = self.routers_of(batch)  # (b,)
         logits = torch.zeros(len(batch), len(columns), device=batch.device)
         for router in routers.unique().tolist():
             rows = torch.nonzero(routers == router).flatten()

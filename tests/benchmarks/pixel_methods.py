@@ -36,6 +36,7 @@ METHODS = (
     *("finetune", "zscl", "lwf", "wise-ft", "icarl", "l2-wc", "we", "maple", "l2p", "dualprompt", "coda-prompt"),
     *("icarl-nme", "er", "derpp", "slca", "moe-adapters", "star-prompt"),
 )
+ROOT = Path(__file__).parents[2]
 DEFAULTS = {"cpu": {"batch": 2, "steps": 3, "sentences": 16}, "cuda": {"batch": 64, "steps": 20, "sentences": 13_000}}
 
 
@@ -100,15 +101,24 @@ class MemoryStore(FeatureStore):
 
 
 def process_memory(what: str) -> int:
-    """Bytes of this process: its peak "VmHWM" or what it has now "VmRSS". The kernel's ru_maxrss has the parent's peak in it."""
+    """Bytes of this process: its peak "VmHWM" or what it has now "VmRSS". Linux only."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what)]
     return int(line.split()[1]) * 1024
+
+
+def forget_peak(device: torch.device) -> None:
+    """Start the peak anew: loading the backbone takes more than a small method's training."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure(name: str, protocol: str, backbone_name: str, device: str, precision: str, batch: int, steps: int, sentences: int) -> dict:
     """Learn two tasks; the facts about the second."""
     backbone = backbones.load(backbone_name, None if backbone_name == "mini" else "none", device, precision)
     cuda = backbone.device.type == "cuda"
+    forget_peak(backbone.device)
     idle = torch.cuda.memory_allocated(backbone.device) if cuda else process_memory("VmRSS")
     wait = partial(torch.cuda.synchronize, backbone.device) if cuda else lambda: None
     store = MemoryStore(backbone)
@@ -157,7 +167,7 @@ def in_own_process(name: str, options: dict, timeout: float) -> dict:
     command = [sys.executable, "-m", "tests.benchmarks.pixel_methods", "--only", name]
     command += [f"--{option}={value}" for option, value in options.items()]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         return {"method": name, "failure": f"not done after {timeout:.0f} s"}
     if done.returncode:

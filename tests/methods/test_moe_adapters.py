@@ -12,9 +12,10 @@ from bench.backbone import Backbone, encode_tokens
 from bench.errors import BenchError
 from bench.randomness import Draws
 from bench.reference_data import Reference, ReferenceNames
-from methods.moe_adapters import ORIGINAL, MoEAdapters, MoEAdaptersSettings
+from methods.moe_adapters import MoEAdapters, MoEAdaptersSettings
 from methods.parts.alexnet_features import AlexNetFeatures
 from methods.parts.domain_autoencoders import DomainAutoencoders
+from methods.parts.domain_selection import ORIGINAL
 from methods.parts.mixture_of_adapters import AdaptedTowers, MixtureOfAdapters
 
 QUICK = MoEAdaptersSettings(bottleneck=4, crop_scale=1.0, epochs=2, batch_size=4, lr=0.01, warmup=1)
@@ -287,8 +288,7 @@ def test_the_lowest_error_chooses_the_router(small_backbone, make_stream, refere
     settings = replace(SEVERAL, reference_images=reference, domain_decision=decision, domain_threshold=0.7)
     method = build(stream, small_backbone, settings)
     errors = [[0.1, 0.5, 0.5], [0.6, 0.2, 0.6], [0.9, 0.8, 0.9], [0.8, 0.7, 0.3]]
-    method.domains = torch.nn.Module()
-    method.domains.errors = FixedErrors(errors).errors
+    method.domains.autoencoders.errors = FixedErrors(errors).errors
     method.vectors_of_router = torch.zeros(2 if reference else 3, 4, small_backbone.embedding_width)
     assert method.routers_of(stream.tasks[0].train.pixels()[:4]).tolist() == expected
     assert (method.test_batches is None) == (decision == "image")
@@ -325,13 +325,13 @@ def test_reference_images_are_asked_for_and_learned_with_the_first_task(small_ba
     assert method.reference_names == ReferenceNames("mini", None)
     assert build(stream, small_backbone, SEVERAL).reference_names is None and build(stream, small_backbone).reference_names is None
     method.use_reference(Reference(stream.tasks[1].train, ()))
-    untrained = {name: value.clone() for name, value in method.domains.domains[0].state_dict().items()}
+    untrained = {name: value.clone() for name, value in method.domains.autoencoders.domains[0].state_dict().items()}
     teach(method, stream.tasks[0])
-    trained = {name: value.clone() for name, value in method.domains.domains[0].state_dict().items()}
+    trained = {name: value.clone() for name, value in method.domains.autoencoders.domains[0].state_dict().items()}
     assert all(not torch.equal(trained[name], untrained[name]) for name in trained)
     teach(method, stream.tasks[1])
-    assert all(torch.equal(value, trained[name]) for name, value in method.domains.domains[0].state_dict().items())
-    assert len(method.domains) == 3
+    assert all(torch.equal(value, trained[name]) for name, value in method.domains.autoencoders.domains[0].state_dict().items())
+    assert len(method.domains.autoencoders) == 3
 
 
 @pytest.mark.parametrize("settings", [QUICK, SEVERAL])
@@ -386,7 +386,7 @@ def test_domains_can_be_told_apart_by_alexnet(small_backbone, make_stream, tmp_p
     stream = make_stream()
     settings = replace(SEVERAL, domain_features="alexnet", alexnet_weights=str(tmp_path / "alexnet.pth"))
     method = teach(build(stream, small_backbone, settings), *stream.tasks)
-    assert method.domains.sizes[0] == 256  # one place is left of 32 pixels
+    assert method.domains.autoencoders.sizes[0] == 256  # one place is left of 32 pixels
     assert not [name for name in method.state_dict() if "alexnet" in name]
     assert bool(torch.isfinite(method.logits(stream.tasks[0].train.pixels(), range(4))).all())
 
