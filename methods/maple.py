@@ -43,7 +43,7 @@ class MaPLe(Rehearsal):
     encoded once per task. Before the first task the scores are zero-shot CLIP's, without prompts.
 
     Without exemplars (the mini protocols) it ends about 6 points above zero-shot CLIP on mini60-6x10 and level with it on
-    mini-objects60-6x10. The published rows have exemplars.
+    mini-objects60-6x10 and mini-mtil-order1. The published rows have exemplars.
 
     The released CLAP + MaPLe program leaves only P_0 trainable and keeps everything else at its random start
     (train_only_shallow=True); whether the published MaPLe row shares this is not known, so all is trained by default.

@@ -3,6 +3,7 @@
     name                  images                                      sentences
     mini                  drawn by the mini world's pretraining       their captions
     imagenet              ImageNet's training images                  -
+    tiny-imagenet         TinyImageNet's training images              -
     imagenet-classes      -                                           the names of ImageNet's 1000 classes
     conceptual-captions   what the user fetched of its validation     all captions of its validation list (15,840)
     folder                any folder of images                        -
@@ -74,8 +75,8 @@ def _mini_sentences(folders: Folders) -> tuple[str, ...]:
 # -- ImageNet and folders of images -----------------------------------------------------------------------------
 
 
-def _imagenet_images(folders: Folders) -> ImageSource:
-    return registry.load("dataset", "imagenet").open_split("train", folders)
+def _training_images(dataset: str, folders: Folders) -> ImageSource:
+    return registry.load("dataset", dataset).open_split("train", folders)
 
 
 def _imagenet_classes(folders: Folders) -> tuple[str, ...]:
@@ -156,7 +157,10 @@ def _caption_of(number: int, line: str) -> str:
 
 
 mini = ReferenceData(_mini_images, _mini_sentences)
-imagenet = ReferenceData(_imagenet_images, _none("sentences", "imagenet", "its class names are 'imagenet-classes'"))
+tiny_imagenet = ReferenceData(
+    functools.partial(_training_images, "tiny-imagenet"), _none("sentences", "tiny-imagenet", "give a text file")
+)
+imagenet = ReferenceData(functools.partial(_training_images, "imagenet"), _none("sentences", "imagenet", "its class names are 'imagenet-classes'"))
 imagenet_classes = ReferenceData(_none("images", "imagenet-classes", "the images are 'imagenet'"), _imagenet_classes)
 conceptual_captions = ReferenceData(_caption_images, _captions)
 folder = ReferenceData(_images_below, _none("sentences", "folder", "give a text file with one sentence a line"))

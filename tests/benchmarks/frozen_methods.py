@@ -165,8 +165,8 @@ def main(arguments: list[str] | None = None) -> list[Timing]:
         torch.set_num_threads(threads_before)
     classes = len(stream.scenario.class_names)
     heading = (
-        f"{chosen.protocol}: {classes} classes x {chosen.train} cached features in {chosen.tasks} tasks, {chosen.test} test features "
-        f"a class, {chosen.backbone} with random weights, {chosen.threads} CPU threads"
+        f"{chosen.protocol}: {classes} classes x {chosen.train} cached features in {chosen.tasks} tasks, {chosen.test} test "
+        f"features a class, {chosen.backbone} with random weights, {chosen.threads} CPU threads"
     )
     write_table([timing.row() for timing in timings], chosen.out, heading)
     return timings

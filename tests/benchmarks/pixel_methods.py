@@ -1,6 +1,6 @@
 """Training speed and memory of the methods that train on images: steps per second, peak memory, trained parameters.
 
-    python -m tests.benchmarks.pixel_methods --out pixels.md                      # CPU: batch 2, 3 steps; CUDA: batch 64, 20 steps
+    python -m tests.benchmarks.pixel_methods --out pixels.md                     # CPU: batch 2, 3 steps; CUDA: batch 64, 20 steps
     python -m tests.benchmarks.pixel_methods --methods zscl,slca --batch 16 --steps 5
 
 Each method gets a process of its own, so that the peak is its own, and two tasks of stand-in images: a first one of a
@@ -114,9 +114,11 @@ def forget_peak(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def measure(name: str, protocol: str, backbone_name: str, device: str, precision: str, batch: int, steps: int, sentences: int) -> dict:
+def measure(
+    name: str, protocol: str, architecture: str, device: str, precision: str, batch: int, steps: int, sentences: int
+) -> dict:
     """Learn two tasks; the facts about the second."""
-    backbone = backbones.load(backbone_name, None if backbone_name == "mini" else "none", device, precision)
+    backbone = backbones.load(architecture, None if architecture == "mini" else "none", device, precision)
     cuda = backbone.device.type == "cuda"
     forget_peak(backbone.device)
     idle = torch.cuda.memory_allocated(backbone.device) if cuda else process_memory("VmRSS")
@@ -212,7 +214,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     if options["steps"] < 2:
         parser.error("--steps: at least 2 are needed, since time is taken from one step to the next")
     if chosen.only:
-        facts = measure(chosen.only, *options.values())
+        facts = measure(chosen.only, architecture=options.pop("backbone"), **options)
         print(json.dumps(facts))
         return [facts]
 

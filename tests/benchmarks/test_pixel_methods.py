@@ -1,4 +1,4 @@
-"""The measurement of methods on images runs and writes a table; its numbers are made by python -m tests.benchmarks.pixel_methods."""
+"""The measurement of methods on images works; its numbers are made by python -m tests.benchmarks.pixel_methods."""
 
 import csv
 

@@ -8,7 +8,7 @@ from bench.errors import BenchError
 from protocols.datasets.mini_world import downstream
 from tests.protocols.datasets.miniatures import write_parquet, write_picture
 
-NAMES = ["conceptual-captions", "folder", "imagenet", "imagenet-classes", "mini"]
+NAMES = ["conceptual-captions", "folder", "imagenet", "imagenet-classes", "mini", "tiny-imagenet"]
 TSV = "Validation_GCC-1.1.0-Validation.tsv"
 
 
@@ -45,9 +45,10 @@ def test_mini_images_are_in_no_downstream_set(folders):
     assert {"shapes", "letters"} <= set(downstream.DATASETS)
 
 
-def test_imagenet_images_are_the_training_images_of_the_data_set(folders):
-    with pytest.raises(BenchError, match="data set imagenet is not in") as error:
-        reference("imagenet").images(folders)
+@pytest.mark.parametrize("name", ["imagenet", "tiny-imagenet"])
+def test_images_are_the_training_images_of_the_data_set(name, folders):
+    with pytest.raises(BenchError, match=f"data set {name} is not in") as error:
+        reference(name).images(folders)
     assert "\n" not in str(error.value)
 
 
