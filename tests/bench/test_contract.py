@@ -7,8 +7,12 @@ from bench import contract, registry
 from bench.dataset import Folders
 from bench.method import Method
 
+# presets of other methods: the same code with other settings
+PRESETS = ("clap-coop-novi", "clap-novi", "l2-wc", "lwf-vr", "we", "zscl-minus", "zscl-star")
+METHODS = [pytest.param(name, marks=pytest.mark.slow if name in PRESETS else ()) for name in registry.names("method")]
 
-@pytest.mark.parametrize("name", registry.names("method"))
+
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_keeps_the_contract(name, cache):
     broken = [result for result in contract.check(name, Folders(cache, cache)) if not result.passed]
     assert not broken

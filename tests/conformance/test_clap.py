@@ -317,7 +317,7 @@ class Watched:
         4.301e-9 in double precision.)
         """
         norm, stored = float(weights.double().norm()), float(self.vectors[name])
-        entry = dict(self.vectors.expected())[name.removesuffix("_fro")]["abs"]
+        entry = dict(self.vectors.expected()).get(name.removesuffix("_fro"), {}).get("abs", 0.0)
         return stored if max(norm, stored) < entry else norm
 
 
