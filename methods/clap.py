@@ -51,19 +51,19 @@ class ClapSettings(RehearsalSettings):
     attention_dropout: float = setting(0.1, "dropout inside the attention, while it is trained", "torch's default")
     attention_in_consolidation: bool = setting(False, "train the attention there too")
     adapter_layer_norm: bool = setting(False, "a layer norm in front of each adapter")
-    task_tokens: bool = setting(False, "one learned query per task, whose output is added to the task's classes (unused extra)")
+    task_tokens: bool = setting(False, "a learned query per task, whose output its classes get too (unused extra)")
     orthogonality: float = setting(0.0, "weight of a loss that keeps the classes' means apart (unused extra; the code has 5)")
     exemplar_rule: Rule = setting("first", "which images become exemplars; first is the code's \"random\"")
-    selection_as_released: bool = setting(False, "keep the code's mix-up of samples and images in the rules energy and variance")
+    selection_as_released: bool = setting(False, "rules energy and variance: keep the code's mix-up of samples and images")
     test_batches: Composition = setting("task", "which test images are scored together; as published: those of one task")
-    unseen_adapter: Literal["none", "newest"] = setting("none", "adapters for classes that have not been learned", "not in the code")
+    unseen_adapter: Literal["none", "newest"] = setting("none", "adapters that score unseen classes", "not in the code")
 
     def __post_init__(self):
         super().__post_init__()
         if self.train_samples < 1 or self.test_samples < 0:
             raise BenchError("train_samples must be 1 or more, test_samples 0 or more")
         if self.exemplar_rule == "variance" and (self.test_samples < 2 or not self.variational):
-            raise BenchError("exemplar_rule=variance needs a spread over samples: use variational=true and test_samples=2 or more")
+            raise BenchError("exemplar_rule=variance needs a spread over samples: set variational=true, test_samples=2 or more")
         for name in ("warm_up", "prior_images", "attention_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BenchError(f"{name}={getattr(self, name)}: choose a fraction between 0 and 1")
@@ -261,7 +261,9 @@ class Clap(Rehearsal):
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), columns.repeat(len(logits)))
         concerned = torch.nonzero(text.tasks == task if phase == "" else text.tasks >= 0).flatten()
         tasks, language = text.tasks[concerned], self.language_means[text.classes[concerned]]
-        regularisation = s.regularisation * past_task_regularisation(z[:, concerned], language, tasks) if s.regularisation else 0.0
+        regularisation = 0.0
+        if s.regularisation:
+            regularisation = s.regularisation * past_task_regularisation(z[:, concerned], language, tasks)
         if s.orthogonality:
             regularisation = regularisation + s.orthogonality * orthogonality(z)
         prior = 0.0

@@ -44,15 +44,18 @@ class ProbabilisticAdapters(torch.nn.Module):
     def __len__(self) -> int:
         return len(self.means)
 
+    def _kinds(self) -> list[torch.nn.ModuleList]:
+        return [self.means] if self.deviations is None else [self.means, self.deviations]
+
     def grow(self) -> None:
         """Append a pair, at PyTorch's default initialisation."""
-        for heads in filter(lambda heads: heads is not None, (self.means, self.deviations)):
+        for heads in self._kinds():
             norm = torch.nn.LayerNorm(self.width) if self.layer_norm else torch.nn.Identity()
             heads.append(torch.nn.Sequential(norm, torch.nn.Linear(self.width, self.width)))
 
     def older(self) -> list[torch.nn.Parameter]:
         """The parameters of all pairs but the last."""
-        return [p for heads in (self.means, self.deviations) if heads is not None for pair in heads[:-1] for p in pair.parameters()]
+        return [weights for heads in self._kinds() for pair in heads[:-1] for weights in pair.parameters()]
 
     @torch.no_grad()
     def start_from_language(self, means: torch.Tensor, variances: torch.Tensor) -> None:

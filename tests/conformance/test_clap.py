@@ -36,8 +36,8 @@ def settings_from(params: dict, **others) -> ClapSettings:
     )
 
 
-def start_attention(attention: VisualGuidedAttention, seed: int, names=None, in_proj_factor: float = 1.0) -> dict[str, np.ndarray]:
-    """Give it the weights of the reference run, drawn by the rule that params.json names. Returns sum and sum of absolutes."""
+def start_attention(attention: VisualGuidedAttention, seed: int, names=None, in_proj_factor: float = 1.0) -> np.ndarray:
+    """The weights of the reference run, by the rule that params.json names. Returns (sum, sum of absolutes) of each."""
     random, sums = np.random.RandomState(seed), []
     own = {f"layers.0.{name}": weights for name, weights in attention.layer.named_parameters()}
     for name in own if names is None else names:
