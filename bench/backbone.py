@@ -22,6 +22,7 @@ from bench.image_files import in_parallel
 from bench.precision import compute_in, resolve_precision
 from bench.pretrained import file_digest as file_digest
 from bench.pretrained import identity as identity
+from bench.text_tower import encode_embedded, encode_tokens, prompt_length
 from bench.towers import pooled_images
 
 ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend on who asks for it
@@ -161,12 +162,13 @@ class Backbone:
         """(n, 77) ids -> (n, length, w) embeddings, cut at the longest prompt."""
         return self.clip.token_embedding(tokens[:, : prompt_length(tokens)])
 
-    def encode_embedded(self, embeddings: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    def encode_embedded(self, embeddings: torch.Tensor, end: torch.Tensor, shared: int = 1) -> torch.Tensor:
         """Token embeddings (n, length, w) and end-of-text positions (n,) -> text features (n, d), un-normalised.
 
-        Gradients flow to the embeddings: this is how prompts are learned.
+        Gradients flow to the embeddings: this is how prompts are learned. `shared`: so many tokens at the start are the same
+        in all prompts, and are computed once.
         """
-        return encode_embedded(self.clip, embeddings, end)
+        return encode_embedded(self.clip, embeddings, end, shared)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], clip: torch.nn.Module | None = None) -> torch.Tensor:
@@ -196,27 +198,6 @@ class Backbone:
         clip = copy.deepcopy(self.clip).requires_grad_(True)
         clip.logit_scale.requires_grad_(False)
         return clip
-
-
-def prompt_length(tokens: torch.Tensor) -> int:
-    """Tokens up to and including the last end-of-text of the batch; end-of-text has the largest id."""
-    return int(tokens.argmax(dim=-1).max()) + 1
-
-
-def encode_embedded(clip: torch.nn.Module, embeddings: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-    """The text tower of `clip` on token embeddings (n, length, w), read at `end` (n,): (n, d)."""
-    length = embeddings.shape[1]
-    x = embeddings + clip.positional_embedding[:length]
-    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])  # (n, length, w)
-    x = clip.ln_final(x[torch.arange(len(x), device=x.device), end])  # (n, w)
-    projection = clip.text_projection
-    return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection  # (n, d)
-
-
-def encode_tokens(clip: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Token ids (n, 77) -> text features (n, d), un-normalised, with gradients to the tower's weights."""
-    embeddings = clip.token_embedding(tokens[:, : prompt_length(tokens)])
-    return encode_embedded(clip, embeddings, tokens.argmax(dim=-1))
 
 
 # -- loading ----------------------------------------------------------------------------------------------------

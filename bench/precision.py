@@ -9,6 +9,7 @@ bfloat16 has float32's range, so gradients need no scaling. float16 has not: und
 mixed, and training computes in float32.
 """
 
+import contextlib
 from typing import Literal
 
 import torch
@@ -38,25 +39,28 @@ def compute_in(clip: torch.nn.Module, precision: str, device: torch.device) -> N
         if device.type == "cuda":  # otherwise the patch embedding would be rounded to TF32's 10 bits
             torch.backends.cudnn.allow_tf32 = False
         return
-    dtype = getattr(torch, precision)
-    entered: list[torch.autocast | None] = []  # a stack: a block inside a block leaves first
+    entered: list[contextlib.AbstractContextManager] = []  # a stack: a block inside a block leaves first
 
     def enter(module: torch.nn.Module, inputs: tuple) -> None:
-        mixed = dtype == torch.bfloat16 or not torch.is_grad_enabled()
-        context = torch.autocast(device.type, dtype) if mixed else None
-        if context:
-            context.__enter__()
-        entered.append(context)
+        entered.append(computing_like(module))
+        entered[-1].__enter__()
 
     def leave(module: torch.nn.Module, inputs: tuple, output):
-        context = entered.pop()
-        if context:
-            context.__exit__(None, None, None)
+        entered.pop().__exit__(None, None, None)
         return output.float() if isinstance(output, torch.Tensor) else output
 
     for module in _blocks(clip):
+        module.computes_in = (device.type, getattr(torch, precision))
         module.register_forward_pre_hook(enter)
         module.register_forward_hook(leave, always_call=True)  # also when the block fails: nothing stays switched
+
+
+def computing_like(block: torch.nn.Module) -> contextlib.AbstractContextManager:
+    """For code that calls the parts of a block itself: within it they compute in the precision of the whole block."""
+    device, dtype = getattr(block, "computes_in", ("cpu", torch.float32))
+    if dtype == torch.float32 or (dtype == torch.float16 and torch.is_grad_enabled()):
+        return contextlib.nullcontext()
+    return torch.autocast(device, dtype)
 
 
 def _blocks(clip: torch.nn.Module) -> list[torch.nn.Module]:

@@ -102,7 +102,7 @@ class Protocol:
 
         synthetic: stand-in images of the right number and size instead of the data sets' own.
         """
-        tasks, first = [], 0
+        tasks, first, available = [], 0, 0
         for index, plan in enumerate(self.tasks(order_seed)):
             dataset = self.dataset(plan.dataset)
             train, test = (
@@ -114,8 +114,10 @@ class Protocol:
                     raise BenchError(f"{self.name}: task {plan.name!r} has no {split} images; check data set {plan.dataset}")
             tasks.append(Task(index, plan.name, tuple(range(first, first + len(plan.labels))), train, test))
             first += len(plan.labels)
+            available += len(_split(_open(dataset, "train", folders, self.shots, None, synthetic), plan, first, store))
         budget = len(tasks[0].train) if self.budgeted else None
-        return Stream(replace(self.scenario(order_seed), images_per_task=budget), tuple(tasks))
+        used = sum(len(task.train) for task in tasks) / available
+        return Stream(replace(self.scenario(order_seed), images_per_task=budget, train_fraction=used), tuple(tasks))
 
 
 _SOURCES: dict[tuple, ImageSource] = {}  # opened image sources of this process, shared by all runs

@@ -119,6 +119,14 @@ class Scenario:
     exemplars_per_class: int | None = None  # exemplar memory: so many of every class seen ...
     exemplars_total: int | None = None  # ... or so many in all; both None: no exemplar may be kept
     images_per_task: int | None = None  # compute budget: a task's training may go through so many images; None: no limit
+    train_fraction: float = 1.0  # share of the training images that is used: less than 1 in a run with --limit-train
+
+    def scaled(self, count: int) -> int:
+        """Of `count` training inputs that a method makes itself, as many as fit the share of images that is used; at least 1.
+
+        A quick run on few images is then short for methods that draw synthetic embeddings, too.
+        """
+        return max(1, round(count * self.train_fraction))
 
     @property
     def n_tasks(self) -> int:

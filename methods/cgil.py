@@ -72,7 +72,8 @@ class CGIL(TextClassifier):
     Before the first task the released code fails; here it is zero-shot CLIP. A dimension that is constant within a class,
     and a class of one image, give NaN there; here the range and the deviation have a floor of 1e-6. The classes of a task
     are fitted as one batched model and prompts are cut at the longest one: the same numbers for less work. A
-    context generated from each image instead of each class (B x n prompts in every step) is left out.
+    context generated from each image instead of each class (B x n prompts in every step) is left out. A run with --limit-train
+    draws fewer embeddings per class, in proportion (Scenario.scaled); no published setting has such a limit.
 
     Raises BenchError for an unknown generator, context or unseen_scale, and for a class without a training image; RunFailure
     when a loss is not finite.
@@ -126,10 +127,11 @@ class CGIL(TextClassifier):
         self.replay.fit(task.classes, by_class, self.draws, self.check_finite)
 
         n = task.classes[-1] + 1  # classes are numbered as they come: 0..n-1 have been seen
-        replayed = torch.arange(n, device=self.device).repeat_interleave(self.settings.samples_per_class)
+        per_class = self.scenario.scaled(self.settings.samples_per_class)
+        replayed = torch.arange(n, device=self.device).repeat_interleave(per_class)
 
         def draw_embeddings(epoch: int) -> torch.Tensor:
-            return self.replay.sample(self.settings.samples_per_class, self.draws, "replay", task.index, epoch).flatten(0, 1)
+            return self.replay.sample(per_class, self.draws, "replay", task.index, epoch).flatten(0, 1)
 
         frozen = task.classes[0] if self.settings.freeze_past else 0
         self.prompts.align(n, draw_embeddings, replayed, (task.index,), self.check_finite, frozen)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.backbone import encode_tokens
 from bench.method import setting
 from bench.prefetch import prefetched
 from bench.stream import Split, Task
+from bench.text_tower import encode_tokens
 from methods.finetune import FineTune, FineTuneSettings
 from methods.parts.distillation import distillation
 

@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench.backbone import encode_tokens
 from bench.errors import BenchError
 from bench.method import setting
 from bench.prefetch import prefetched
 from bench.stream import Task
+from bench.text_tower import encode_tokens
 from methods.parts.schedules import warmup_cosine
 from methods.parts.text_classifier import TextClassifier
 from methods.parts.training_pixels import training_pixels

@@ -169,7 +169,7 @@ class STARPrompt(ImageClassifier):
         if task.index > 0:
 
             def sample(epoch: int) -> torch.Tensor:
-                size = self.settings.samples_per_class
+                size = self.scenario.scaled(self.settings.samples_per_class)
                 return self.embedding_mixtures.sample(size, self.draws, "embeddings", task.index, epoch)
 
             self.check_finite(self.keys.align(sample, task.classes, task.index), f"{task.name}, alignment of the keys")
@@ -234,9 +234,10 @@ class STARPrompt(ImageClassifier):
         settings, n, t = self.settings, task.classes[-1] + 1, task.index
         weight, bias = (torch.nn.Parameter(part.detach().clone()) for part in (self.head.weight, self.head.bias))
         optimiser = torch.optim.SGD([weight, bias], lr=settings.alignment_rate)
-        labels = torch.arange(n, device=self.device).repeat_interleave(settings.samples_per_class)
+        per_class = self.scenario.scaled(settings.samples_per_class)
+        labels = torch.arange(n, device=self.device).repeat_interleave(per_class)
         for epoch in range(settings.alignment_epochs + 5 * t if t > 0 else 0):
-            drawn = self.feature_mixtures.sample(settings.samples_per_class, self.draws, "features", t, epoch)
+            drawn = self.feature_mixtures.sample(per_class, self.draws, "features", t, epoch)
             drawn = drawn.flatten(0, 1).to(weight)  # (n samples, D)
             order = self.draws.permutation(len(labels), "alignment order", t, epoch).to(self.device)
             for rows in order.split(settings.alignment_batch):

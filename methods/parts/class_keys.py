@@ -84,7 +84,7 @@ class ClassKeys(torch.nn.Module):
         """Train them further among all classes seen, on the (last, samples, d) embeddings that `sample(epoch)` draws."""
         settings, first, last = self.settings, classes[0], classes[-1] + 1
         optimiser = torch.optim.SGD([self.context], lr=settings.key_alignment_rate)
-        labels = torch.arange(last, device=self.keys.device).repeat_interleave(settings.samples_per_class)
+        labels = torch.arange(last, device=self.keys.device).repeat_interleave(self.scenario.scaled(settings.samples_per_class))
         loss = self.keys.new_zeros(())
         for epoch in range(settings.key_alignment_epochs):
             drawn = F.normalize(sample(epoch).flatten(0, 1).to(self.keys), dim=-1)

@@ -5,13 +5,12 @@ these positions are computed once per context, and only name, full stop and end-
 evaluated at end-of-text alone. The same numbers as encoding b * c whole prompts, for a fraction of the work.
 """
 
-import contextlib
-
 import torch
-import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from bench.backbone import Backbone
+from bench.precision import computing_like
+from bench.text_tower import finish_block, project, read_text
 from bench.towers import blocks
 from methods.parts.prompts import ContextPrompts
 
@@ -47,7 +46,7 @@ def _encode(backbone: Backbone, prefix: torch.Tensor, names: torch.Tensor, end: 
     y = (names + clip.positional_embedding[p : p + s]).unsqueeze(0)  # (1, c, s, w): the same for all, up to the first block
     mask = clip.attn_mask[: p + s, : p + s]
     *earlier, last = blocks(clip)
-    with _arithmetic_of_blocks(backbone):
+    with computing_like(last):
         for block in earlier:
             q, k, v = _projected(block, x, "qkv")  # (b, 1, heads, p, e)
             name_q, name_k, name_v = _projected(block, y, "qkv")  # (b or 1, c, heads, s, e)
@@ -59,26 +58,13 @@ def _encode(backbone: Backbone, prefix: torch.Tensor, names: torch.Tensor, end: 
         y = y[:, every_class, end].unsqueeze(2)  # (b or 1, c, 1, w): of the last block's output only this is read
         (name_q,) = _projected(last, y, "q")
         y = _residual(last, y, _attend(name_q, k, v, name_k, name_v, mask[p + end].view(-1, 1, 1, p + s)))
-    y = clip.ln_final(y.float().squeeze(2))  # (b, c, w)
-    projection = clip.text_projection
-    return projection(y) if isinstance(projection, torch.nn.Linear) else y @ projection
-
-
-def _arithmetic_of_blocks(backbone: Backbone) -> contextlib.AbstractContextManager:
-    """The precision in which whole blocks compute (bench.precision): here their parts are called, which have no such switch."""
-    if backbone.precision == "float32" or (backbone.precision == "float16" and torch.is_grad_enabled()):
-        return contextlib.nullcontext()
-    return torch.autocast(backbone.device.type, getattr(torch, backbone.precision))
+    return read_text(clip, y.to(prefix.dtype).squeeze(2))  # (b, c, d)
 
 
 def _projected(block: torch.nn.Module, x: torch.Tensor, which: str) -> list[torch.Tensor]:
     """Queries, keys and values of (b, p, w) or (b, c, s, w), each (b, 1 or c, heads, tokens, e)."""
-    attention = block.attn
-    w, rows = x.shape[-1], "qkv".index(which[0])
-    weight = attention.in_proj_weight[rows * w : (rows + len(which)) * w]
-    bias = attention.in_proj_bias[rows * w : (rows + len(which)) * w]
-    x = F.linear(block.ln_1(x if x.dim() == 4 else x.unsqueeze(1)), weight, bias)
-    return [part.unflatten(-1, (attention.num_heads, -1)).transpose(2, 3) for part in x.split(w, dim=-1)]
+    parts = project(block, x if x.dim() == 4 else x.unsqueeze(1), which)
+    return [part.unflatten(-1, (block.attn.num_heads, -1)).transpose(2, 3) for part in parts]
 
 
 def _attend(q, k, v, name_k, name_v, mask: torch.Tensor) -> torch.Tensor:
@@ -96,5 +82,4 @@ def _attend(q, k, v, name_k, name_v, mask: torch.Tensor) -> torch.Tensor:
 
 def _residual(block: torch.nn.Module, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     """The rest of a block: x (b or 1, c, tokens, w) and what its heads have gathered (b, c, heads, tokens, e)."""
-    x = x + block.ls_1(block.attn.out_proj(attended.transpose(2, 3).flatten(-2)))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    return finish_block(block, x, attended.transpose(2, 3).flatten(-2))

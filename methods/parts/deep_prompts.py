@@ -18,6 +18,7 @@ import torch
 from bench.backbone import Backbone
 from bench.errors import BenchError
 from bench.randomness import Draws
+from bench.text_tower import read_text
 from bench.towers import blocks, image_tokens, pool_image, project_image
 from methods.parts.prompts import ContextPrompts, context_from_words
 
@@ -77,9 +78,7 @@ class DeepPrompts(torch.nn.Module):
             if 1 <= index < self.depth:
                 x = self._with_prompt(x, self.deeper[index - 1])
             x = block(x, attn_mask=clip.attn_mask[:length, :length])
-        x = clip.ln_final(x[torch.arange(len(x), device=x.device), prompts.end])  # (c, w_t)
-        projection = clip.text_projection
-        return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+        return read_text(clip, x[torch.arange(len(x), device=x.device), prompts.end])
 
     def _with_prompt(self, x: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
         """x (c, length, w_t) with the tokens after the start replaced by `prompt` (n, w_t)."""

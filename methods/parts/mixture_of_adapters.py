@@ -16,13 +16,14 @@ An expert that no sample of a batch chooses takes no part in its graph: its grad
 
 import math
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 
-from bench.backbone import Backbone, prompt_length
+from bench.backbone import Backbone
+from bench.precision import computing_like
 from bench.randomness import Draws
+from bench.text_tower import prompt_length, read_text
 from bench.towers import blocks, image_tokens, pool_image, project_image
 
 MINIMUM_NOISE = 0.01
@@ -101,7 +102,6 @@ class AdaptedTowers(torch.nn.Module):
     ):
         super().__init__()
         clip, sizes = backbone.clip, (experts, chosen, bottleneck, scale, dropout)
-        self.precision = backbone.precision
         with draws.initialising("adapters"):
             self.image, self.text = (
                 torch.nn.ModuleList(MixtureOfAdapters(block.ln_1.normalized_shape[0], *sizes) for block in blocks(tower))
@@ -126,9 +126,7 @@ class AdaptedTowers(torch.nn.Module):
         length = prompt_length(tokens)
         x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
         x = self._through(blocks(clip), self.text, x, router, noise, mask=clip.attn_mask[:length, :length])
-        x = clip.ln_final(x[torch.arange(len(x), device=x.device), tokens.argmax(dim=-1)])  # (n, w)
-        projection = clip.text_projection
-        return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+        return read_text(clip, x[torch.arange(len(x), device=x.device), tokens.argmax(dim=-1)])
 
     def _through(
         self,
@@ -140,14 +138,8 @@ class AdaptedTowers(torch.nn.Module):
         mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """x (n, tokens, w) through all blocks of a tower, each with its mixture; what runs between the blocks stays float32."""
-        with self._mixed_precision(x.device.type):
-            for index, (block, mixture) in enumerate(zip(blocks, mixtures)):
+        for index, (block, mixture) in enumerate(zip(blocks, mixtures)):
+            with computing_like(block):
                 h = x + block.ls_1(block.attention(block.ln_1(x), attn_mask=mask))
                 x = h + block.ls_2(block.mlp(block.ln_2(h))) + mixture(h, router, None if noise is None else noise[index])
         return x
-
-    def _mixed_precision(self, device: str) -> AbstractContextManager:
-        # a block that is taken apart does not switch by itself; float16 only without gradients, as everywhere
-        if self.precision == "float32" or (self.precision == "float16" and torch.is_grad_enabled()):
-            return nullcontext()
-        return torch.autocast(device, getattr(torch, self.precision))

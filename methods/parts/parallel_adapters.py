@@ -9,6 +9,7 @@ Up starts at zero, so an untrained adapter changes nothing.
 import torch
 import torch.nn.functional as F
 
+from bench.precision import computing_like
 from bench.randomness import Draws
 from bench.towers import blocks, image_tokens, pool_image
 
@@ -32,6 +33,7 @@ class ParallelAdapters(torch.nn.Module):
         """(b, 3, size, size) -> (b, w): the tower with the adapters in it, before its projection."""
         x = image_tokens(visual, pixels)  # (b, tokens, w)
         for block, down, up in zip(blocks(visual), self.down, self.up):
-            x = x + block.ls_1(block.attention(block.ln_1(x)))
-            x = x + block.ls_2(block.mlp(block.ln_2(x))) + self.scale * up(F.relu(down(x)))
+            with computing_like(block):
+                x = x + block.ls_1(block.attention(block.ln_1(x)))
+                x = x + block.ls_2(block.mlp(block.ln_2(x))) + self.scale * up(F.relu(down(x)))
         return pool_image(visual, x)

@@ -34,16 +34,17 @@ class ContextPrompts:
         texts = [f"{prefix} {name}." for name in names]
         self.backbone = backbone
         self.context_length = context_length
+        self.context_before_name = {"end": context_length, "middle": context_length // 2, "front": 0}[position]
         self.tokens = backbone.tokenize(texts)  # (n, 77)
         self.end = self.tokens.argmax(dim=-1)  # (n,) position of the end-of-text token
         self.embeddings = backbone.embed_tokens(self.tokens)  # (n, length, w)
-        self.slots = self._slots(names, position).to(self.tokens.device)  # (n, length)
+        self.slots = self._slots(names).to(self.tokens.device)  # (n, length)
 
-    def _slots(self, names: Sequence[str], position: Position) -> torch.Tensor:
+    def _slots(self, names: Sequence[str]) -> torch.Tensor:
         """For each place of the prompt, which token of [start, context, name, rest] comes there."""
         n, length = self.embeddings.shape[:2]
         slots = torch.arange(length).repeat(n, 1)
-        before = {"end": self.context_length, "middle": self.context_length // 2, "front": 0}[position]
+        before = self.context_before_name
         for row, name in enumerate(names):
             # end-of-text follows the full stop: what lies between the context and these two is the name
             name_length = int(self.end[row]) - 1 - (1 + self.context_length)
@@ -59,12 +60,14 @@ class ContextPrompts:
         `context` is (M, w), shared by all classes, or (n, M, w), one for each chosen prompt.
         """
         embeddings = self.embeddings[rows]  # (n, length, w)
+        shared = 1  # tokens at the start that are the same in all prompts
         if context.dim() == 2:
+            shared += self.context_before_name
             context = context.expand(len(embeddings), -1, -1)
         start, rest = embeddings[:, :1], embeddings[:, 1 + self.context_length :]
         x = torch.cat([start, context, rest], dim=1)  # (n, length, w)
         x = x.gather(1, self.slots[rows].unsqueeze(-1).expand_as(x))
-        return self.backbone.encode_embedded(x, self.end[rows])
+        return self.backbone.encode_embedded(x, self.end[rows], shared)
 
 
 def context_from_words(backbone: Backbone, words: str) -> torch.Tensor:

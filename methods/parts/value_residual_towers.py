@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from bench.backbone import Backbone
 from bench.errors import BenchError
+from bench.precision import computing_like
 from bench.randomness import Draws
 from bench.towers import blocks, image_tokens, pool_image
 
@@ -61,9 +62,10 @@ class CLIPTower(ValueResidualTower):
         return image_tokens(self.visual, pixels)
 
     def block(self, block: torch.nn.Module, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        attended = block.attention(block.ln_1(x)) + F.linear(residual, block.attn.out_proj.weight).unsqueeze(1)
-        x = x + block.ls_1(attended)
-        return x + block.ls_2(block.mlp(block.ln_2(x)))
+        with computing_like(block):
+            attended = block.attention(block.ln_1(x)) + F.linear(residual, block.attn.out_proj.weight).unsqueeze(1)
+            x = x + block.ls_1(attended)
+            return x + block.ls_2(block.mlp(block.ln_2(x)))
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
         return pool_image(self.visual, x)

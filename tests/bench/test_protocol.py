@@ -92,3 +92,11 @@ def test_a_task_without_images_is_refused(small_backbone, tmp_path):
                     datasets={"empty": dataset})  # fmt: skip
     with pytest.raises(BenchError, match="task 'classes 2-2' has no train images"):
         made.stream(0, FeatureStore(small_backbone, tmp_path), Folders(tmp_path, tmp_path), None, None)
+
+
+def test_a_limit_shortens_the_synthetic_training_of_generative_methods_in_proportion(toy):
+    whole, limited = toy().scenario, toy(limit_train=4).scenario
+    assert whole.train_fraction == 1 and whole.scaled(256) == 256
+    assert limited.train_fraction == 4 / TRAIN and limited.scaled(256) == round(256 * 4 / TRAIN)
+    assert limited.scaled(1) == 1
+    assert toy(shots=3).scenario.train_fraction == 1  # a few-shot protocol is whole with its shots

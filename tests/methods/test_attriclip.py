@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.backbone import encode_embedded
 from bench.errors import BenchError
 from bench.randomness import Draws
+from bench.text_tower import encode_embedded
 from methods.attriclip import AttriCLIP, AttriCLIPSettings
 from methods.parts.prompt_bank import PromptBank
 

@@ -390,3 +390,13 @@ def test_authors_settings_per_data_set():
     assert recipe("cub200-10x20") == (0.01, 60, 500)
     assert recipe("eurosat-5x2") == (0.03, 150, 500)
     assert recipe("isic-3x2") == (0.05, 150, 750)
+
+
+def test_a_limited_run_draws_fewer_embeddings_in_proportion(tiny, stream):
+    method = build(tiny, stream)
+    method.scenario = dataclasses.replace(stream.scenario, train_fraction=0.25)
+    drawn = []
+    sample = method.replay.sample
+    method.replay.sample = lambda count, *purpose: drawn.append(count) or sample(count, *purpose)
+    method.learn(stream.tasks[0])
+    assert set(drawn) == {32 // 4}

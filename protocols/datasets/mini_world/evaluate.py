@@ -17,7 +17,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from sklearn.linear_model import LogisticRegression
 
 from bench import mini_clip
-from bench.backbone import encode_tokens
+from bench.text_tower import encode_tokens
 
 from .downstream import DATASETS, MiniDataset, draw
 

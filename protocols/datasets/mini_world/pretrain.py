@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
 
 from bench import mini_clip
-from bench.backbone import encode_tokens
+from bench.text_tower import encode_tokens
 
 from .factors import stable_seed
 from .pretraining import mixture
