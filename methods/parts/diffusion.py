@@ -29,7 +29,9 @@ from torch.nn.utils import parameters_to_vector
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.randomness import Draws
-from methods.parts.stacked import RowAdam, destandardise, linear, standardisation, standardise, unstack
+from methods.parts.stacked import (
+    RowAdam, destandardise, groups_of_classes, layers_with_gradients, linear, standardisation, standardise, unstack,
+)  # fmt: skip
 
 WEIGHT_DECAY = 1e-2
 CHECK_EVERY = 100  # steps between two looks at the loss: each look makes a GPU wait
@@ -81,7 +83,10 @@ class DiffusionModels(torch.nn.Module):
         statistics = torch.stack([standardisation(x) for x in features])  # (C, 4, d)
         weights = torch.stack([parameters_to_vector(self.new_network(c, draws).parameters()) for c in classes])
         weights = weights.to(features[0].device)  # (C, P)
-        self.train_rows(weights, classes, [standardise(x, s) for x, s in zip(features, statistics)], draws, check)
+        standard = [standardise(x, s) for x, s in zip(features, statistics)]
+        for group in groups_of_classes(len(weights), weights.shape[1], weights.device):
+            part = slice(group.start, group.stop)
+            self.train_rows(weights[part], classes[part], standard[part], draws, check)
         self.networks = torch.cat([self.networks, weights])
         self.statistics = torch.cat([self.statistics, statistics])
 
@@ -90,7 +95,7 @@ class DiffusionModels(torch.nn.Module):
         device = weights.device
         x = pad_sequence(features, batch_first=True)  # (C, n, d) with n the largest class
         each = torch.arange(len(classes), device=device).unsqueeze(1)
-        adam = RowAdam(weights, WEIGHT_DECAY)
+        adam = RowAdam(weights, self.shapes, WEIGHT_DECAY)
         batches = [self.batches(c, len(own), draws) for c, own in zip(classes, features)]
         total = torch.zeros((), device=device)
         for step in range(self.iterations):
@@ -98,8 +103,8 @@ class DiffusionModels(torch.nn.Module):
             count = torch.tensor([len(own) for own in rows])
             mask = (torch.arange(int(count.max())) < count.unsqueeze(1)).to(device)  # (C, B)
             rows, levels, noise = (pad_sequence(part, batch_first=True).to(device) for part in (rows, levels, noise))
-            gradient, loss = self.gradient(weights, x[each, rows], levels, noise, mask)
-            adam.step(gradient, self.lr)
+            gradients, loss = self.gradients(weights, x[each, rows], levels, noise, mask)
+            adam.step(gradients, self.lr)
             total += loss
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == self.iterations:
                 check(total, f"diffusion fit, step {step + 1}")
@@ -115,20 +120,23 @@ class DiffusionModels(torch.nn.Module):
             epoch += 1
 
     @torch.enable_grad()
-    def gradient(self, weights, x, levels, noise, mask) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradient (C, P) of each class's own loss, and the sum of the losses. x is (C, B, d), levels and mask (C, B)."""
-        weights = weights.detach().requires_grad_()
-        noisy = self.signal[levels].unsqueeze(-1) * x + self.noise[levels].unsqueeze(-1) * noise
-        error = (self.denoise(weights, noisy, levels) - x).square().mean(dim=-1)  # (C, B)
-        loss = ((self.loss_weights[levels] * error * mask).sum(dim=1) / mask.sum(dim=1)).sum()  # rows do not interact
-        return torch.autograd.grad(loss, weights)[0], loss.detach()
+    def gradients(self, weights, x, levels, noise, mask) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+        """Each layer's gradients (C, *shape) of the classes' own losses, and their sum.
 
-    def denoise(self, weights: torch.Tensor, x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-        """What each class's network (C, P) makes of x (C, B, d) at levels, less one, (C, B) or (C, 1)."""
-        w_in, b_in, *hidden, w_out, b_out, w_1, b_1, w_2, b_2 = unstack(weights, self.shapes)
-        positions = self.positions.expand(len(weights), -1, -1)  # (C, T, width)
+        x is (C, B, d), levels and mask are (C, B).
+        """
+        layers = layers_with_gradients(weights, self.shapes)
+        noisy = self.signal[levels].unsqueeze(-1) * x + self.noise[levels].unsqueeze(-1) * noise
+        error = (self.denoise(layers, noisy, levels) - x).square().mean(dim=-1)  # (C, B)
+        loss = ((self.loss_weights[levels] * error * mask).sum(dim=1) / mask.sum(dim=1)).sum()  # rows do not interact
+        return torch.autograd.grad(loss, layers), loss.detach()
+
+    def denoise(self, layers: Sequence[torch.Tensor], x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        """What each class's network, layers (C, *shape), makes of x (C, B, d) at levels, less one, (C, B) or (C, 1)."""
+        w_in, b_in, *hidden, w_out, b_out, w_1, b_1, w_2, b_2 = layers
+        positions = self.positions.expand(len(x), -1, -1)  # (C, T, width)
         shift = linear(F.silu(linear(positions, w_1, b_1)), w_2, b_2)  # s(1) .. s(T)
-        shift = shift[torch.arange(len(weights), device=weights.device).unsqueeze(1), levels]  # (C, B, width)
+        shift = shift[torch.arange(len(x), device=x.device).unsqueeze(1), levels]  # (C, B, width)
         h = F.silu(linear(x, w_in, b_in))
         for weight, bias in zip(hidden[::2], hidden[1::2]):
             h = F.silu(linear(h, weight, bias) + shift)
@@ -140,7 +148,7 @@ class DiffusionModels(torch.nn.Module):
         device, shape = self.networks.device, (len(self.networks), n, self.sizes[0])
         x = draws.normal(shape, *purpose).to(device)
         for level in reversed(range(self.levels)):
-            x = self.denoise(self.networks, x, torch.full((shape[0], 1), level, device=device))
+            x = self.denoise(unstack(self.networks, self.shapes), x, torch.full((shape[0], 1), level, device=device))
             if level > 0:
                 noise = draws.normal(shape, *purpose, "noise", level).to(device)
                 x = self.signal[level - 1] * x + self.noise[level - 1] * noise

@@ -22,7 +22,9 @@ from torch.nn.utils import parameters_to_vector
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.randomness import Draws
-from methods.parts.stacked import RowAdam, destandardise, linear, standardisation, standardise, unstack
+from methods.parts.stacked import (
+    RowAdam, destandardise, groups_of_classes, layers_with_gradients, linear, standardisation, standardise, unstack,
+)  # fmt: skip
 
 SLOPE = 0.2
 EPS = 1e-5
@@ -76,7 +78,10 @@ class VAEs(torch.nn.Module):
         statistics = torch.stack([standardisation(x) for x in features])  # (C, 4, d)
         weights = torch.stack([parameters_to_vector(self.new_network(c, draws).parameters()) for c in classes])
         weights = weights.to(features[0].device)  # (C, P)
-        self.train_rows(weights, classes, [standardise(x, s) for x, s in zip(features, statistics)], draws, check)
+        standard = [standardise(x, s) for x, s in zip(features, statistics)]
+        for group in groups_of_classes(len(weights), weights.shape[1], weights.device):
+            part = slice(group.start, group.stop)
+            self.train_rows(weights[part], classes[part], standard[part], draws, check)
         self.decoders = torch.cat([self.decoders, weights[:, -self.decoders.shape[1] :]])
         self.statistics = torch.cat([self.statistics, statistics])
 
@@ -90,7 +95,7 @@ class VAEs(torch.nn.Module):
         batches = list(ragged_batches(sizes, self.batch, device))
         x = pad_sequence(features, batch_first=True)  # (C, n, d) with n the largest class
         class_index = torch.arange(len(classes), device=device).unsqueeze(1)
-        adam = RowAdam(rows)
+        adam = RowAdam(rows, self.encoder_shapes + self.decoder_shapes)
         for epoch in range(self.epochs):
             rate = warm_restart_rate(epoch, self.lr, first_cycle=max(1, self.epochs // 10))
             order = [draws.permutation(n, "vae order", c, epoch) for c, n in zip(classes, sizes.tolist())]
@@ -100,22 +105,21 @@ class VAEs(torch.nn.Module):
             total = torch.zeros((), device=device)
             for place, count, mask in batches:
                 active = len(count)
-                gradient, loss = self.gradient(rows[:active], shuffled[:active, place], noise[:active, place], count, mask)
-                adam.step(gradient, rate)
+                gradients, loss = self.gradients(rows[:active], shuffled[:active, place], noise[:active, place], count, mask)
+                adam.step(gradients, rate)
                 total += loss
             check(total, f"VAE fit, epoch {epoch + 1}")
         weights[by_size] = rows
 
     @torch.enable_grad()
-    def gradient(self, rows, x, noise, count, mask) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradient (C, P) of each class's own loss, and the sum of the losses. x is (C, B, d), mask (C, B, 1)."""
-        rows = rows.detach().requires_grad_()
-        layers = unstack(rows, self.encoder_shapes + self.decoder_shapes)
+    def gradients(self, rows, x, noise, count, mask) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+        """Each layer's gradients (C, *shape) of the classes' own losses, and their sum. x is (C, B, d), mask (C, B, 1)."""
+        layers = layers_with_gradients(rows, self.encoder_shapes + self.decoder_shapes)
         mu, s = encode(layers[: len(self.encoder_shapes)], x, count, mask)  # (C, B, latent)
         reconstruction = decode(layers[len(self.encoder_shapes) :], mu + noise * s.exp())  # (C, B, d)
         rec, kl = losses(x, reconstruction, mu, s, mask)  # (C,)
         loss = ((rec + kl) / count).sum()  # rows do not interact: each gets the gradient of its own term
-        return torch.autograd.grad(loss, rows)[0], loss.detach()
+        return torch.autograd.grad(loss, layers), loss.detach()
 
     @torch.no_grad()
     def sample(self, n: int, draws: Draws, *purpose: object) -> torch.Tensor:

@@ -156,10 +156,10 @@ class RecordedFits:
             self.steps[-1].append([t.detach().clone() for t in (x, mu, s, reconstruction, torch.stack(result, dim=-1))])
             return result
 
-        def recorded_step(adam, gradient, rate):
-            self.gradients[-1].append(gradient.clone())
+        def recorded_step(adam, gradients, rate):
+            self.gradients[-1].append(torch.cat([gradient.flatten(1) for gradient in gradients], dim=1))
             self.rates[-1].append(rate)
-            step(adam, gradient, rate)
+            step(adam, gradients, rate)
 
         def recorded_train_rows(vaes, weights, *rest):
             for record in (self.steps, self.rates, self.gradients):
@@ -213,6 +213,8 @@ class RecordedAlignment:
 
         def recorded_step(optimizer, *rest):
             prompts = self.method.prompts
+            if optimizer.param_groups[0]["params"][0] is not next(prompts.parameters()):
+                return adamw_step(optimizer, *rest)  # of the generative models
             self.gradients.append([prompts.context.grad.clone(), *(p.grad.clone() for p in prompts.generator.parameters())])
             return adamw_step(optimizer, *rest)
 
