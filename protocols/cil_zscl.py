@@ -8,6 +8,8 @@ The authors' program crops test images at random as in training; here they are r
 everywhere in this package.
 """
 
+from functools import partial
+
 from protocols.class_incremental import protocol
 
 # bump when a change of orders, names, templates or splits moves numbers
@@ -15,94 +17,69 @@ VERSION = "1"
 SOURCE = "ZSCL, arXiv 2303.06628 and its code"
 # CIFAR-100, TinyImageNet and ImageNet100 have their template from the data set; ImageNet's own are 80 others
 IMAGENET_TEMPLATES = ("a good photo of a {}.",)
+zscl_stream = partial(protocol, version=VERSION, order="zscl", source=SOURCE)
 
-cifar100_10x10 = protocol(
+
+cifar100_10x10 = zscl_stream(
     name="cifar100-10x10+zscl",
     dataset="cifar100-cil",
     sizes=[10] * 10,
-    version=VERSION,
     summary="as ZSCL runs it: its class order, one template, underscores in class names, no exemplars",
-    order="zscl",
-    source=SOURCE,
 )
 
-cifar100_20x5 = protocol(
+cifar100_20x5 = zscl_stream(
     name="cifar100-20x5",
     dataset="cifar100-cil",
     sizes=[5] * 20,
-    version=VERSION,
     summary="CIFAR-100 in 20 tasks of 5 as ZSCL runs it",
-    order="zscl",
-    source=SOURCE,
 )
 
-cifar100_50x2 = protocol(
+cifar100_50x2 = zscl_stream(
     name="cifar100-50x2",
     dataset="cifar100-cil",
     sizes=[2] * 50,
-    version=VERSION,
     summary="CIFAR-100 in 50 tasks of 2 as ZSCL runs it",
-    order="zscl",
-    source=SOURCE,
 )
 
-tinyimagenet_b100_5x20 = protocol(
+tinyimagenet_b100_5x20 = zscl_stream(
     name="tinyimagenet-b100-5x20",
     dataset="tiny-imagenet",
     sizes=[100] + [20] * 5,
-    version=VERSION,
     summary='TinyImageNet, first 100 classes, then 5 tasks of 20: "5 steps" in ZSCL',
-    order="zscl",
-    source=SOURCE,
 )
 
-tinyimagenet_b100_10x10 = protocol(
+tinyimagenet_b100_10x10 = zscl_stream(
     name="tinyimagenet-b100-10x10",
     dataset="tiny-imagenet",
     sizes=[100] + [10] * 10,
-    version=VERSION,
     summary='TinyImageNet, first 100 classes, then 10 tasks of 10: "10 steps" in ZSCL',
-    order="zscl",
-    source=SOURCE,
 )
 
-tinyimagenet_b100_20x5 = protocol(
+tinyimagenet_b100_20x5 = zscl_stream(
     name="tinyimagenet-b100-20x5",
     dataset="tiny-imagenet",
     sizes=[100] + [5] * 20,
-    version=VERSION,
     summary='TinyImageNet, first 100 classes, then 20 tasks of 5: "20 steps" in ZSCL',
-    order="zscl",
-    source=SOURCE,
 )
 
-imagenet100_10x10 = protocol(
+imagenet100_10x10 = zscl_stream(
     name="imagenet100-10x10+zscl",
     dataset="imagenet100-cil",
     sizes=[10] * 10,
-    version=VERSION,
     summary="as ZSCL runs it: its class order, one template, OpenAI's class names, no exemplars",
-    order="zscl",
-    source=SOURCE,
 )
 
-imagenet100_b50_10x5 = protocol(
+imagenet100_b50_10x5 = zscl_stream(
     name="imagenet100-b50-10x5",
     dataset="imagenet100-cil",
     sizes=[50] + [5] * 10,
-    version=VERSION,
     summary="the first 100 ImageNet classes, first 50, then 10 tasks of 5, as ZSCL runs it",
-    order="zscl",
-    source=SOURCE,
 )
 
-imagenet1000_10x100 = protocol(
+imagenet1000_10x100 = zscl_stream(
     name="imagenet1000-10x100",
     dataset="imagenet",
     sizes=[100] * 10,
-    version=VERSION,
     summary="ImageNet in 10 tasks of 100 as ZSCL runs it",
-    order="zscl",
     templates=IMAGENET_TEMPLATES,
-    source=SOURCE,
 )

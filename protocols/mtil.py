@@ -9,6 +9,8 @@ differs between papers. Here they are drawn once for each class (bench.protocol.
 the 5 are among the 16. Test sets are whole.
 """
 
+from functools import partial
+
 from bench.protocol import Protocol, one_task_per_dataset
 
 # bump when a change of the order, names, templates or splits moves numbers
@@ -40,6 +42,8 @@ def _in_order(tasks: tuple[str, ...]):
     return one_task_per_dataset({task: DATASETS[task] for task in tasks})
 
 
+_few_shots = partial(Protocol, version=VERSION, kind="task-incremental", fixed_order=True, source=FEW_SHOT_SOURCE)
+
 order1 = Protocol(
     name="mtil-order1",
     version=VERSION,
@@ -60,46 +64,30 @@ order2 = Protocol(
     source=SOURCE,
 )
 
-order1_16shot = Protocol(
+order1_16shot = _few_shots(
     name="mtil-order1-16shot",
-    version=VERSION,
-    kind="task-incremental",
     summary="mtil-order1 with 16 training images of every class",
     tasks=_in_order(ORDER_1),
-    fixed_order=True,
     shots=16,
-    source=FEW_SHOT_SOURCE,
 )
 
-order1_5shot = Protocol(
+order1_5shot = _few_shots(
     name="mtil-order1-5shot",
-    version=VERSION,
-    kind="task-incremental",
     summary="mtil-order1 with 5 training images of every class",
     tasks=_in_order(ORDER_1),
-    fixed_order=True,
     shots=5,
-    source=FEW_SHOT_SOURCE,
 )
 
-order2_16shot = Protocol(
+order2_16shot = _few_shots(
     name="mtil-order2-16shot",
-    version=VERSION,
-    kind="task-incremental",
     summary="mtil-order2 with 16 training images of every class",
     tasks=_in_order(ORDER_2),
-    fixed_order=True,
     shots=16,
-    source=FEW_SHOT_SOURCE,
 )
 
-order2_5shot = Protocol(
+order2_5shot = _few_shots(
     name="mtil-order2-5shot",
-    version=VERSION,
-    kind="task-incremental",
     summary="mtil-order2 with 5 training images of every class",
     tasks=_in_order(ORDER_2),
-    fixed_order=True,
     shots=5,
-    source=FEW_SHOT_SOURCE,
 )

@@ -21,17 +21,14 @@ fewer images than others in a batch are padded, and padding has no weight in the
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch.nn.utils import parameters_to_vector
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.randomness import Draws
-from methods.parts.stacked import (
-    RowAdam, destandardise, groups_of_classes, layers_with_gradients, linear, standardisation, standardise, unstack,
-)  # fmt: skip
+from methods.parts.stacked import ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
 
 WEIGHT_DECAY = 1e-2
 CHECK_EVERY = 100  # steps between two looks at the loss: each look makes a GPU wait
@@ -48,11 +45,11 @@ class Denoiser(torch.nn.Module):
         self.time = torch.nn.ModuleList([torch.nn.Linear(width, width), torch.nn.Linear(width, width)])
 
 
-class DiffusionModels(torch.nn.Module):
+class DiffusionModels(ModelsOfClasses):
     """The generators of the classes learned so far: the weights of their networks and per-dimension statistics."""
 
     def __init__(self, d: int, width: int, hidden: int, levels: int, iterations: int, lr: float, batch: int):
-        super().__init__()
+        super().__init__(d)
         self.sizes = (d, width, hidden)
         self.levels, self.iterations, self.lr, self.batch = levels, iterations, lr, batch
         with torch.device("meta"):
@@ -64,34 +61,15 @@ class DiffusionModels(torch.nn.Module):
         self.register_buffer("loss_weights", (self.signal / self.noise).log().clamp_min(1), persistent=False)
         self.register_buffer("positions", level_positions(levels, width), persistent=False)  # p(1) .. p(T)
         self.register_buffer("networks", torch.zeros(0, sum(map(math.prod, self.shapes))))  # (classes, P)
-        self.register_buffer("statistics", torch.zeros(0, 4, d))  # (classes, minimum/range/mean/deviation, d)
 
     def new_network(self, c: int, draws: Draws) -> Denoiser:
-        """The untrained network of class c."""
         with draws.initialising("diffusion", c):
             return Denoiser(*self.sizes)
 
-    @torch.no_grad()
-    def fit(
-        self,
-        classes: Sequence[int],
-        features: Sequence[torch.Tensor],
-        draws: Draws,
-        check: Callable[[torch.Tensor, str], None],
-    ) -> None:
-        """Add generators for new classes, given the raw embeddings (n_c, d) of each."""
-        statistics = torch.stack([standardisation(x) for x in features])  # (C, 4, d)
-        weights = torch.stack([parameters_to_vector(self.new_network(c, draws).parameters()) for c in classes])
-        weights = weights.to(features[0].device)  # (C, P)
-        standard = [standardise(x, s) for x, s in zip(features, statistics)]
-        for group in groups_of_classes(len(weights), weights.shape[1], weights.device):
-            part = slice(group.start, group.stop)
-            self.train_rows(weights[part], classes[part], standard[part], draws, check)
+    def keep(self, weights: torch.Tensor) -> None:
         self.networks = torch.cat([self.networks, weights])
-        self.statistics = torch.cat([self.statistics, statistics])
 
     def train_rows(self, weights: torch.Tensor, classes, features, draws: Draws, check) -> None:
-        """Train every row of `weights` (C, P), in place, on the standardised features (n_c, d) of its class."""
         device = weights.device
         x = pad_sequence(features, batch_first=True)  # (C, n, d) with n the largest class
         each = torch.arange(len(classes), device=device).unsqueeze(1)

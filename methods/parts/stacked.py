@@ -6,14 +6,59 @@ with their gradients and averages: beyond that, every step waits for memory. Row
 """
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils import parameters_to_vector
+
+from bench.randomness import Draws
 
 BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 PARAMETERS_IN_CACHE = 1_500_000  # weights, gradient, mean and square: 24 MB
 FLOOR = 1e-6  # smallest range and deviation: a constant dimension stays constant instead of becoming 0 / 0
+
+
+# -- the models -------------------------------------------------------------------------------------------------
+
+
+class ModelsOfClasses(torch.nn.Module, ABC):
+    """The generative models of the classes learned so far, and the per-dimension statistics of their embeddings."""
+
+    def __init__(self, d: int):
+        super().__init__()
+        self.register_buffer("statistics", torch.zeros(0, 4, d))  # (classes, minimum/range/mean/deviation, d)
+
+    @abstractmethod
+    def new_network(self, c: int, draws: Draws) -> torch.nn.Module:
+        """The untrained network of class c."""
+
+    @abstractmethod
+    def train_rows(self, weights: torch.Tensor, classes, features, draws: Draws, check) -> None:
+        """Train every row of `weights` (C, P), in place, on the standardised features (n_c, d) of its class."""
+
+    @abstractmethod
+    def keep(self, weights: torch.Tensor) -> None:
+        """Add what outlives the task of trained weights (C, P)."""
+
+    @torch.no_grad()
+    def fit(
+        self,
+        classes: Sequence[int],
+        features: Sequence[torch.Tensor],
+        draws: Draws,
+        check: Callable[[torch.Tensor, str], None],
+    ) -> None:
+        """Add models of new classes, given the raw embeddings (n_c, d) of each."""
+        statistics = torch.stack([standardisation(x) for x in features])  # (C, 4, d)
+        standard = [standardise(x, s) for x, s in zip(features, statistics)]
+        weights = torch.stack([parameters_to_vector(self.new_network(c, draws).parameters()) for c in classes])
+        weights = weights.to(features[0].device)  # (C, P)
+        for group in groups_of_classes(*weights.shape, weights.device):
+            self.train_rows(weights[group], classes[group], standard[group], draws, check)
+        self.keep(weights)
+        self.statistics = torch.cat([self.statistics, statistics])
 
 
 # -- standardisation --------------------------------------------------------------------------------------------
@@ -63,10 +108,10 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.T
 # -- optimisation -----------------------------------------------------------------------------------------------
 
 
-def groups_of_classes(n_classes: int, parameters: int, device: torch.device) -> list[range]:
+def groups_of_classes(n_classes: int, parameters: int, device: torch.device) -> list[slice]:
     """Which classes are trained together, given the parameters of one."""
     together = n_classes if device.type == "cuda" else max(1, PARAMETERS_IN_CACHE // parameters)
-    return [range(first, min(first + together, n_classes)) for first in range(0, n_classes, together)]
+    return [slice(first, first + together) for first in range(0, n_classes, together)]
 
 
 class RowAdam:

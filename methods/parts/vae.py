@@ -14,17 +14,14 @@ never enters them) and count of Adam steps, so a row ends as if its class had be
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch.nn.utils import parameters_to_vector
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.randomness import Draws
-from methods.parts.stacked import (
-    RowAdam, destandardise, groups_of_classes, layers_with_gradients, linear, standardisation, standardise, unstack,
-)  # fmt: skip
+from methods.parts.stacked import ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
 
 SLOPE = 0.2
 EPS = 1e-5
@@ -47,11 +44,11 @@ class VAE(torch.nn.Module):
         )
 
 
-class VAEs(torch.nn.Module):
+class VAEs(ModelsOfClasses):
     """The generators of the classes learned so far. Kept after a fit: decoders and per-dimension statistics."""
 
     def __init__(self, d: int, hidden: int, latent: int, epochs: int, lr: float, batch: int):
-        super().__init__()
+        super().__init__(d)
         self.sizes = (d, hidden, latent)
         self.epochs, self.lr, self.batch = epochs, lr, batch
         with torch.device("meta"):
@@ -59,34 +56,15 @@ class VAEs(torch.nn.Module):
         self.encoder_shapes = [p.shape for p in network.encoder.parameters()]
         self.decoder_shapes = [p.shape for p in network.decoder.parameters()]
         self.register_buffer("decoders", torch.zeros(0, sum(map(math.prod, self.decoder_shapes))))  # (classes, P_dec)
-        self.register_buffer("statistics", torch.zeros(0, 4, d))  # (classes, minimum/range/mean/deviation, d)
 
     def new_network(self, c: int, draws: Draws) -> VAE:
-        """The untrained network of class c."""
         with draws.initialising("vae", c):
             return VAE(*self.sizes)
 
-    @torch.no_grad()
-    def fit(
-        self,
-        classes: Sequence[int],
-        features: Sequence[torch.Tensor],
-        draws: Draws,
-        check: Callable[[torch.Tensor, str], None],
-    ) -> None:
-        """Add generators for new classes, given the raw embeddings (n_c, d) of each."""
-        statistics = torch.stack([standardisation(x) for x in features])  # (C, 4, d)
-        weights = torch.stack([parameters_to_vector(self.new_network(c, draws).parameters()) for c in classes])
-        weights = weights.to(features[0].device)  # (C, P)
-        standard = [standardise(x, s) for x, s in zip(features, statistics)]
-        for group in groups_of_classes(len(weights), weights.shape[1], weights.device):
-            part = slice(group.start, group.stop)
-            self.train_rows(weights[part], classes[part], standard[part], draws, check)
+    def keep(self, weights: torch.Tensor) -> None:
         self.decoders = torch.cat([self.decoders, weights[:, -self.decoders.shape[1] :]])
-        self.statistics = torch.cat([self.statistics, statistics])
 
     def train_rows(self, weights: torch.Tensor, classes, features, draws: Draws, check) -> None:
-        """Train every row of `weights` (C, P), in place, on the standardised features (n_c, d) of its class."""
         by_size = sorted(range(len(classes)), key=lambda i: -len(features[i]))  # stable
         rows = weights[by_size]
         classes, features = [classes[i] for i in by_size], [features[i] for i in by_size]
