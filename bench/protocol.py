@@ -102,7 +102,7 @@ class Protocol:
 
         synthetic: stand-in images of the right number and size instead of the data sets' own.
         """
-        tasks, first, available = [], 0, 0
+        tasks, first, available = [], 0, 0.0
         for index, plan in enumerate(self.tasks(order_seed)):
             dataset = self.dataset(plan.dataset)
             train, test = (
@@ -114,7 +114,8 @@ class Protocol:
                     raise BenchError(f"{self.name}: task {plan.name!r} has no {split} images; check data set {plan.dataset}")
             tasks.append(Task(index, plan.name, tuple(range(first, first + len(plan.labels))), train, test))
             first += len(plan.labels)
-            available += len(_split(_open(dataset, "train", folders, self.shots, None, synthetic), plan, first, store))
+            present = len(_split(_open(dataset, "train", folders, self.shots, None, synthetic), plan, first, store))
+            available += present / _completeness(dataset, folders, synthetic)
         budget = len(tasks[0].train) if self.budgeted else None
         used = sum(len(task.train) for task in tasks) / available
         return Stream(replace(self.scenario(order_seed), images_per_task=budget, train_fraction=used), tuple(tasks))
@@ -132,6 +133,12 @@ def _open(dataset: Dataset, split: str, folders: Folders, shots: int | None, lim
             source = source.select(few_shots(source.labels, shots, dataset.info.name))
         _SOURCES[key] = source.limited(limit)
     return _SOURCES[key]
+
+
+def _completeness(dataset: Dataset, folders: Folders, synthetic: bool) -> float:
+    """Training images that this copy of a data set has, of those that the official one has; 1 where that is not fixed."""
+    images = len(_open(dataset, "train", folders, None, None, synthetic))
+    return min(1.0, images / (dataset.info.train_images or images))
 
 
 def few_shots(labels: np.ndarray, shots: int, dataset: str) -> np.ndarray:

@@ -11,9 +11,9 @@ from bench.protocol import Protocol, class_incremental, few_shots
 TRAIN, TEST = 7, 3  # images of every class
 
 
-def toy_dataset(name: str, classes: int) -> Dataset:
+def toy_dataset(name: str, classes: int, official: int | None = None) -> Dataset:
     """Grey images: the class's label is the grey level of its pixels, the row a second channel's."""
-    info = DatasetInfo(name, "1", tuple(f"{name} {k}" for k in range(classes)), ("a {}.",), "toy", "made here")
+    info = DatasetInfo(name, "1", tuple(f"{name} {k}" for k in range(classes)), ("a {}.",), "toy", "made here", train_images=official)
 
     def open_split(split: str, folders: Folders) -> ImageSource:
         labels = np.tile(np.arange(classes), TRAIN if split == "train" else TEST)
@@ -28,8 +28,8 @@ def toy_dataset(name: str, classes: int) -> Dataset:
 def toy(small_backbone, tmp_path):
     """toy(sizes, **fields): the stream of a protocol over a data set that nobody has registered."""
 
-    def make(sizes=(2, 3), limit_train=None, synthetic=False, **fields):
-        dataset = toy_dataset("toy", sum(sizes))
+    def make(sizes=(2, 3), limit_train=None, synthetic=False, official=None, **fields):
+        dataset = toy_dataset("toy", sum(sizes), official)
         tasks = class_incremental("toy", sizes, lambda order_seed: list(range(sum(sizes)))[::-1])
         made = Protocol("toy", "1", "class-incremental", "", tasks, datasets={"toy": dataset}, **fields)
         store, folders = FeatureStore(small_backbone, tmp_path), Folders(tmp_path, tmp_path)
@@ -99,4 +99,6 @@ def test_a_limit_shortens_the_synthetic_training_of_generative_methods_in_propor
     assert whole.train_fraction == 1 and whole.scaled(256) == 256
     assert limited.train_fraction == 4 / TRAIN and limited.scaled(256) == round(256 * 4 / TRAIN)
     assert limited.scaled(1) == 1
+    assert toy(official=10 * TRAIN * 5).scenario.train_fraction == pytest.approx(0.1)  # a copy of a tenth of the images
+    assert toy(official=5 * TRAIN).scenario.train_fraction == toy(official=1).scenario.train_fraction == 1
     assert toy(shots=3).scenario.train_fraction == 1  # a few-shot protocol is whole with its shots
