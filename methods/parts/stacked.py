@@ -101,7 +101,7 @@ def layers_with_gradients(rows: torch.Tensor, shapes: Sequence[torch.Size]) -> l
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """(C, B, in) -> (C, B, out)"""
     if len(x) == 1:  # the gradient of a batched product comes transposed and is copied once more; this one does not
-        return F.linear(x[0], weight[0], bias[0]).unsqueeze(0)
+        return F.linear(x.squeeze(0), weight.squeeze(0), bias.squeeze(0)).unsqueeze(0)
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.frozen_methods --out frozen.md                # estimated from the first steps of every loop
     python -m tests.benchmarks.frozen_methods --whole --methods simplecil    # every step made
+    python -m tests.benchmarks.frozen_methods --protocol cifar100-1x100 --tasks 1 --whole    # all 100 classes as one task
 
 The stream is that of a class-incremental protocol (class names, templates, exemplars, each method's own recipe), with random
 features around a centre of each class in the place of its images. Towers have random weights, which changes no shape and so
@@ -53,8 +54,14 @@ def cached_stream(backbone: Backbone, protocol_name: str, n_tasks: int, train: i
     protocol = protocol_names.find(protocol_name)
     scenario, store = protocol.scenario(0), CachedFeatures(backbone)
     n = sum(owner < n_tasks for owner in scenario.task_of_class)
+    info = protocol.dataset(protocol.tasks(0)[0].dataset).info
     scenario = replace(
-        scenario, class_names=scenario.class_names[:n], templates=scenario.templates[:n], task_of_class=scenario.task_of_class[:n]
+        scenario,
+        class_names=scenario.class_names[:n],
+        templates=scenario.templates[:n],
+        task_of_class=scenario.task_of_class[:n],
+        # as for a copy of the data set with so few images: generative replay is as short in proportion
+        train_fraction=min(1.0, train * len(info.class_names) / info.train_images) if info.train_images else 1.0,
     )
 
     def split(kind: str, classes: tuple[int, ...], per_class: int) -> Split:
