@@ -77,6 +77,8 @@ def _wide(rows: list[list[str]], where: str, order: Sequence[str] | None) -> Acc
     baseline = None
     if names and names[0].lower() in BEFORE:
         baseline, names, cells = _numbers([cells[0]], where)[0], names[1:], cells[1:]
+    if not any(cells):
+        raise BenchError(f"{where}: has a header but no accuracies")
     matrix = _numbers(cells, where)
     if matrix.shape[0] != matrix.shape[1]:
         raise BenchError(
@@ -235,11 +237,13 @@ def _numbered(learned: Sequence[str], tasks: int) -> dict[str, int] | None:
     if not _all_digits(learned) or max(map(int, learned)) > tasks:
         return None
     first = 1 if max(map(int, learned)) == tasks else 0
+    if min(map(int, learned)) < first:
+        return None
     return {name: int(name) - first for name in learned}
 
 
 def _all_digits(names: Sequence[str]) -> bool:
-    return all(name.isdigit() for name in names)
+    return all(name.isdecimal() and len(name) < 10 for name in names)
 
 
 def _guess_order(cells, learned: list[str], scored: list[str], where: str) -> tuple[list[str], str]:

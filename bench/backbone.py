@@ -207,6 +207,8 @@ def resolve_device(device: str) -> str:
     """"auto" is CUDA where there is a GPU, else the CPU."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        raise BenchError(f"--device {device!r}: write auto, cpu, cuda or cuda:N")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BenchError(f"--device {device}: this machine has no usable CUDA device; use --device cpu")
     return device

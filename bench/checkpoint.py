@@ -1,12 +1,21 @@
 """What an unfinished run has produced so far: one file that is replaced atomically after each task."""
 
+import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+_DIGEST = b'"sha256":"'  # in the header of the file, followed by 64 hex digits; elsewhere in it quotes are escaped
+_BLANK = b"0" * 64  # what the digits are while the digest is computed
+
+
+class Damaged(ValueError):
+    """A checkpoint file that is not as it was written."""
 
 
 @dataclass
@@ -21,7 +30,10 @@ class Journal:
 
 
 def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) -> bytes:
-    """A safetensors file with the method's state, the per-sample scores, and the rest as JSON in its metadata."""
+    """A safetensors file with the method's state, the per-sample scores, and the rest as JSON in its metadata.
+
+    safetensors notices a file that was cut short but no changed byte, so the metadata hold a digest of the whole file.
+    """
     from safetensors.torch import save
 
     tensors = {f"state/{name}": value.contiguous().clone() for name, value in state.items()}
@@ -33,13 +45,21 @@ def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) ->
         "seconds": journal.seconds,
         "image_passes": journal.image_passes,
     }
-    return save(tensors, metadata={"facts": json.dumps(facts)})
+    data = save(tensors, metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
+    start = _place_of_digest(data)
+    return b"".join([data[:start], _digest(data, start), data[start + 64 :]])
 
 
 def from_bytes(data: bytes) -> tuple[Journal, str, dict[str, "torch.Tensor"]]:
-    """Journal, run id and the method's state."""
+    """Journal, run id and the method's state; Damaged if any byte is not as it was written."""
     from safetensors.torch import load
 
+    try:
+        start = _place_of_digest(data)
+    except ValueError:
+        raise Damaged("it is cut short or no checkpoint") from None
+    if data[start : start + 64] != _digest(data, start):
+        raise Damaged("its checksum differs")
     facts, tensors = _facts(data), load(data)
 
     def part(prefix: str) -> dict[str, "torch.Tensor"]:
@@ -54,9 +74,26 @@ def finished_tasks(path: Path) -> int:
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            return json.loads(json.loads(file.read(length))["__metadata__"]["facts"])["finished_tasks"]
-    except (OSError, ValueError, KeyError):
+            if length > os.fstat(file.fileno()).st_size:
+                return 0
+            return int(json.loads(json.loads(file.read(length))["__metadata__"]["facts"])["finished_tasks"])
+    except (OSError, ValueError, LookupError, TypeError):
         return 0
+
+
+def _place_of_digest(data: bytes) -> int:
+    """Where the digits of the digest begin; ValueError if there are none."""
+    header = data[: 8 + int.from_bytes(data[:8], "little")]
+    return header.index(_DIGEST) + len(_DIGEST)
+
+
+def _digest(data: bytes, start: int) -> bytes:
+    """In hex, of the file with blank digits in the place of the digest."""
+    view = memoryview(data)
+    digest = hashlib.sha256(view[:start])
+    digest.update(_BLANK)
+    digest.update(view[start + 64 :])
+    return digest.hexdigest().encode()
 
 
 def _facts(data: bytes) -> dict[str, Any]:

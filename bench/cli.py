@@ -7,9 +7,10 @@ import errno
 from pathlib import Path
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
-from bench import __version__
-from bench.errors import BenchError, unknown_name
+from bench import __version__, profile_command, run_command
+from bench.errors import BenchError
 
 FORMATS = ["plain", "markdown", "latex", "html", "csv", "json"]
 PLURALS = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
@@ -18,9 +19,25 @@ PLURALS = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
 class _Commands(click.Group):
     """Turns what the user can mend into one line on stderr and exit code 2."""
 
+    def make_context(self, *arguments, **extra) -> click.Context:
+        try:
+            return super().make_context(*arguments, **extra)
+        except NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            _complain(error.format_message())
+
     def invoke(self, context: click.Context):
         try:
             return super().invoke(context)
+        except NoArgsIsHelpError:
+            raise
+        except click.ClickException as error:
+            command = getattr(error, "ctx", None)
+            _complain(error.format_message() + (f" ({command.command_path} --help says more)" if command else ""))
+        except KeyboardInterrupt:
+            click.echo("bench: interrupted", err=True)
+            raise SystemExit(130) from None
         except BenchError as error:
             _complain(str(error))
         except OSError as error:
@@ -39,16 +56,6 @@ def _split_names(text: str) -> list[str]:
     if not names:
         raise BenchError("an empty list of names was given")
     return list(dict.fromkeys(names))
-
-
-def _split_seeds(context, parameter, text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise BenchError(f"{parameter.opts[0]} {text}: whole numbers separated by commas are wanted") from None
-    if min(seeds) < 0:
-        raise BenchError(f"{parameter.opts[0]} {text}: seeds are 0 or larger")
-    return list(dict.fromkeys(seeds))
 
 
 def _folders(data: Path | None, cache: Path | None):
@@ -72,67 +79,22 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--protocol", "protocols", required=True, help="Protocol, or several separated by commas.")
-@click.option("--methods", required=True, help='Methods separated by commas, or "all".')
-@click.option("--seeds", default="0", callback=_split_seeds, help="Seeds of everything random in training.  [0]")
-@click.option("--order-seeds", default="0", callback=_split_seeds, help="Seeds of the class order.  [0]")
-@click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture.")
-@click.option("--pretrained", metavar="TAG|FILE|FOLDER", help="Weights of the backbone: open_clip tag, file, folder, or none.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-              help="Of the towers' blocks; auto: float32 on the CPU, half on a GPU.")  # fmt: skip
-@click.option("--set", "assignments", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter.")
-@click.option("--ablate", "ablations", multiple=True, metavar="METHOD.FIELD=VALUE", help="Run the method with this change too; may be repeated.")
-@click.option("--data", default="real", show_default=True, type=click.Choice(["real", "synthetic"]),
-              help="synthetic: stand-in images of the right number and size, to measure speed and memory.")  # fmt: skip
-@click.option("--limit-train", type=click.IntRange(min=1), help="Keep the first N training images of every class.")
-@click.option("--limit-test", type=click.IntRange(min=1), help="Keep the first N test images of every class.")
-@click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder.")
+@run_command.options
 @DATA_DIR
 @CACHE_DIR
-@click.option("--threads", type=click.IntRange(min=1), envvar="BENCH_THREADS", help="CPU threads.  [1 for mini, else torch's]")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over.")
-def run(protocols, methods, seeds, order_seeds, backbone, pretrained, device, precision, assignments, ablations, data, limit_train,
-        limit_test, out, data_dir, cache_dir, threads, dry_run, fresh) -> None:  # fmt: skip
-    """Run methods on a protocol and print the table. A finished run is skipped, an unfinished one continued."""
-    from bench import protocol_names, registry
+def run(data_dir, cache_dir, **given) -> None:
+    """Run methods on protocols and print the table. A finished run is skipped, an unfinished one continued."""
+    raise SystemExit(run_command.run(given, _folders(data_dir, cache_dir)))
 
-    for name in _split_names(protocols):
-        if not protocol_names.looks_possible(name):
-            raise unknown_name("protocol", name, registry.names("protocol"))
-    for name in _split_names(methods):
-        if name != "all" and name not in registry.names("method"):
-            raise unknown_name("method", name, [*registry.names("method"), "all"])
 
-    from bench import backbone as backbones
-    from bench import launch, plan, records, tables
-
-    device = backbones.resolve_device(device)
-    runs, notes = plan.build(
-        _split_names(protocols), _split_names(methods), order_seeds, seeds, assignments, backbone, pretrained,
-        device, limit_train, limit_test, out, data == "synthetic", backbones.resolve_precision(precision, device), ablations,
-    )  # fmt: skip
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    if fresh and not dry_run:
-        launch.forget(runs)
-    click.echo(plan.render(runs))
-    if dry_run:
-        return
-    if all(one.finished for one in runs):
-        click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
-    outcomes = launch.launch(runs, _folders(data_dir, cache_dir), threads or (1 if backbone == "mini" else None))
-    done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished]
-    if done:
-        click.echo("\n" + tables.render(records.load(done)))
-    failed = [o for o in outcomes if o.status == "failed"]
-    for outcome in outcomes:
-        if outcome.reason:
-            click.echo(f"{outcome.run.label}: {outcome.status}: {outcome.reason}", err=True)
-    if failed:
-        click.echo(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again", err=True)
-        raise SystemExit(1)
+@main.command()
+@profile_command.options
+@DATA_DIR
+@CACHE_DIR
+def profile(data_dir, cache_dir, **given) -> None:
+    """Measure where the time of runs goes, phase by phase, and how far it is from what the device could do. Results are
+    thrown away. The first method encodes the images, the others find them in the feature store."""
+    click.echo(profile_command.run(given, _folders(data_dir, cache_dir)))
 
 
 @main.command()
@@ -286,6 +248,21 @@ def report(paths, file) -> None:
     from bench import report as reports
 
     click.echo(reports.write(paths, file))
+
+
+@main.command()
+@click.argument("results", default="results", type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Mend what loses nothing: damaged files are set aside or made again, leftovers removed.")
+@DATA_DIR
+@CACHE_DIR
+def doctor(results, repair, data_dir, cache_dir) -> None:
+    """Examine the environment, the runs in RESULTS and the feature store; exit 1 if something is wrong."""
+    from bench import doctor as doctors
+
+    diagnosis = doctors.examine(results, _folders(data_dir, cache_dir), repair)
+    click.echo("\n".join([*diagnosis.lines, diagnosis.verdict]))
+    if diagnosis.wrong:
+        raise SystemExit(1)
 
 
 @main.group("data")

@@ -131,6 +131,12 @@ class Folders:
 
     data: Path  # what the user has placed or downloaded: one folder a data set
     cache: Path  # what can be made again at any time: generated images, digests, features
+    features_apart: Path | None = None  # where features are kept instead
+
+    @property
+    def features(self) -> Path:
+        """Of the feature store."""
+        return self.features_apart or self.cache / "features"
 
 
 @dataclass(frozen=True)

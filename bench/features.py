@@ -15,11 +15,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
 
+from bench import claims
 from bench.backbone import ENCODE_BATCH, Backbone
 from bench.dataset import ImageSource
-from bench.files import sha256, write_atomically
+from bench.files import remove_leftovers, sha256, write_atomically
+from bench.phases import phase
 from bench.prefetch import prefetched
 
 FORMAT = 1  # bump when the meaning of an entry changes
@@ -55,18 +56,22 @@ class FeatureStore:
 
     def _open_or_encode(self, key: str, facts: dict, source: ImageSource, view: str, layer: Layer) -> np.ndarray:
         path = self.root / key[:2] / f"{key}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            stored = self._open(path, len(source))
+        stored = self._open(path, len(source))  # without the lock, so that a store may lie where it can only be read
+        if stored is not None:
+            return stored
+        with claims.waiting(path.with_suffix(".lock")):
+            stored = self._open(path, len(source), complain=True)
             if stored is None:
+                remove_leftovers(path.parent, f"{key}.*")
                 self._write(path, facts, self._encode(source, view, layer))
                 stored = self._open(path, len(source))
         if stored is None:
             raise OSError(f"the feature store {self.root} does not keep what is written to it")
         return stored
 
-    def _open(self, path: Path, rows: int) -> np.ndarray | None:
-        """The entry, if it is there and whole."""
+    @phase("load")
+    def _open(self, path: Path, rows: int, complain: bool = False) -> np.ndarray | None:
+        """The entry, if it is there and whole. Only under its lock is one that is not whole surely damaged: complain."""
         sidecar = path.with_suffix(".json")
         if not (path.exists() and sidecar.exists()):
             return None
@@ -77,11 +82,13 @@ class FeatureStore:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             if len(array) != rows:
                 raise ValueError("number of rows differs")
-        except (ValueError, KeyError, OSError) as error:
-            print(f"feature store: {path.name} is damaged ({error}); encoding again", file=sys.stderr)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            if complain:
+                print(f"feature store: {path.name} is damaged ({error}); encoding again", file=sys.stderr)
             return None
         return array
 
+    @phase("write")
     def _write(self, path: Path, facts: dict, features: np.ndarray) -> None:
         buffer = io.BytesIO()
         np.save(buffer, features, allow_pickle=False)
@@ -89,10 +96,12 @@ class FeatureStore:
         write_atomically(path, data)
         write_atomically(path.with_suffix(".json"), json.dumps({**facts, "sha256": sha256(data)}, indent=1))
 
+    @phase("encode")
     def _encode(self, source: ImageSource, view: str, layer: Layer) -> np.ndarray:
         encode = {"projected": self.backbone.encode_images, "pooled": self.backbone.pool_images}[layer]
         chunks, started = [], time.perf_counter()
 
+        @phase("load")
         def pixels_of(rows: torch.Tensor) -> torch.Tensor:
             return self.backbone.preprocess(source.read(rows.numpy()), view)  # read once only: not worth keeping decoded
 

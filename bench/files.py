@@ -28,5 +28,16 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         raise
 
 
+def leftovers(folder: Path, name: str = "*") -> list[Path]:
+    """What writers of files of that name (a pattern) have left in a folder when they were killed, or are writing just now."""
+    return sorted(folder.glob(f".{name}.*.tmp"))
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """For a caller who knows that nobody else is writing these files."""
+    for path in leftovers(folder, name):
+        path.unlink(missing_ok=True)
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -26,6 +26,7 @@ from bench.errors import BenchError
 _MAMMOTH_CELL = re.compile(r"accuracy_(\d+)_task(\d+)$")
 _PYCIL_LINE = re.compile(r"(?:\b(CNN|NME)\s*:\s*)?(\{'total'.*\})\s*$")
 _PYCIL_CURVE = re.compile(r"\b(CNN|NME) top1 curve:\s*(\[.*\])\s*$")
+MOST_TASKS = 10_000
 _NUMPY_SCALAR = re.compile(r"np\.float\d+\(([^()]*)\)")
 
 
@@ -54,7 +55,7 @@ def _literals(line: str, where: str) -> dict[str, Any]:
     for key, value in zip(display.keys, display.values):
         try:
             pairs[ast.literal_eval(key)] = ast.literal_eval(value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError, MemoryError):
             continue  # an argument that only its program understands
     return pairs
 
@@ -64,8 +65,10 @@ def _mammoth_run(logged: dict[str, Any], where: str, number: int) -> AccuracyMat
     for key, value in logged.items():
         match = _MAMMOTH_CELL.match(str(key))
         if match and isinstance(value, int | float):
-            evaluated, after = map(int, match.groups())
-            cells[after - 1, evaluated - 1] = float(value)
+            evaluated, after = (int(number) if len(number) < 6 else 0 for number in match.groups())
+            if not (1 <= evaluated <= MOST_TASKS and 1 <= after <= MOST_TASKS):
+                raise BenchError(f"{where}: {key}: tasks are counted from 1 to at most {MOST_TASKS}")
+            cells[after - 1, evaluated - 1] = _number(value, where)
     if not cells:
         raise BenchError(f"{where}: no accuracy_J_taskI in it (mammoth logs only means for domain-incremental runs)")
     tasks = 1 + max(max(cell) for cell in cells)
@@ -96,12 +99,14 @@ def read_pycil(text: str, where: str) -> list[AccuracyMatrix]:
     for number, line in enumerate(text.splitlines(), start=1):
         curve = _PYCIL_CURVE.search(line)
         if curve:
-            curves[curve[1]] = _numbers_of(curve[2], f"{where}, line {number}")
+            place = f"{where}, line {number}"
+            curves[curve[1]] = [_number(value, place) for value in _numbers_of(curve[2], list, place)]
         match = _PYCIL_LINE.search(line)
         if not match:
             continue
-        logged = _numbers_of(match[2], f"{where}, line {number}")
-        row = [float(value) for key, value in logged.items() if re.fullmatch(r"\d+-\d+", key)]
+        place = f"{where}, line {number}"
+        logged = _numbers_of(match[2], dict, place)
+        row = [_number(value, place) for key, value in logged.items() if re.fullmatch(r"\d+-\d+", str(key))]
         kind = match[1] or "CNN"
         if kind not in current or (len(row) == 1 and len(current[kind].rows) > 1):
             runs.append(_Run(kind))
@@ -115,17 +120,28 @@ def read_pycil(text: str, where: str) -> list[AccuracyMatrix]:
                 " the classes by task, so it holds no accuracy matrix"
             )
         run.rows.append(row)
-        run.totals.append(float(logged["total"]))
+        run.totals.append(_number(logged.get("total"), place))
     if not runs:
         return [_curve_only(kind, values, where) for kind, values in curves.items()]
     return [_pycil_run(run, number, where) for number, run in enumerate(runs, start=1)]
 
 
-def _numbers_of(text: str, where: str) -> Any:
+def _numbers_of(text: str, kind: type, where: str) -> Any:
+    """A list or dictionary display as data."""
     try:
-        return ast.literal_eval(_NUMPY_SCALAR.sub(r"\1", text))
-    except (ValueError, SyntaxError):
-        raise BenchError(f"{where}: accuracies that cannot be read: {text[:60]}") from None
+        found = ast.literal_eval(_NUMPY_SCALAR.sub(r"\1", text))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        found = None
+    if not isinstance(found, kind):
+        raise BenchError(f"{where}: accuracies that cannot be read: {text[:60]}")
+    return found
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BenchError(f"{where}: {str(value)[:60]!r} where a number is expected") from None
 
 
 def _pycil_run(run: _Run, number: int, where: str) -> AccuracyMatrix:

@@ -1,22 +1,27 @@
-"""Many runs, one after another on this machine; one failure stops none of the others."""
+"""A plan carried out: runs -> launcher -> results folder. One failure stops none of the other runs.
+
+A launcher is a function that gets the runs that wait and carries them out in its own way: one after another in this process
+(`in_process`), by workers on this machine (bench/local_pool.py), as jobs of a cluster (bench/slurm.py). All of them end in
+`carry_out`, and all they hand back is in the results folder: a launcher may be killed at any time.
+"""
 
 import contextlib
 import errno
-import json
 import shutil
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from filelock import FileLock, Timeout
-
+from bench import failures
+from bench.claims import Claim, Held
 from bench.dataset import Folders
-from bench.errors import BenchError, RunFailure, UnfitMethod
-from bench.files import write_atomically
+from bench.errors import BenchError, UnfitMethod
+from bench.phases import phase
 from bench.plan import Run
 
 NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would stop every other run too
+
+Report = Callable[[Run, int, str], None]  # (run, tasks finished, what is happening now); "" when it is over
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,18 @@ class Outcome:
     run: Run
     status: str
     reason: str = ""
+    hopeless: tuple[str, ...] = ()  # protocol, or protocol and method: others of these would end the same way
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all runs of a plan get from the machine."""
+
+    folders: Folders
+    threads: int | None = None  # CPU threads of a run; None: what the launcher thinks fit
+
+
+Launcher = Callable[[Sequence[Run], Place, Report], Iterable[Outcome]]
 
 
 def forget(runs: Sequence[Run]) -> None:
@@ -35,86 +52,120 @@ def forget(runs: Sequence[Run]) -> None:
             shutil.rmtree(run.folder)
 
 
-def launch(runs: Sequence[Run], folders: Folders, threads: int | None) -> list[Outcome]:
-    """Carry out the runs in order."""
-    import torch
-    from threadpoolctl import threadpool_limits
+def launch(
+    runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False
+) -> list[Outcome]:
+    """Carry out what is not finished, and say how each run ended, in the order of the plan."""
+    outcomes: dict[str, Outcome] = {}
+    for run in runs:
+        if run.finished:
+            outcomes[run.run_id] = Outcome(run, "already finished")
+        elif not retry_failed and (failure := failures.lasting(run)):
+            outcomes[run.run_id] = Outcome(run, "failed", f"{failure.reason} (earlier; --retry-failed tries again)")
+    waiting = [run for run in runs if run.run_id not in outcomes]
+    if waiting:
+        with progress_bars(waiting) as report:
+            for outcome in (launcher or in_process)(waiting, Place(folders, threads), report):
+                report(outcome.run, 0, "")
+                outcomes[outcome.run.run_id] = outcome
+    found = [outcomes[run.run_id] for run in runs]
+    if found and all(outcome.hopeless for outcome in found):
+        raise BenchError(found[0].reason)
+    return found
 
-    from bench import backbone as backbones
 
-    outcomes = []
-    if threads:
-        torch.set_num_threads(threads)
-    with threadpool_limits(threads), _progress_bars(runs) as report:  # numpy's and scikit-learn's threads as well
+def in_process(runs: Sequence[Run], place: Place, report: Report) -> Iterator[Outcome]:
+    """One run after another, here."""
+    hopeless = Hopeless()
+    with limited_threads(place.threads):
         for run in runs:
-            if run.finished:
-                outcomes.append(Outcome(run, "already finished"))
-                continue
-            backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
-            try:
-                outcomes.append(_one(run, backbone, folders, report))
-            except UnfitMethod as error:
-                if all(other.method_name == run.method_name for other in runs):
-                    raise
-                outcomes.append(Outcome(run, "failed", str(error)))
-    return outcomes
+            outcome = hopeless.known(run) or carry_out(run, place.folders, report)
+            hopeless.note(outcome)
+            yield outcome
 
 
-def _one(run: Run, backbone, folders: Folders, report) -> Outcome:
+def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Exception], ...] = ()) -> Outcome:
+    """One run, here and now. What its code does wrong is recorded; only what stops every run is raised.
+
+    foreign: exceptions that reach a run from outside, out of a signal handler, and are raised again.
+    """
+    from bench import backbone as backbones
     from bench.runner import execute
 
-    failure = run.folder / "failure.json"
     try:
-        claim = _claim(run)
-    except Timeout:
-        return Outcome(run, "running elsewhere", "another process has it")
-    try:
-        status = execute(run, backbone, folders, lambda done, what: report(run, done, what))
-        failure.unlink(missing_ok=True)
-        return Outcome(run, status)
-    except BenchError:
-        raise  # missing data, for instance: what the user has to mend before any run can go on
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_DISK:
-            raise
-        reason = str(error) if isinstance(error, RunFailure) else f"{type(error).__name__}: {error}"
-        facts = {"run_id": run.run_id, "label": run.label, "reason": reason, "traceback": traceback.format_exc()}
-        write_atomically(failure, json.dumps(facts, indent=1))
-        return Outcome(run, "failed", reason)
-    finally:
-        claim.release()
+        run = run.loaded()
+        with phase("load"):
+            backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
+        with Claim(run.out / ".locks" / f"{run.run_id}.lock"):
+            try:
+                return Outcome(run, execute(run, backbone, folders, lambda done, what: report(run, done, what)))
+            except (BenchError, *foreign):
+                raise
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in NO_DISK:
+                    raise
+                failure = failures.of_error(run, error)
+                failures.record(run, failure)
+                return Outcome(run, "failed", failure.reason)
+    except Held as holder:
+        return Outcome(run, "running elsewhere", str(holder))
+    except UnfitMethod as error:
+        return Outcome(run, "failed", str(error), (run.protocol.name, run.method_name))
+    except BenchError as error:  # missing data, for instance
+        return Outcome(run, "failed", str(error), (run.protocol.name,))
 
 
-def _claim(run: Run) -> FileLock:
-    """Nobody else carries out this run at the same time. The lock dies with the process that holds it."""
-    locks = run.out / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{run.run_id}.lock", timeout=0)
-    lock.acquire()
-    return lock
+class Hopeless:
+    """Runs that would fail as others did, before they could begin: their data set is missing, say."""
+
+    def __init__(self):
+        self.reasons: dict[tuple[str, ...], str] = {}
+
+    def note(self, outcome: Outcome) -> None:
+        if outcome.hopeless:
+            self.reasons[outcome.hopeless] = outcome.reason
+
+    def known(self, run: Run) -> Outcome | None:
+        for key in ((run.protocol.name,), (run.protocol.name, run.method_name)):
+            if key in self.reasons:
+                return Outcome(run, "failed", self.reasons[key], key)
+        return None
 
 
 @contextlib.contextmanager
-def _progress_bars(runs: Sequence[Run]) -> Iterator:
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """So many CPU threads for torch, numpy and scikit-learn; None leaves them as they are."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    if threads:
+        torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        yield
+
+
+@contextlib.contextmanager
+def progress_bars(runs: Sequence[Run]) -> Iterator[Report]:
     """Progress bars on stderr; nothing where that is not a terminal."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bars:
-            overall = bars.add_task("all runs", total=len(runs))
-            current: dict[str, int] = {}
-
-            def report(run: Run, done: int, what: str) -> None:
-                total = len(run.protocol.tasks(run.order_seed))
-                if run.run_id not in current:
-                    current[run.run_id] = bars.add_task(run.label, total=total)
-                bars.update(current[run.run_id], completed=done, description=f"{run.label}: {what}")
-                if what == "writing":
-                    bars.remove_task(current[run.run_id])
-                    bars.advance(overall)
-
-            yield report
-    else:
+    if not sys.stderr.isatty():
         yield lambda run, done, what: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        overall = bars.add_task("all runs", total=len(runs))
+        current: dict[str, int] = {}
+
+        def report(run: Run, done: int, what: str) -> None:
+            if not what:
+                if run.run_id in current:
+                    bars.remove_task(current.pop(run.run_id))
+                bars.advance(overall)
+                return
+            if run.run_id not in current:
+                current[run.run_id] = bars.add_task(run.label, total=run.tasks or None)
+            bars.update(current[run.run_id], completed=done, description=f"{run.label}: {what}")
+
+        yield report

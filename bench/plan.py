@@ -1,32 +1,53 @@
-"""What will be run: protocols x methods x order seeds x seeds, each with its hyper-parameters and its run id."""
+"""What will be run: protocols x methods x order seeds x seeds, each with its hyper-parameters and its run id.
+
+A plan is made of facts (bench/facts.py) and opens no image; what runs import is loaded when they start.
+"""
 
 import dataclasses
 import hashlib
 import itertools
 import json
-import types
-import typing
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bench import assignments as changes
 from bench import protocol_names, registry
+from bench.assignments import Assignment
 from bench.checkpoint import finished_tasks
-from bench.errors import BenchError, unknown_name
-from bench.method import Method
-from bench.protocol import Protocol
+from bench.errors import BenchError
+from bench.facts import Facts
 from bench.records import SCHEMA, SYNTHETIC
+
+if TYPE_CHECKING:
+    from bench.method import Method
+    from bench.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class PlannedProtocol:
+    """As much of a protocol as a plan needs."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """As much of a method as a plan needs."""
+
+    version: str
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: everything that can change its numbers, and where they go."""
+    """One run: everything that can change its numbers, and where they go. `loaded` is what can be carried out."""
 
-    protocol: Protocol
+    protocol: "Protocol | PlannedProtocol"
     method_name: str
-    method: type[Method]
-    settings: Any
+    method: "type[Method] | PlannedMethod"
+    settings: Any  # the method's Settings; in a plan a dictionary
     overrides: str  # "field=value;..." as the user gave them
     backbone: str
     pretrained: str | None
@@ -39,6 +60,7 @@ class Run:
     out: Path
     precision: str = "float32"  # of the towers' blocks
     synthetic: bool = False  # stand-in images instead of the data sets' own
+    tasks: int = 0  # so many the stream has; 0: not known
 
     @property
     def limits(self) -> str:
@@ -55,7 +77,7 @@ class Run:
             "protocol_version": self.protocol.version,
             "method": self.method_name,
             "method_version": self.method.version,
-            "settings": dataclasses.asdict(self.settings),
+            "settings": self.settings if isinstance(self.settings, dict) else dataclasses.asdict(self.settings),
             "backbone": self.backbone,
             "weights": self.weights,
             "device": self.device.split(":")[0],
@@ -91,66 +113,29 @@ class Run:
     def label(self) -> str:
         return f"{self.protocol.name} {self.method_name} order {self.order_seed} seed {self.seed}"
 
+    def loaded(self) -> "Run":
+        """The same run with its protocol, its method and its settings imported."""
+        if not isinstance(self.protocol, PlannedProtocol):
+            return self
+        method = registry.load("method", self.method_name)
+        run = replace(
+            self,
+            protocol=protocol_names.find(self.protocol.name),
+            method=method,
+            settings=changes.restored(method.Settings, self.settings),
+        )
+        if run.run_id != self.run_id:
+            raise BenchError(f"{self.label}: protocol, method or settings are not what they were in the plan; repeat the command")
+        return run
 
-def choose_methods(names: Sequence[str], protocol: Protocol) -> tuple[dict[str, type[Method]], list[str]]:
-    """The named methods ("all": every one that can run the protocol's scenario), and notes on those left out."""
-    if list(names) != ["all"]:
-        chosen = {name: registry.load("method", name) for name in names}
-        for name, method in chosen.items():
-            if protocol.kind not in method.scenarios:
-                raise BenchError(f"{name} cannot run {protocol.name}: it is not defined for {protocol.kind} streams")
-        return chosen, []
-    loaded, notes = registry.load_all("method")
-    chosen = {}
-    for name, method in loaded.items():
-        if protocol.kind in method.scenarios:
-            chosen[name] = method
-        else:
-            notes.append(f"{name} left out: it is not defined for {protocol.kind} streams")
-    # the floor first: every table is read against it
-    return dict(sorted(chosen.items(), key=lambda item: (item[0] != "zero-shot", item[0]))), notes
+    def to_json(self) -> dict[str, Any]:
+        """A planned run as plain data, for another process."""
+        return dataclasses.asdict(self) | {"out": str(self.out)}
 
-
-def parse_overrides(assignments: Sequence[str], methods: dict[str, type[Method]]) -> dict[str, dict[str, Any]]:
-    """--set METHOD.FIELD=VALUE, checked against the method's hyper-parameters: method -> field -> value."""
-    overrides: dict[str, dict[str, Any]] = {}
-    for assignment in assignments:
-        target, equals, text = assignment.partition("=")
-        method, dot, field = target.partition(".")
-        if not (equals and dot and method and field):
-            raise BenchError(f"--set {assignment}: write it as METHOD.FIELD=VALUE, for instance cgil.vae_epochs=100")
-        if method not in methods:
-            raise BenchError(f"--set {assignment}: {unknown_name('method of this run', method, methods)}")
-        fields = typing.get_type_hints(methods[method].Settings)
-        if field not in fields:
-            raise BenchError(f"--set {assignment}: {unknown_name(f'hyper-parameter of {method}', field, fields)}")
-        overrides.setdefault(method, {})[field] = _convert(text, fields[field], assignment)
-    return overrides
-
-
-def _convert(text: str, kind: Any, assignment: str) -> Any:
-    """The text as a value of the field's type."""
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        if text.lower() == "none":
-            return None
-        kind = next(option for option in typing.get_args(kind) if option is not type(None))
-    if typing.get_origin(kind) is typing.Literal:
-        if text in typing.get_args(kind):
-            return text
-        raise BenchError(f"--set {assignment}: choose one of {', '.join(map(str, typing.get_args(kind)))}")
-    if typing.get_origin(kind) is tuple and typing.get_args(kind) == (int, ...):
-        return tuple(_convert(part, int, assignment) for part in text.split(",") if part.strip())
-    if kind is bool:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise BenchError(f"--set {assignment}: true or false is wanted, not {text!r}")
-    if kind in (int, float, str):
-        try:
-            return kind(text)
-        except ValueError:
-            wanted = "a whole number" if kind is int else "a number"
-            raise BenchError(f"--set {assignment}: {wanted} is wanted, not {text!r}") from None
-    raise BenchError(f"--set {assignment}: this hyper-parameter cannot be set from the command line")
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> "Run":
+        planned = {"protocol": PlannedProtocol(**facts["protocol"]), "method": PlannedMethod(**facts["method"])}
+        return cls(**{**facts, **planned, "out": Path(facts["out"])})
 
 
 def build(
@@ -158,7 +143,7 @@ def build(
     methods: Sequence[str],
     order_seeds: Sequence[int],
     seeds: Sequence[int],
-    assignments: Sequence[str],
+    assignments: Sequence[str | Assignment],
     backbone: str,
     pretrained: str | None,
     device: str,
@@ -168,76 +153,120 @@ def build(
     synthetic: bool = False,
     precision: str = "float32",
     ablations: Sequence[str] = (),
+    grid: Sequence[Sequence[Assignment]] = (),
+    other_methods: Sequence[str] = (),
+    facts: Facts | None = None,
 ) -> tuple[list[Run], list[str]]:
     """The runs in the order in which they will be made, and notes for the user.
 
-    Every one of `ablations` (METHOD.FIELD=VALUE) adds runs of its method with that change on top of `assignments`.
+    `grid` has the values of one hyper-parameter in each of its items: every combination is a run. Every one of `ablations`
+    (METHOD.FIELD=VALUE) adds runs of its method with that change on top. A change may be meant for `other_methods`, which
+    the same study names elsewhere.
     """
-    from bench.backbone import identity
-
-    weights = identity(backbone, pretrained)
-    runs, notes = [], []
-    for protocol_name in protocols:
-        protocol: Protocol = protocol_names.find(protocol_name)
-        chosen, left_out = choose_methods(methods, protocol)
+    if facts is None:
+        with Facts() as facts:
+            return build(
+                protocols, methods, order_seeds, seeds, assignments, backbone, pretrained, device, limit_train, limit_test, out,
+                synthetic, precision, ablations, grid, other_methods, facts,
+            )  # fmt: skip
+    common = [changes.parse(one) if isinstance(one, str) else one for one in assignments]
+    extra = [changes.parse(one, "--ablate") for one in ablations]
+    weights = facts.weights(backbone, pretrained)
+    found = [facts.protocol(name) for name in protocols]
+    chosen, notes = [], []
+    for protocol in found:
+        names, left_out = _choose_methods(methods, protocol, facts)
+        chosen.append(names)
         notes += left_out
-        overrides = parse_overrides(assignments, chosen)
-        ablated = [parse_overrides([ablation], chosen) for ablation in ablations]
+    if "all" in other_methods:
+        other_methods = facts.methods()[0]
+    known = dict.fromkeys([*itertools.chain(*chosen), *other_methods])
+    changes.check_methods([*common, *itertools.chain(*grid), *extra], list(known))
+    runs = []
+    for protocol, names in zip(found, chosen):
         orders = list(order_seeds)
-        if protocol.fixed_order and orders != [0]:
-            notes.append(f"{protocol.name} has one fixed order: order seeds other than 0 are left out")
+        if protocol["fixed_order"] and orders != [0]:
+            notes.append(f"{protocol['name']} has one fixed order: order seeds other than 0 are left out")
             orders = [0]
-        for order_seed in orders:
-            protocol.tasks(order_seed)  # an order that does not exist is said before anything is run
-            for method_name, method in chosen.items():
-                common = overrides.get(method_name, {})
-                variants = [common] + [common | changes[method_name] for changes in ablated if method_name in changes]
-                for changed, seed in itertools.product(variants, seeds):
-                    settings = _settings(method_name, method, protocol, changed)
-                    runs.append(
-                        Run(
-                            protocol=protocol,
-                            method_name=method_name,
-                            method=method,
-                            settings=settings,
-                            overrides=";".join(f"{field}={value}" for field, value in sorted(changed.items())),
-                            backbone=backbone,
-                            pretrained=pretrained,
-                            weights=weights,
-                            device=device,
-                            order_seed=order_seed,
-                            seed=seed,
-                            limit_train=limit_train,
-                            limit_test=limit_test,
-                            out=out,
-                            precision=precision,
-                            synthetic=synthetic,
-                        )
+        # an order that does not exist is said before anything is run
+        tasks = {order_seed: facts.tasks(protocol["name"], order_seed) for order_seed in orders}
+        for order_seed, name in itertools.product(orders, names):
+            for variant, seed in itertools.product(_variants(name, common, grid, extra), seeds):
+                hyper = facts.settings(name, protocol["name"], [one.change for one in variant])
+                runs.append(
+                    Run(
+                        protocol=PlannedProtocol(protocol["name"], protocol["version"]),
+                        method_name=name,
+                        method=PlannedMethod(facts.method(name)["version"]),
+                        settings=hyper["settings"],
+                        overrides=hyper["overrides"],
+                        backbone=backbone,
+                        pretrained=pretrained,
+                        weights=weights,
+                        device=device,
+                        order_seed=order_seed,
+                        seed=seed,
+                        limit_train=limit_train,
+                        limit_test=limit_test,
+                        out=out,
+                        precision=precision,
+                        synthetic=synthetic,
+                        tasks=tasks[order_seed],
                     )
-    return runs, notes
+                )
+    return without_repeats(runs), notes
 
 
-def _settings(name: str, method: type[Method], protocol: Protocol, changed: dict[str, Any]) -> Any:
-    try:
-        return method.settings_for(protocol.name, changed)
-    except ValueError as error:
-        raise BenchError(f"{name}: {error}") from error
+def without_repeats(runs: Iterable[Run]) -> list[Run]:
+    """Each run once, where it came first."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        found.setdefault(run.run_id, run)
+    return list(found.values())
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The plan as a table: what is finished, what will be continued, what is new."""
+def _choose_methods(names: Sequence[str], protocol: dict[str, Any], facts: Facts) -> tuple[list[str], list[str]]:
+    """The named methods ("all": every one that can run the protocol's scenario), and notes on those left out."""
+    kind = protocol["kind"]
+    if list(names) != ["all"]:
+        for name in names:
+            if kind not in facts.method(name)["scenarios"]:
+                raise BenchError(f"{name} cannot run {protocol['name']}: it is not defined for {kind} streams")
+        return list(names), []
+    every, notes = facts.methods()
+    notes = list(notes)
+    chosen = [name for name in every if kind in facts.method(name)["scenarios"]]
+    notes += [f"{name} left out: it is not defined for {kind} streams" for name in every if name not in chosen]
+    return sorted(chosen, key=lambda name: (name != "zero-shot", name)), notes  # every table is read against the floor
+
+
+def _variants(
+    method: str, common: Sequence[Assignment], grid: Sequence[Sequence[Assignment]], ablations: Sequence[Assignment]
+) -> list[list[Assignment]]:
+    """The sets of changes that the method is run with."""
+    own = [one for one in common if one.method == method]
+    axes = [axis for axis in grid if axis and axis[0].method == method]
+    points = [own + list(point) for point in itertools.product(*axes)]
+    return points + [point + [one] for one in ablations if one.method == method for point in points]
+
+
+def render(runs: Sequence[Run], columns: dict[str, Sequence[str]] | None = None) -> str:
+    """The plan as a table: what is finished, what will be continued, what is new; `columns` adds a cell for each run."""
     from tabulate import tabulate
 
+    columns = columns or {}
     rows = []
-    for run in runs:
+    for place, run in enumerate(runs):
         done = finished_tasks(run.checkpoint)
         status = "finished" if run.finished else f"continues after task {done}" if done else "new"
         method = f"{run.method_name} {run.overrides}" if run.overrides else run.method_name
-        rows.append([run.protocol.name, method, run.order_seed, run.seed, run.run_id, status])
+        extra = [cells[place] for cells in columns.values()]
+        rows.append([run.protocol.name, method, run.order_seed, run.seed, run.run_id, status, *extra])
     waiting = sum(not run.finished for run in runs)
-    first = runs[0]
-    head = (
-        f"{len(runs)} runs, {waiting} to do; backbone {first.backbone} ({first.weights_label}) on "
-        f"{first.device} in {first.precision}{', SYNTHETIC images' if first.synthetic else ''}, results in {first.out}"
+    conditions = dict.fromkeys(
+        f"backbone {run.backbone} ({run.weights_label}) on {run.device} in {run.precision}"
+        f"{', SYNTHETIC images' if run.synthetic else ''}, results in {run.out}"
+        for run in runs
     )
-    return head + "\n" + tabulate(rows, ["protocol", "method", "order", "seed", "run", "status"], tablefmt="simple")
+    header = ["protocol", "method", "order", "seed", "run", "status", *columns]
+    return f"{len(runs)} runs, {waiting} to do; {'; '.join(conditions)}\n{tabulate(rows, header, tablefmt='simple')}"

@@ -50,6 +50,8 @@ CONDITIONS = [
     "protocol", "protocol_version", "scenario", "method", "overrides", "backbone", "pretrained", "templates", "exemplars",
     "limits",
 ]  # fmt: skip
+SCENARIOS = ("class-incremental", "task-incremental")
+METRICS = ("accuracy",)
 CANDIDATES = ("seen", "task", "future", "all")
 TEXT_COLUMNS = [c for c in COLUMNS if c not in ("schema", "order_seed", "seed", "after_task", "eval_task", "value", "n")]
 
@@ -85,7 +87,7 @@ def _parse(text: str, where: str) -> pd.DataFrame:
 def validate(table: pd.DataFrame, where: str) -> None:
     """Refuse, in one line, a table that is not what this module writes."""
     if "schema" in table.columns and len(table):
-        newest = pd.to_numeric(table["schema"], errors="coerce").max()
+        newest = _numbers(table["schema"]).max()
         if newest > SCHEMA:
             raise BenchError(f"{where}: written by a newer version (schema {newest:.0f}, this one reads up to {SCHEMA}); upgrade")
     missing = [c for c in COLUMNS if c not in table.columns]
@@ -94,17 +96,29 @@ def validate(table: pd.DataFrame, where: str) -> None:
     if not len(table):
         raise BenchError(f"{where}: holds no rows; delete the run's folder and run it again")
     for column in ("after_task", "eval_task", "value", "n", "seed", "order_seed"):
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        if numbers.isna().any():
-            bad = table[column][numbers.isna()].iloc[0]
-            raise BenchError(f"{where}: column {column!r} holds {bad!r}, which is not a number")
-    if not pd.to_numeric(table["value"]).between(0, 1).all():
+        numbers = _numbers(table[column])
+        wrong = numbers.isna() if column == "value" else ~((numbers >= 0) & (numbers < 2**63) & (numbers % 1 == 0))
+        if wrong.any():
+            kind = "number" if column == "value" else "whole number, 0 or larger"
+            raise BenchError(f"{where}: column {column!r} holds {str(table[column][wrong].iloc[0])[:30]!r}, which is not a {kind}")
+    if not _numbers(table["value"]).between(0, 1).all():
         raise BenchError(f"{where}: column 'value' must hold fractions between 0 and 1")
-    unknown = set(table["candidates"]) - set(CANDIDATES)
-    if unknown:
-        raise BenchError(f"{where}: unknown candidates {sorted(unknown)[0]!r}")
+    for column, known in (("candidates", CANDIDATES), ("scenario", SCENARIOS), ("metric", METRICS)):
+        if unknown := set(table[column]) - set(known):
+            raise BenchError(f"{where}: unknown {column} {sorted(unknown)[0]!r}")
+    if (table.drop_duplicates(["run_id", *CONDITIONS])["run_id"].duplicated()).any():
+        raise BenchError(f"{where}: rows of one run differ in what was run; delete the run's folder and run it again")
     if table.duplicated(KEY).any():
         raise BenchError(f"{where}: the same cell appears twice; delete the run's folder and run it again")
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """As floats; what is not a number, or too large for one, is missing."""
+    try:
+        return pd.to_numeric(column, errors="coerce").astype(float)
+    except OverflowError:  # whole numbers of hundreds of digits
+        text = column.astype(str)
+        return pd.to_numeric(text.where(text.str.len() < 30), errors="coerce").astype(float)
 
 
 def find(path: Path) -> list[Path]:

@@ -2,31 +2,35 @@
 
 A run killed at any moment loses at most the task in flight: state, records and per-sample scores so far lie in one
 checkpoint file that is replaced atomically after each task. The final files are written from it, the manifest last.
+A checkpoint that is damaged, or does not fit, is said to be so and the run starts over.
 """
 
+import dataclasses
 import hashlib
 import json
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 
-from bench import __version__, checkpoint, records
+from bench import __version__, checkpoint, failures, records
 from bench import reference_data as references
 from bench.backbone import Backbone
 from bench.dataset import Folders
 from bench.errors import BenchError, UnfitMethod
 from bench.evaluation import Cell, evaluate
 from bench.features import FeatureStore
-from bench.files import sha256, write_atomically
+from bench.files import remove_leftovers, sha256, write_atomically
+from bench.interruption import held_back
 from bench.method import Method
+from bench.phases import phase
 from bench.plan import Run
 from bench.randomness import Draws
 from bench.stream import Stream
@@ -35,18 +39,23 @@ Progress = Callable[[int, str], None]  # (tasks finished, what is happening now)
 
 
 def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress = lambda done, what: None) -> str:
-    """Carry one run to its end, from the start or from its checkpoint. Returns "finished" or "already finished"."""
+    """Carry one run to its end, from the start or from its checkpoint. Returns "finished" or "already finished".
+
+    The caller holds the claim to the run.
+    """
     if run.finished:
         return "already finished"
-    store = FeatureStore(backbone, folders.cache / "features")
+    remove_leftovers(run.folder)
+    store = FeatureStore(backbone, folders.features)
     started = time.perf_counter()
     progress(0, "preparing")
-    stream = run.protocol.stream(run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic)
-    try:
+    with phase("load"):
+        stream = run.protocol.stream(run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic)
+    method, reference_facts = _prepare(run, backbone, stream, store, folders)
+    journal = _resume(run, method, stream)
+    if journal is None:  # the method may have taken over part of a state: a new one
         method, reference_facts = _prepare(run, backbone, stream, store, folders)
-    except BenchError as error:
-        raise UnfitMethod(f"{run.method_name}: {error}") from error
-    journal = _resume(run.checkpoint, run, method, stream)
+        journal = checkpoint.Journal()
     prepared = time.perf_counter() - started
 
     for task in stream.tasks[journal.finished_tasks :]:
@@ -56,18 +65,21 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
             continue
         progress(task.index, f"learning {task.name}")
         clock, passes_before = time.perf_counter(), backbone.image_passes
-        method.train()
-        method.grow(task)
-        method.learn(stream.joined() if method.joint else task.for_training())
-        method.eval()
+        with phase("train"):
+            method.train()
+            method.grow(task)
+            method.learn(stream.joined() if method.joint else task.for_training())
+            method.eval()
         learned = time.perf_counter()
         progress(task.index, f"evaluating after {task.name}")
-        for cell in evaluate(method, stream, task.index):
-            _note(journal, run, stream, task.index, cell)
+        with phase("evaluate"):
+            for cell in evaluate(method, stream, task.index):
+                _note(journal, run, stream, task.index, cell)
         journal.seconds.append({"learn": learned - clock, "evaluate": time.perf_counter() - learned})
         journal.image_passes += backbone.image_passes - passes_before
         journal.finished_tasks = task.index + 1
-        write_atomically(run.checkpoint, checkpoint.to_bytes(journal, run.run_id, method.state_dict()))
+        with held_back(), phase("write"):
+            write_atomically(run.checkpoint, checkpoint.to_bytes(journal, run.run_id, method.state_dict()))
 
     progress(len(stream.tasks), "writing")
     for task in stream.tasks:
@@ -80,42 +92,72 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
         **_cost(method, backbone),
     }
     conditions = {"test_batches": str(method.test_batches or "do not matter"), "reference": reference_facts}
-    _write_results(run, journal, cost, backbone, stream, conditions)
-    run.checkpoint.unlink(missing_ok=True)
+    with held_back(), phase("write"):
+        _write_results(run, journal, cost, backbone, stream, conditions)
+        run.checkpoint.unlink(missing_ok=True)
+        failures.forget(run)
     return "finished"
 
 
+@phase("train")
 def _prepare(
     run: Run, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
 ) -> tuple[Method, dict | None]:
-    """The method before its first task, and facts about the reference data that it was given."""
+    """The method before its first task, and facts about the reference data that it was given; UnfitMethod if it cannot be."""
+    try:
+        return _made(run, backbone, stream, store, folders)
+    except BenchError as error:
+        raise UnfitMethod(f"{run.method_name}: {error}") from error
+
+
+def _made(
+    run: Run, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
+) -> tuple[Method, dict | None]:
     method = run.method(run.settings, backbone, stream.scenario, Draws(run.protocol.name, run.method_name, run.seed))
     if not method.reference_names:
         return method, None
-    reference, facts = references.load(method.reference_names, store, folders, run.synthetic)
-    if not run.synthetic:
-        references.refuse_leaks(reference, stream, method.reference_names.images)
+    with phase("load"):
+        reference, facts = references.load(method.reference_names, store, folders, run.synthetic)
+        if not run.synthetic:
+            references.refuse_leaks(reference, stream, method.reference_names.images)
     method.use_reference(reference)
     return method, facts
 
 
-def _resume(path: Path, run: Run, method: Method, stream: Stream) -> checkpoint.Journal:
-    """Load the checkpoint into the method, if there is one; otherwise an empty journal."""
-    if not path.exists():
+def _resume(run: Run, method: Method, stream: Stream) -> checkpoint.Journal | None:
+    """Load the checkpoint into the method; an empty journal if there is none, None if it is of no use (it is then gone)."""
+    if not run.checkpoint.exists():
         return checkpoint.Journal()
-    journal, run_id, state = checkpoint.from_bytes(path.read_bytes())
-    if run_id != run.run_id:
-        raise ValueError(f"{path} belongs to another run")
-    for task in stream.tasks[: journal.finished_tasks]:
-        method.grow(task.for_training())
-    method.load_state_dict(state)
+    try:
+        journal, run_id, state = checkpoint.from_bytes(run.checkpoint.read_bytes())
+        if run_id != run.run_id:
+            raise checkpoint.Damaged("it belongs to another run")
+        for task in stream.tasks[: journal.finished_tasks]:
+            method.grow(task.for_training())
+        _take_over(method, state)
+    except checkpoint.Damaged as error:
+        reason = " ".join(str(error).split())[:200]
+        print(f"{run.label}: its checkpoint cannot be used ({reason}); starting over", file=sys.stderr)
+        run.checkpoint.unlink(missing_ok=True)
+        return None
     method.eval()
     return journal
+
+
+def _take_over(method: Method, state: dict[str, torch.Tensor]) -> None:
+    """Load a state into the method; Damaged if it is not of this method, whose code may have changed since."""
+    try:
+        method.load_state_dict(state)
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise  # too little memory, for instance
+        raise checkpoint.Damaged(f"it does not fit the method: {error}") from error
 
 
 # -- results ----------------------------------------------------------------------------------------------------
 
 
+@phase("write")
 def _note(journal: checkpoint.Journal, run: Run, stream: Stream, after_task: int, cell: Cell) -> None:
     """One scored cell into the journal: a row if it has an accuracy, and its per-sample scores."""
     place = f"{after_task}/{cell.eval_task}/{cell.candidates}"
@@ -199,6 +241,7 @@ def _write_results(
         "templates": sorted({t for templates in stream.scenario.templates for t in templates}),
         "cost": cost,
         "environment": environment(backbone.device),
+        "earlier_failures": [dataclasses.asdict(failure) for failure in failures.of(run)],
         "checksums": {"records.csv": sha256(table), "samples.safetensors": sha256(samples)},
     }
     write_atomically(run.folder / "manifest.json", json.dumps(manifest, indent=1, default=str))

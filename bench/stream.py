@@ -10,6 +10,7 @@ import torch
 from bench.dataset import ImageSource
 from bench.decoded import DECODED
 from bench.errors import RunFailure
+from bench.phases import phase
 from bench.prefetch import prefetched
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Split:
         parts = [self.store.features(source, view, layer)[rows] for source, rows in self.pieces]
         return torch.from_numpy(np.concatenate(parts)).to(self.store.backbone.device)
 
+    @phase("load")
     def pixels(self, rows: torch.Tensor | None = None, view: str = "plain") -> torch.Tensor:
         """(b, 3, size, size) preprocessed pixels of the chosen rows (all of them by default), on the device."""
         wanted = np.arange(len(self)) if rows is None else rows.numpy()
@@ -119,7 +121,7 @@ class Scenario:
     exemplars_per_class: int | None = None  # exemplar memory: so many of every class seen ...
     exemplars_total: int | None = None  # ... or so many in all; both None: no exemplar may be kept
     images_per_task: int | None = None  # compute budget: a task's training may go through so many images; None: no limit
-    train_fraction: float = 1.0  # share of the training images that is used: less than 1 in a run with --limit-train
+    train_fraction: float = 1.0  # share of the training images that is used: less than 1 with --limit-train, or a copy of a part
 
     def scaled(self, count: int) -> int:
         """Of `count` training inputs that a method makes itself, as many as fit the share of images that is used; at least 1.

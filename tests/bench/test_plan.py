@@ -1,12 +1,16 @@
 """Plans: which runs, with which hyper-parameters, under which id."""
 
-from dataclasses import dataclass, replace
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from bench import plan
+from bench.assignments import Assignment, check_methods, chosen_settings, parse, restored
 from bench.errors import BenchError
 from bench.method import Method, setting
 
@@ -18,6 +22,7 @@ class ToySettings:
     words: str | None = setting(None, "words")
     mirror: bool = setting(True, "mirror")
     kind: Literal["a", "b"] = setting("a", "kind")
+    layers: tuple[int, ...] = setting((0,), "layers")
 
 
 class Toy(Method):
@@ -27,14 +32,21 @@ class Toy(Method):
     recipes = {"mini*": {"epochs": 5}, "mini60*": {"rate": 0.2}}
 
 
-METHODS = {"toy": Toy}
+def settings(*given: str):
+    assignments = [parse(one) for one in given]
+    check_methods(assignments, ["toy"])
+    return chosen_settings("toy", Toy, "other", assignments)[0]
 
 
 def test_values_are_converted_to_the_type_of_their_field():
-    given = ["toy.rate=1e-3", "toy.epochs=7", "toy.words=a photo of a", "toy.mirror=false", "toy.kind=b"]
-    found = plan.parse_overrides(given, METHODS)
-    assert found == {"toy": {"rate": 1e-3, "epochs": 7, "words": "a photo of a", "mirror": False, "kind": "b"}}
-    assert plan.parse_overrides(["toy.words=none"], METHODS) == {"toy": {"words": None}}
+    given = ["toy.rate=1e-3", "toy.epochs=7", "toy.words=a photo of a", "toy.mirror=false", "toy.kind=b", "toy.layers=1,3"]
+    assert settings(*given) == ToySettings(1e-3, 7, "a photo of a", False, "b", (1, 3))
+    assert settings("toy.words=none") == ToySettings(words=None)
+
+
+def test_settings_come_back_whole_from_json():
+    chosen = settings("toy.layers=1,3", "toy.rate=1e-3")
+    assert restored(ToySettings, json.loads(json.dumps(asdict(chosen)))) == chosen
 
 
 @pytest.mark.parametrize(
@@ -52,7 +64,7 @@ def test_values_are_converted_to_the_type_of_their_field():
 )
 def test_a_bad_override_says_what_is_wanted(given, message):
     with pytest.raises(BenchError) as caught:
-        plan.parse_overrides([given], METHODS)
+        settings(given)
     assert message in str(caught.value)
 
 
@@ -121,3 +133,57 @@ def test_a_named_order_that_is_fixed_has_one_order_seed():
     runs, notes = build(protocols=["mini60-6x10+order=natural"], order_seeds=[0, 1], seeds=[0])
     assert [run.order_seed for run in runs] == [0]
     assert "one fixed order" in notes[0]
+
+
+def test_a_planned_run_can_be_carried_out_and_sent_to_another_process():
+    planned = build(methods=["cgil"], assignments=["cgil.vae_epochs=3"], seeds=[0])[0][0]
+    loaded = planned.loaded()
+    assert loaded.run_id == planned.run_id and loaded.settings.vae_epochs == 3
+    assert type(loaded.settings) is loaded.method.Settings
+    assert plan.Run.from_json(json.loads(json.dumps(planned.to_json()))) == planned
+
+
+def test_a_run_whose_method_has_changed_since_the_plan_is_refused():
+    planned = build(seeds=[0])[0][0]
+    with pytest.raises(BenchError, match="not what they were in the plan"):
+        replace(planned, method=replace(planned.method, version="0")).loaded()
+
+
+def test_every_combination_of_a_grid_is_a_run_and_repeats_are_dropped():
+    def axis(field, *values):
+        return tuple(Assignment("coop", field, value, "grid") for value in values)
+
+    runs, _ = build(
+        methods=["zero-shot", "coop"], seeds=[0], grid=[axis("learning_rate", "0.1", "0.2", "0.20"), axis("epochs", "1", "2")]
+    )
+    assert [run.overrides for run in runs] == [
+        "", "epochs=1;learning_rate=0.1", "epochs=2;learning_rate=0.1", "epochs=1;learning_rate=0.2", "epochs=2;learning_rate=0.2",
+    ]  # fmt: skip
+
+
+def test_an_ablation_is_one_more_run_on_top_of_the_other_changes():
+    runs, _ = build(methods=["coop"], seeds=[0], assignments=["coop.epochs=1"], ablations=["coop.learning_rate=0.5"])
+    assert [run.overrides for run in runs] == ["epochs=1", "epochs=1;learning_rate=0.5"]
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "open_clip", "PIL"):
+            raise ImportError(f"a plan imports {name}")
+
+sys.meta_path.insert(0, Refuse())
+from bench.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_plan_needs_no_torch_and_opens_no_image(tmp_path, cache):
+    arguments = ["run", "--protocol", "mini60-6x10", "--methods", "zero-shot,cgil", "--set", "cgil.vae_epochs=3", "--dry-run"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments, "--cache-dir", str(tmp_path / "cache")]
+    cold, warm = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300) for _ in range(2))
+    assert cold.returncode == 0, cold.stderr
+    assert warm.stdout == cold.stdout and "cgil vae_epochs=3" in warm.stdout
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["facts"]

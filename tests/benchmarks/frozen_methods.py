@@ -26,7 +26,7 @@ from bench.dataset import ImageSource
 from bench.evaluation import evaluate
 from bench.randomness import Draws, stable_seed
 from bench.stream import Split, Stream, Task
-from tests.benchmarks.measuring import first_steps_only, write_table
+from tests.benchmarks.measuring import first_steps_only, show_table, write_table
 
 METHODS = ("simplecil", "ranpac", "rail-primal", "rail-dual", "clip-adapter", "clap", "coop", "cgil")
 NORM = 10.0  # of CLIP's raw embeddings, about
@@ -154,7 +154,11 @@ def main(arguments: list[str] | None = None) -> list[Timing]:
     parser.add_argument("--whole", action="store_true", help="make all steps")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, help="file for the table: .csv or .md")
+    parser.add_argument("--show", type=Path, help="print a table that was measured before (.csv) and measure nothing")
     chosen = parser.parse_args(arguments)
+    if chosen.show:
+        show_table(chosen.show)
+        return []
     if chosen.steps < 1:
         parser.error("--steps: at least 1 is needed")
 

@@ -16,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from methods.parts import batches as training_batches
 from methods.parts.alignment import ClassPrompts
+from methods.parts.stacked import groups_of_classes
 from methods.parts.vae import VAEs
 
 
@@ -111,11 +112,12 @@ def _limited_alignment(limit: int | None, phases: list[Phase]) -> Callable:
 
 
 def _limited_fit(limit: int | None, phases: list[Phase]) -> Callable:
-    """One phase, of epochs; the networks must come to an end, so that there is something to draw from."""
+    """One phase, of the epochs of each group of classes; all must come to an end, so that there is something to draw from."""
     original = VAEs.fit
 
     def fit(self, classes, features, draws, check):
-        phase = Phase(self.epochs)
+        groups = len(groups_of_classes(len(classes), count_parameters(self), features[0].device))
+        phase = Phase(self.epochs * groups)
         phases.append(phase)
         last = time.perf_counter()
 
@@ -133,6 +135,11 @@ def _limited_fit(limit: int | None, phases: list[Phase]) -> Callable:
     return fit
 
 
+def count_parameters(models: VAEs) -> int:
+    """Of the network of one class."""
+    return sum(math.prod(shape) for shape in models.encoder_shapes + models.decoder_shapes)
+
+
 @contextlib.contextmanager
 def optimiser_steps(now: Callable[[], float]) -> Iterator[list[list[float]]]:
     """When each step of each optimiser of torch was done, one list for every optimiser in order of its first step."""
@@ -148,6 +155,14 @@ def optimiser_steps(now: Callable[[], float]) -> Iterator[list[list[float]]]:
     finally:
         handle.remove()
         lists.extend(done for _, done in moments.values())
+
+
+def show_table(path: Path) -> None:
+    """A table that was measured before and kept as CSV, as Markdown."""
+    import pandas as pd
+
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    print(tabulate(rows, headers="keys", tablefmt="github", showindex=False, disable_numparse=True))
 
 
 def write_table(rows: Sequence[dict], out: Path | None, heading: str) -> None:

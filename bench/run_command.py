@@ -1,0 +1,184 @@
+"""`bench run`: from options, or a study file with options that go before it, to runs, to a launcher, to the table."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from bench.errors import BenchError, unknown_name
+from bench.study import ONE_OF, Request, Study
+
+LAUNCHERS = ("here", "slurm")
+
+
+def _names(context, parameter, text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise BenchError("an empty list of names was given")
+    return tuple(dict.fromkeys(names))
+
+
+def _seeds(context, parameter, text: str) -> tuple[int, ...]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BenchError(f"{parameter.opts[0]} {text}: whole numbers separated by commas are wanted") from None
+    if min(seeds) < 0:
+        raise BenchError(f"{parameter.opts[0]} {text}: seeds are 0 or larger")
+    return tuple(dict.fromkeys(seeds))
+
+
+OPTIONS = [
+    click.option("--study", type=click.Path(path_type=Path), help="TOML file with the runs; other options go before it."),
+    click.option("--protocol", "protocols", callback=_names, help="Protocol, or several separated by commas."),
+    click.option("--methods", callback=_names, help='Methods separated by commas, or "all".'),
+    click.option("--seeds", default="0", callback=_seeds, help="Seeds of everything random in training.  [0]"),
+    click.option("--order-seeds", default="0", callback=_seeds, help="Seeds of the class order.  [0]"),
+    click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture."),
+    click.option("--pretrained", metavar="TAG|FILE|FOLDER", help="Its weights: open_clip tag, file, folder, or none."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option("--precision", default="auto", show_default=True, type=click.Choice(ONE_OF["precision"]),
+                 help="Of the towers' blocks; auto: float32 on the CPU, half on a GPU."),
+    click.option("--set", "assignments", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter."),
+    click.option("--ablate", "ablations", multiple=True, metavar="METHOD.FIELD=VALUE",
+                 help="Run the method with this change too; may be repeated."),
+    click.option("--data", default="real", show_default=True, type=click.Choice(ONE_OF["data"]),
+                 help="synthetic: stand-in images of the right number and size, to measure speed and memory."),
+    click.option("--limit-train", type=click.IntRange(min=1), help="Keep the first N training images of every class."),
+    click.option("--limit-test", type=click.IntRange(min=1), help="Keep the first N test images of every class."),
+    click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
+    click.option("--threads", type=click.IntRange(min=1), envvar="BENCH_THREADS",
+                 help="CPU threads of a run.  [1 for mini, else torch's; with --jobs the cores divided]"),
+    click.option("--dry-run", is_flag=True, help="Print the plan, with time and disk as far as finished runs tell, and stop."),
+    click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over."),
+    click.option("--retry-failed", is_flag=True, help="Try runs again that have failed by themselves."),
+    click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True,
+                 help="Runs at a time on this machine, each in a worker process; spread over its GPUs."),
+    click.option("--launcher", type=click.Choice(LAUNCHERS), default="here", show_default=True, help="This machine or a cluster."),
+    click.option("--slurm", "slurm_options", multiple=True, metavar="KEY=VALUE",
+                 help="For the cluster's jobs, e.g. partition=gpu; may be repeated."),
+]  # fmt: skip
+
+
+def options(command: Callable) -> Callable:
+    """Put the options of `bench run` on a command."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def run(given: dict[str, Any], folders) -> int:
+    """Carry out the command and return its exit code; `given` holds the options by name."""
+    from bench import estimate, launch, plan
+
+    study = _study(given)
+    launcher = _launcher(given, study)
+    in_this_process = launcher is launch.in_process and not given["dry_run"]
+    runs, notes = _planned(study, folders.cache, here=in_this_process, elsewhere=given["launcher"] == "slurm")
+    for note in dict.fromkeys(notes):
+        click.echo(f"note: {note}", err=True)
+    if given["dry_run"]:
+        costs = estimate.of_plan(runs)
+        click.echo(plan.render(runs, estimate.columns(runs, costs)))
+        click.echo(estimate.summary(runs, costs, given["jobs"]))
+        return 0
+    if given["fresh"]:
+        launch.forget(runs)
+    click.echo(plan.render(runs))
+    if all(one.finished for one in runs):
+        click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
+    threads = given["threads"] or (1 if all(one.backbone == "mini" for one in runs) else None)
+    try:
+        outcomes = launch.launch(runs, folders, threads, launcher, given["retry_failed"])
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
+        return 130
+    return _conclude(outcomes)
+
+
+def _conclude(outcomes: Sequence) -> int:
+    """Print the table of what is finished and the list of what is not."""
+    from bench import records, tables
+
+    done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished]
+    if done:
+        click.echo("\n" + tables.render(records.load(done)))
+    for outcome in outcomes:
+        if outcome.reason:
+            click.echo(f"{outcome.run.label}: {outcome.status}: {outcome.reason}", err=True)
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    if failed:
+        click.echo(f"{failed} of {len(outcomes)} runs failed; --retry-failed tries them again", err=True)
+    return 1 if failed else 0
+
+
+def _study(given: dict[str, Any]) -> Study:
+    """The runs that are asked for: those of the options, or of the study file with the given options before it."""
+    from bench import assignments, study
+
+    sources = click.get_current_context().get_parameter_source
+    names = [name for name in study.KEYS if name in given]
+    changes = {"set": tuple(assignments.parse(text) for text in given["assignments"]), "ablate": tuple(given["ablations"])}
+    if given["study"]:
+        chosen = {name: given[name] for name in names if sources(name) not in (ParameterSource.DEFAULT, None)}
+        return study.read(given["study"], chosen | changes)
+    for option, name in (("--protocol", "protocols"), ("--methods", "methods")):
+        if not given[name]:
+            raise BenchError(f"{option} is wanted, or --study FILE")
+    return Study((Request(**{name: given[name] for name in names}, **changes),), {})
+
+
+def _planned(study: Study, cache: Path, here: bool, elsewhere: bool) -> tuple[list, list[str]]:
+    """The runs of all parts of the study, each once, and notes. elsewhere: on machines that may have other devices."""
+    from bench import plan, protocol_names, registry
+    from bench.facts import Facts
+
+    for request in study.requests:
+        for name in request.protocols:
+            if not protocol_names.looks_possible(name):
+                raise unknown_name("protocol", name, registry.names("protocol"))
+        for name in request.methods:
+            if name != "all" and name not in registry.names("method"):
+                raise unknown_name("method", name, [*registry.names("method"), "all"])
+    runs, notes = [], []
+    with Facts(cache, here) as facts:
+        for request in study.requests:
+            device, precision = _device(request) if elsewhere else facts.device(request.device, request.precision)
+            found, said = plan.build(
+                request.protocols, request.methods, request.order_seeds, request.seeds, request.set, request.backbone,
+                request.pretrained, device, request.limit_train, request.limit_test, request.out,
+                request.data == "synthetic", precision, request.ablate, request.grid, study.methods, facts,
+            )  # fmt: skip
+            runs += found
+            notes += said
+    return plan.without_repeats(runs), notes
+
+
+def _device(request: Request) -> tuple[str, str]:
+    """Of machines that this one knows nothing about: it has to be said."""
+    if request.device == "auto" or (request.device != "cpu" and request.precision == "auto"):
+        raise BenchError(
+            "on a cluster say what its machines have: --device cpu, or --device cuda with a --precision (bfloat16, say)"
+        )
+    return request.device, "float32" if request.precision == "auto" else request.precision
+
+
+def _launcher(given: dict[str, Any], study: Study):
+    from bench import launch
+
+    if given["launcher"] == "slurm":
+        from bench import slurm
+
+        return partial(slurm.launch, options=slurm.read_options(study.slurm, given["slurm_options"]))
+    if given["slurm_options"]:
+        raise BenchError("--slurm is for --launcher slurm")
+    if given["jobs"] > 1:
+        from bench import local_pool
+
+        return partial(local_pool.launch, jobs=given["jobs"])
+    return launch.in_process

@@ -1,0 +1,33 @@
+"""What tests of launchers share: planned runs, their files, and a kill at a known moment."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from bench import plan
+
+
+def runs_of(methods, out: Path, **changes) -> list[plan.Run]:
+    arguments = dict(
+        protocols=["mini60-6x10"], methods=methods, order_seeds=[0], seeds=[0], assignments=[], backbone="mini",
+        pretrained=None, device="cpu", limit_train=2, limit_test=1, out=out,
+    )  # fmt: skip
+    return plan.build(**(arguments | changes))[0]
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """The files of all runs that do not hold times."""
+    names = ("records.csv", "samples.safetensors")
+    return {str(path.relative_to(folder)): path.read_bytes() for name in names for path in sorted(folder.rglob(name))}
+
+
+def kill_first(out: Path, run: plan.Run, seconds: float = 120) -> None:
+    """SIGKILL for the process that has the run, once it has finished a task."""
+    end = time.monotonic() + seconds
+    while not run.checkpoint.exists():
+        assert time.monotonic() < end, "the run has not begun"
+        time.sleep(0.02)
+    note = out / ".locks" / f"{run.run_id}.holder"
+    os.kill(json.loads(note.read_text())["pid"], signal.SIGKILL)
