@@ -98,7 +98,7 @@ def _seconds(cost: dict[str, Any]) -> float:
 def duration(seconds: float) -> str:
     """
     >>> duration(0.2), duration(42.3), duration(100), duration(5400), duration(200000)
-    ('1 s', '42 s', '1 min 40 s', '1 h 30 min', '2 d 8 h')
+    ('1 s', '42 s', '1 min 40 s', '1 h 30 min', '2 d 7 h')
     """
     whole = max(1, round(seconds))
     units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]

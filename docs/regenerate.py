@@ -1,6 +1,6 @@
 """Run what the README and the docs show, and write the real output into them.
 
-    python docs/regenerate.py [--out FOLDER]
+    python docs/regenerate.py [PAGE ...] [--out FOLDER]
 
 Between two marker lines, <!-- output: COMMAND --> and <!-- end -->, the output of COMMAND is put; a line <!-- run: COMMAND -->
 prepares for what follows it. Commands run in a folder of their own whose results stay there, so a second call only does
@@ -44,9 +44,11 @@ def renew(block: re.Match, folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pages", type=Path, nargs="*", metavar="PAGE", help="all of them by default")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "docs", help="folder in which the commands run")
-    folder = parser.parse_args().out.resolve()
-    for page in PAGES:
+    chosen = parser.parse_args()
+    folder = chosen.out.resolve()
+    for page in [page.resolve() for page in chosen.pages] or PAGES:
         text = page.read_text()
         renewed = BLOCK.sub(lambda block: renew(block, folder), text)
         if renewed != text:

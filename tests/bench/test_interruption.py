@@ -9,7 +9,15 @@ import pytest
 from bench.interruption import held_back
 
 
-def test_ctrl_c_comes_after_the_block():
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as a program started from a terminal gets it: the workers of pytest-xdist ignore it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+def test_ctrl_c_comes_after_the_block(ctrl_c):
     written = []
     with pytest.raises(KeyboardInterrupt):
         with held_back():

@@ -139,7 +139,7 @@ def planned(arguments, out):
     """The one run that `bench run ARGUMENTS` would do."""
     given = cli.main.commands["run"].make_context("run", list(arguments)).params
     (run,), _ = plan.build(
-        [given["protocols"]], [given["methods"]], given["order_seeds"], given["seeds"], given["assignments"], given["backbone"],
+        given["protocols"], given["methods"], given["order_seeds"], given["seeds"], given["assignments"], given["backbone"],
         given["pretrained"], given["device"], given["limit_train"], given["limit_test"], out,
     )  # fmt: skip
     return run

@@ -154,10 +154,10 @@ def main(arguments: list[str] | None = None) -> list[Timing]:
     parser.add_argument("--whole", action="store_true", help="make all steps")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, help="file for the table: .csv or .md")
-    parser.add_argument("--show", type=Path, help="print a table that was measured before (.csv) and measure nothing")
+    parser.add_argument("--show", metavar="NAME", help="print a table of tests/benchmarks/measured and measure nothing")
     chosen = parser.parse_args(arguments)
     if chosen.show:
-        show_table(chosen.show)
+        show_table(Path(__file__).parent / "measured" / f"{chosen.show}.csv")
         return []
     if chosen.steps < 1:
         parser.error("--steps: at least 1 is needed")

@@ -36,7 +36,7 @@ def measured(backbone: backbones.Backbone, names: tuple[str, ...], rounds: dict[
     results = {}
 
     def step(name: str, encode) -> None:
-        context = start.to(backbone.device).requires_grad_()
+        context = start.clone().to(backbone.device).requires_grad_()
         features = torch.nn.functional.normalize(encode(context), dim=-1)
         (features * weights).sum().backward()
         results[name] = features.detach(), context.grad
@@ -45,6 +45,7 @@ def measured(backbone: backbones.Backbone, names: tuple[str, ...], rounds: dict[
     step("warm", prompts.features)
     found = fastest_of({name: lambda name=name, way=way: step(name, way) for name, way in ways.items()}, rounds, backbone.device)
     (whole, whole_gradient), (own, own_gradient) = (results[name] for name in ways)
+    assert float(whole_gradient.abs().max()) > 0 and whole_gradient is not own_gradient
     return found | {
         "ratio": found["at 77 tokens"] / found["at their own length"],
         "difference of features": float((whole - own).abs().max()),

@@ -17,6 +17,7 @@ from tests.benchmarks.side_by_side import fastest_of
 CLASSES, IMAGES, WIDTH = 20, 500, 512
 AT_LEAST = {"cuda": 10.0, "cpu": 1.0}
 NOISE = 0.1  # two equal amounts of work differ by so much on a busy machine
+APART = 1e-3  # of what training has changed: in float32, where the first steps of Adam follow the sign of gradients near zero
 SETTINGS = CGILSettings()
 
 
@@ -50,7 +51,8 @@ def one_after_the_other(
 def measured(
     device: torch.device, epochs: int, images: int = IMAGES, classes: int = CLASSES, rounds: int = 2
 ) -> dict[str, float]:
-    """Seconds "one by one" and "together", their ratio, and how far the decoders are apart."""
+    """Seconds "one by one" and "together", their ratio, and how far the decoders are apart: of how far training has moved
+    them, on average over the weights."""
     draws, sizes = Draws("benchmark", "cgil", 0), (WIDTH, SETTINGS.vae_hidden, SETTINGS.vae_latent)
     features = list(torch.randn(classes, images, WIDTH, generator=torch.Generator().manual_seed(0)).to(device))
     found = {}
@@ -64,28 +66,34 @@ def measured(
         found["together"] = models.decoders
 
     taken = fastest_of({"one by one": loop, "together": together}, rounds, device)
-    difference = float((found["one by one"] - found["together"]).abs().max())
-    return taken | {"ratio": taken["one by one"] / taken["together"], "difference of decoders": difference}
+    moved = float((found["one by one"] - one_after_the_other(features, draws, sizes, 0, 1.0, 1)).abs().mean())
+    apart = float((found["one by one"] - found["together"]).abs().mean()) / moved
+    return taken | {"ratio": taken["one by one"] / taken["together"], "difference": apart}
 
 
 @pytest.mark.slow
 def test_on_the_cpu_never_slower():
-    """A single epoch; the others are the same work."""
+    """A few epochs; the others are the same work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = measured(torch.device("cpu"), epochs=1)
+        found = measured(torch.device("cpu"), epochs=3)
     finally:
         torch.set_num_threads(threads)
     print(found)
-    assert found["difference of decoders"] < 1e-4
+    assert found["difference"] < APART
     assert found["ratio"] >= AT_LEAST["cpu"] - NOISE
 
 
 def test_both_ways_end_alike():
-    """Few small steps: after an epoch or two the two ways have the same decoders, up to rounding."""
-    found = measured(torch.device("cpu"), epochs=2, images=70, classes=2, rounds=1)
-    assert found["difference of decoders"] < 1e-4
+    """In float64, where rounding has no say, the two ways have the same decoders."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = measured(torch.device("cpu"), epochs=2, images=70, classes=2, rounds=1)
+    finally:
+        torch.set_default_dtype(usual)
+    assert found["difference"] < 1e-9
 
 
 @pytest.mark.cuda
@@ -94,5 +102,5 @@ def test_both_ways_end_alike():
 def test_on_a_gpu_ten_times_faster():
     found = measured(torch.device("cuda"), epochs=20)
     print(found)
-    assert found["difference of decoders"] < 1e-3
+    assert found["difference"] < APART
     assert found["ratio"] >= AT_LEAST["cuda"]

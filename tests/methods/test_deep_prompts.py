@@ -47,8 +47,10 @@ def test_text_features_are_clip_s_own_with_exchanged_tokens(small_backbone, dept
         return change
 
     with torch.no_grad(), before(blocks(small_backbone.clip)[1:], [exchange(prompt) for prompt in deep.deeper]):
-        embeddings = small_backbone.embed_tokens(prompts.tokens)
-        expected = small_backbone.encode_embedded(exchange(deep.context)(embeddings), prompts.end)
+        clip, x = small_backbone.clip, exchange(deep.context)(small_backbone.embed_tokens(prompts.tokens))
+        n = x.shape[1]
+        x = clip.transformer(x + clip.positional_embedding[:n], attn_mask=clip.attn_mask[:n, :n])
+        expected = clip.ln_final(x)[torch.arange(len(x)), prompts.end] @ clip.text_projection
     torch.testing.assert_close(deep.text_features(prompts), expected)
 
 
