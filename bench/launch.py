@@ -46,10 +46,22 @@ Launcher = Callable[[Sequence[Run], Place, Report], Iterable[Outcome]]
 
 
 def forget(runs: Sequence[Run]) -> None:
-    """Delete what finished and unfinished runs of a plan have written."""
-    for run in runs:
-        if run.folder.exists():
-            shutil.rmtree(run.folder)
+    """Delete what finished and unfinished runs of a plan have written; none if another process is at one of them."""
+    with contextlib.ExitStack() as claims:
+        for run in runs:
+            if run.folder.exists():
+                try:
+                    claims.enter_context(claim(run))
+                except Held as holder:
+                    raise BenchError(f"--fresh: {run.label} is being carried out by {holder}; stop it or wait") from holder
+        for run in runs:
+            if run.folder.exists():
+                shutil.rmtree(run.folder)
+
+
+def claim(run: Run) -> Claim:
+    """Nobody else carries out this run meanwhile; Held if somebody does."""
+    return Claim(run.out / ".locks" / f"{run.run_id}.lock")
 
 
 def launch(
@@ -96,7 +108,7 @@ def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Ex
         run = run.loaded()
         with phase("load"):
             backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
-        with Claim(run.out / ".locks" / f"{run.run_id}.lock"):
+        with claim(run):
             try:
                 return Outcome(run, execute(run, backbone, folders, lambda done, what: report(run, done, what)))
             except (BenchError, *foreign):

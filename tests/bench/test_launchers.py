@@ -7,8 +7,9 @@ import pytest
 from bench import estimate, failures, local_pool, plan
 from bench.dataset import Folders
 from bench.errors import BenchError
-from bench.launch import Hopeless, Outcome, Place, launch
+from bench.launch import Hopeless, Outcome, Place, claim, forget, launch
 from tests.bench.launched import kill_first, results, runs_of
+from tests.bench.small_runs import small_run
 
 QUICK = ("--protocol", "mini60-6x10", "--limit-train", "2", "--limit-test", "1")
 
@@ -140,3 +141,14 @@ def test_a_damaged_manifest_is_no_guide(tmp_path):
     finished(run, 100)
     (run.folder / "manifest.json").write_text("{")
     assert estimate.of_plan(runs_of(["coop"], tmp_path, seeds=[1])) == [None]
+
+
+def test_fresh_leaves_alone_what_another_process_is_carrying_out(tmp_path):
+    one, other = small_run("simplecil", tmp_path), small_run("zero-shot", tmp_path)
+    for run in (one, other):
+        run.folder.mkdir(parents=True)
+    with claim(other), pytest.raises(BenchError, match="zero-shot.*is being carried out by process"):
+        forget([one, other])
+    assert one.folder.exists() and other.folder.exists()
+    forget([one, other])
+    assert not one.folder.exists() and not other.folder.exists()
