@@ -6,13 +6,20 @@ A feature is read at the end-of-text token of a prompt, and the tower is causal:
     - tokens that all prompts start with (start-of-text; a context that all classes share) are computed once;
     - of the last block, only end-of-text is computed.
 
+With so many prompts that what the backward pass needs would take more than KEPT_BYTES, prompts run in chunks, whose
+activations are computed once more in the backward pass.
+
 Gradients flow through all of it. The numbers are those of the whole tower up to the rounding of another order of summation.
 """
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from bench.precision import computing_like
+
+KEPT_BYTES = 4 << 30  # of activations for the backward pass; a thousand classes would fill a GPU without this
+ROWS_KEPT = 20  # activations of a token's width that a block keeps for the backward pass, about
 
 
 def prompt_length(tokens: torch.Tensor) -> int:
@@ -36,7 +43,30 @@ def encode_embedded(clip: torch.nn.Module, embeddings: torch.Tensor, end: torch.
         mask = clip.attn_mask[: x.shape[1], : x.shape[1]]
         x = clip.transformer(x, attn_mask=mask)  # (n, length, w)
         return read_text(clip, x[torch.arange(len(x), device=x.device), end])
-    return read_text(clip, _only_what_is_read(clip, x, end.tolist(), shared))
+    ends = end.tolist()
+    chunks = _chunks(clip, x, ends)
+    if len(chunks) == 1:
+        return read_text(clip, _only_what_is_read(clip, x, ends, shared))
+    read = [
+        checkpoint(_only_what_is_read, clip, x[rows], ends[rows], shared, use_reentrant=False, preserve_rng_state=False)
+        for rows in chunks
+    ]
+    return read_text(clip, torch.cat(read))
+
+
+def _chunks(clip: torch.nn.Module, x: torch.Tensor, ends: list[int]) -> list[slice]:
+    """Prompts in a row whose activations fit KEPT_BYTES; all of them where nothing is kept."""
+    if not torch.is_grad_enabled():
+        return [slice(0, len(ends))]
+    of_a_token = ROWS_KEPT * x.shape[-1] * x.element_size() * len(clip.transformer.resblocks)
+    starts, held = [0], 0
+    for row, end in enumerate(ends):
+        own = (end + 1) * of_a_token
+        if held and held + own > KEPT_BYTES:
+            starts.append(row)
+            held = 0
+        held += own
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(ends)])]
 
 
 def read_text(clip: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:

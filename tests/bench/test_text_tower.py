@@ -4,6 +4,7 @@ import pytest
 import torch
 from open_clip.model import CLIP
 
+from bench import text_tower
 from bench.text_tower import encode_embedded, encode_tokens, has_plain_blocks, prompt_length
 from methods.parts.prompts import ContextPrompts, context_from_words
 from tests.bench.tiny_architecture import random_clip
@@ -51,6 +52,33 @@ def test_shared_tokens_get_the_gradients_of_all_prompts(clip, small_backbone, sh
         found.append((features.detach(), first.grad, own.grad, weight))
     for whole, part in zip(*found):
         torch.testing.assert_close(part, whole, rtol=1e-9, atol=1e-11)
+
+
+def test_chunks_with_recomputation_give_the_same_features_and_gradients(clip, small_backbone, monkeypatch):
+    tokens = small_backbone.tokenize(TEXTS)
+    weights = torch.randn(len(TEXTS), 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    calls = []
+    original = text_tower._only_what_is_read
+    monkeypatch.setattr(text_tower, "_only_what_is_read", lambda clip, x, *rest: calls.append(len(x)) or original(clip, x, *rest))
+    found = []
+    for kept in (text_tower.KEPT_BYTES, 20 * 8 * 2 * clip.transformer.width * 16):
+        monkeypatch.setattr(text_tower, "KEPT_BYTES", kept)
+        clip.zero_grad()
+        features = encode_tokens(clip, tokens)
+        (features * weights).sum().backward()
+        found.append((features.detach(), *(block.attn.in_proj_weight.grad.clone() for block in clip.transformer.resblocks)))
+    once, *chunked = calls
+    half = len(chunked) // 2
+    assert once == len(TEXTS) and half > 1 and sum(chunked[:half]) == sum(chunked[half:]) == len(TEXTS)
+    for whole, part in zip(*found):
+        torch.testing.assert_close(part, whole, rtol=1e-9, atol=1e-11)
+
+
+def test_without_gradients_nothing_is_cut(clip, small_backbone, monkeypatch):
+    monkeypatch.setattr(text_tower, "KEPT_BYTES", 1)
+    monkeypatch.setattr(text_tower, "checkpoint", None)
+    with torch.no_grad():
+        assert encode_tokens(clip, small_backbone.tokenize(TEXTS)).shape == (len(TEXTS), 24)
 
 
 @pytest.mark.parametrize("position", ["end", "middle", "front"])
