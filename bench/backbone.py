@@ -10,7 +10,7 @@ read at the end-of-text token, so later tokens cannot influence the result: the 
 import copy
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from bench.pretrained import identity as identity
 from bench.text_tower import encode_embedded, encode_tokens, prompt_length
 from bench.towers import pooled_images
 
+TEXTS_AT_ONCE = 512
 ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend on who asks for it
 
 
@@ -173,9 +174,15 @@ class Backbone:
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], clip: torch.nn.Module | None = None) -> torch.Tensor:
         """(n, d) un-normalised text features of n prompts; `clip` is a trained copy to use instead of the frozen CLIP."""
-        clip = clip or self.clip
-        chunks = [encode_tokens(clip, self.tokenize(texts[i : i + 512])) for i in range(0, len(texts), 512)]
-        return torch.cat(chunks)
+        chunks = [tuple(texts[i : i + TEXTS_AT_ONCE]) for i in range(0, len(texts), TEXTS_AT_ONCE)]
+        if clip is None or clip is self.clip:
+            return torch.cat([self._frozen_texts(chunk) for chunk in chunks])
+        return torch.cat([encode_tokens(clip, self.tokenize(chunk)) for chunk in chunks])
+
+    @functools.cached_property
+    def _frozen_texts(self) -> Callable[[tuple[str, ...]], torch.Tensor]:
+        """Methods of one command ask for the same class vectors. Whole chunks are kept: other neighbours, other rounding."""
+        return functools.lru_cache(maxsize=64)(lambda texts: encode_tokens(self.clip, self.tokenize(texts)))
 
     def classifier(
         self, scenario, classes: Sequence[int], template: str | None = None, clip: torch.nn.Module | None = None
