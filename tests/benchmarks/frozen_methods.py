@@ -26,7 +26,7 @@ from bench.dataset import ImageSource
 from bench.evaluation import evaluate
 from bench.randomness import Draws, stable_seed
 from bench.stream import Split, Stream, Task
-from tests.benchmarks.measuring import first_steps_only, show_table, write_table
+from tests.benchmarks.measuring import MEASURED, first_steps_only, show_table, write_table
 
 METHODS = ("simplecil", "ranpac", "rail-primal", "rail-dual", "clip-adapter", "clap", "coop", "cgil")
 NORM = 10.0  # of CLIP's raw embeddings, about
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> list[Timing]:
     parser.add_argument("--show", metavar="NAME", help="print a table of tests/benchmarks/measured and measure nothing")
     chosen = parser.parse_args(arguments)
     if chosen.show:
-        show_table(Path(__file__).parent / "measured" / f"{chosen.show}.csv")
+        show_table(MEASURED / f"{chosen.show}.csv")
         return []
     if chosen.steps < 1:
         parser.error("--steps: at least 1 is needed")

@@ -20,6 +20,9 @@ from methods.parts.stacked import groups_of_classes
 from methods.parts.vae import VAEs
 
 
+MEASURED = Path(__file__).parent / "measured"  # tables that the docs show
+
+
 @dataclass
 class Phase:
     """One training loop: `total` steps, of which the measured ones took `seconds` each."""

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, measured on this machine: docs/regenerate.py puts them there.
+"""The tables of docs/performance.md: measured and kept in tests/benchmarks/measured/, shown with --show.
 
     python -m tests.benchmarks.performance machine     # what they were measured on
     python -m tests.benchmarks.performance phases      # where the time of each method goes, and how far it is from its floor
@@ -7,6 +7,8 @@
 """
 
 import argparse
+import csv
+import io
 import platform
 import tempfile
 import time
@@ -15,29 +17,30 @@ from pathlib import Path
 
 import torch
 from platformdirs import user_cache_path
-from tabulate import tabulate
 
 from bench import backbone as backbones
 from bench import launch, plan, profiling, registry
 from bench.arithmetic import matrix_rate
 from bench.dataset import Folders
 from bench.evaluation import candidate_sets, evaluate
+from bench.files import write_atomically
 from bench.phases import PHASES
 from bench.randomness import Draws
 from bench.stream import Stream
 from tests.benchmarks import test_prompt_length, test_vaes_together
 from tests.benchmarks.frozen_methods import cached_stream, measure
+from tests.benchmarks.measuring import MEASURED, show_table
 from tests.benchmarks.side_by_side import fastest_of
 
 CPU = torch.device("cpu")
 PROTOCOL = "mini60-6x10"
-METHODS = ("zero-shot", "simplecil", "ranpac", "linear-probe", "clip-adapter", "rail-primal", "rail-dual", "coop", "cgil", "clap")
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header, rows
 GROWING, CLASSES = "tinyimagenet-20x10", (10, 20, 50, 100, 200)
-GROWING_METHODS = ("simplecil", "ranpac", "rail-dual", "clip-adapter", "coop", "cgil")
+GROWING_METHODS = ("zero-shot", "simplecil", "ranpac", "rail-primal", "rail-dual", "clip-adapter", "coop", "clap", "cgil")
 TRAIN, TEST, STEPS = 20, 5, 6  # features of every class; steps of every training loop that are made
 
 
-def machine() -> str:
+def machine() -> Table:
     rate = matrix_rate(CPU) / 1e9
     facts = [
         ["processor", profiling.cpu_model()],
@@ -46,22 +49,24 @@ def machine() -> str:
         ["torch", torch.__version__.split("+")[0]],
         ["product of two float32 matrices of 1024 rows", f"{rate:.0f} GFLOP/s"],
     ]
-    return _markdown(["", ""], facts)
+    return ["machine", ""], facts
 
 
-def phases() -> str:
+def phases() -> Table:
     """Features are encoded where a method is the first to ask for them."""
-    runs, _ = plan.build([PROTOCOL], METHODS, [0], [0], [], "mini", None, "cpu", None, None, Path())
+    runs, _ = plan.build([PROTOCOL], registry.names("method"), [0], [0], [], "mini", None, "cpu", None, None, Path())
     found, profiles, failures = profiling.profile(runs, _folders(), torch.get_num_threads())
     rows = []
     for one in profiles:
         floor = sum(one.floor(found.rate).values())
         shares = [f"{100 * one.seconds[phase] / one.total:.0f} %" if one.seconds[phase] else "-" for phase in PHASES]
         rows.append([one.run.method_name, f"{one.total:.1f}", f"{floor:.2f}", f"{one.total / floor:.0f}", *shares])
-    return "\n".join([_markdown(["method", "seconds", "floor (s)", "seconds / floor", *PHASES], rows), *failures])
+    if failures:
+        raise SystemExit("\n".join(failures))
+    return ["method", "seconds", "floor (s)", "seconds / floor", *PHASES], rows
 
 
-def growth() -> str:
+def growth() -> Table:
     """Learning and scoring of a task, and how it grows from 100 to 200 classes: 1 is proportional to the classes."""
     backbone = backbones.load("mini", None, "cpu")
     stream = cached_stream(backbone, GROWING, 20, TRAIN, TEST)
@@ -74,10 +79,10 @@ def growth() -> str:
         means = [sum(part) / len(part) for part in (whole[max(0, place - 1) : place + 2] for place in places)]
         power = torch.tensor(means[-1] / means[-2]).log2()
         rows.append([name, *(f"{seconds:.3g}" for seconds in means), f"{power:.1f}"])
-    return _markdown(["method", *(f"{n} classes" for n in CLASSES), "power"], rows)
+    return ["method", *(f"{n} classes" for n in CLASSES), "power"], rows
 
 
-def speed_ups() -> str:
+def speed_ups() -> Table:
     cifar = registry.load("dataset", "cifar100").info.class_names
     mini60 = registry.load("dataset", "mini60").info.class_names
     rounds = {"at 77 tokens": 1, "at their own length": 2}
@@ -90,9 +95,11 @@ def speed_ups() -> str:
         rows.append([what, *_row(found, "at 77 tokens", "at their own length")])
     vaes = test_vaes_together.measured(CPU, epochs=2)
     rows.append(["auto-encoders of 20 classes x 500 features x 512, two epochs", *_row(vaes, "one by one", "together")])
-    rows.append(["evaluation after 6 of 10 tasks, 100 classes x 100 images", *_row(_evaluation(mini), "each set apart", "one product")])
+    rows.append(
+        ["evaluation after 6 of 10 tasks, 100 classes x 100 images", *_row(_evaluation(mini), "each set apart", "one product")]
+    )
     rows.append([f"run of clip-adapter on {PROTOCOL}", *_row(_store(), "empty store", "full store")])
-    return _markdown(["what", "before", "after", "seconds before", "seconds after", "times faster"], rows)
+    return ["what", "before", "after", "seconds before", "seconds after", "times faster"], rows
 
 
 def _row(found: dict[str, float], before: str, after: str) -> list[str]:
@@ -145,18 +152,21 @@ def _folders() -> Folders:
     return Folders(cache / "no-data", cache)
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence]) -> str:
-    return tabulate(rows, header, "pipe", disable_numparse=True, colalign=["left", *["right"] * (len(header) - 1)])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     sections = {"machine": machine, "phases": phases, "growth": growth, "speed-ups": speed_ups}
     parser.add_argument("section", choices=sections)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--show", action="store_true", help="what was measured last, instead of measuring")
     chosen = parser.parse_args()
-    with launch.limited_threads(chosen.threads):
-        print(sections[chosen.section]())
+    kept = MEASURED / f"{chosen.section}.csv"
+    if not chosen.show:
+        with launch.limited_threads(chosen.threads):
+            header, rows = sections[chosen.section]()
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        write_atomically(kept, text.getvalue())
+    show_table(kept)
 
 
 if __name__ == "__main__":

@@ -30,11 +30,11 @@ from bench.randomness import Draws
 from bench.reference_data import STAND_IN, Reference
 from bench.stream import Split, Stream, Task
 from bench.synthetic import stand_in
-from tests.benchmarks.measuring import optimiser_steps, write_table
+from tests.benchmarks.measuring import MEASURED, optimiser_steps, show_table, write_table
 
 METHODS = (
-    *("finetune", "zscl", "lwf", "wise-ft", "icarl", "l2-wc", "we", "maple", "l2p", "dualprompt", "coda-prompt"),
-    *("icarl-nme", "er", "derpp", "slca", "moe-adapters", "star-prompt"),
+    *("finetune", "zscl", "zscl-star", "zscl-minus", "lwf", "lwf-vr", "wise-ft", "icarl", "l2-wc", "we", "maple", "clap-maple"),
+    *("l2p", "dualprompt", "coda-prompt", "icarl-nme", "er", "derpp", "slca", "moe-adapters", "star-prompt"),
 )
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {"cpu": {"batch": 2, "steps": 3, "sentences": 16}, "cuda": {"batch": 64, "steps": 20, "sentences": 13_000}}
@@ -206,7 +206,11 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--timeout", type=float, default=1800, help="seconds that one method may take")
     parser.add_argument("--out", type=Path, help="file for the table: .csv or .md")
     parser.add_argument("--only", metavar="METHOD", help="measure one method in this process and print its facts as JSON")
+    parser.add_argument("--show", metavar="NAME", help="print a table of tests/benchmarks/measured and measure nothing")
     chosen = parser.parse_args(arguments)
+    if chosen.show:
+        show_table(MEASURED / f"{chosen.show}.csv")
+        return []
     device = backbones.resolve_device(chosen.device)
     options = {"protocol": chosen.protocol, "backbone": chosen.backbone, "device": device, "precision": chosen.precision}
     for option, default in DEFAULTS[torch.device(device).type].items():

@@ -39,8 +39,10 @@ def split(folder, monkeypatch):
         monkeypatch.setattr(stream, "DECODED", DecodedImages(lambda held: room))
         names = [f"{k}.jpg" for k in range(IMAGES)]
         source = ImageFiles(folder, names, np.zeros(IMAGES), folder / "cache", lambda path, why: BenchError(why))
-        source.digest  # hashed once in the life of a folder
-        return Split([(source, np.arange(IMAGES))], torch.zeros(IMAGES), FeatureStore(load("mini", None, "cpu"), folder / "cache"))
+        assert source.digest  # hashed once in the life of a folder
+        return Split(
+            [(source, np.arange(IMAGES))], torch.zeros(IMAGES), FeatureStore(load("mini", None, "cpu"), folder / "cache")
+        )
 
     return make
 
