@@ -19,7 +19,6 @@ from methods.parts.alignment import ClassPrompts
 from methods.parts.stacked import groups_of_classes
 from methods.parts.vae import VAEs
 
-
 MEASURED = Path(__file__).parent / "measured"  # tables that the docs show
 
 
