@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 DEMO_METHODS ?= zero-shot,finetune,coop,cgil,joint-prompts
 
-.PHONY: demo test gate clean
+.PHONY: demo test lint gate clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/bench run --protocol mini60-6x10 --methods $(DEMO_METHODS)
@@ -11,6 +11,11 @@ demo: $(VENV)/installed
 
 test: $(VENV)-test/installed
 	$(VENV)-test/bin/python -m pytest -n 2 --dist worksteal
+
+# style and types, as pyproject.toml sets them
+lint: $(VENV)-test/installed
+	$(VENV)-test/bin/ruff check
+	$(VENV)-test/bin/mypy
 
 # a small run against the stored baseline: did anything move?
 gate: $(VENV)-test/installed
@@ -26,7 +31,7 @@ $(VENV)/installed: setup.cfg constraints.txt
 
 $(VENV)-test/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)-test
-	$(VENV)-test/bin/python -m pip install --quiet --editable '.[test]' --constraint constraints.txt
+	$(VENV)-test/bin/python -m pip install --quiet --editable '.[lint,test]' --constraint constraints.txt
 	touch $@
 
 clean:

@@ -11,6 +11,7 @@ import copy
 import functools
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +25,10 @@ from bench.pretrained import file_digest as file_digest
 from bench.pretrained import identity as identity
 from bench.text_tower import encode_embedded, encode_tokens, prompt_length
 from bench.towers import pooled_images
+
+if TYPE_CHECKING:
+    from bench.dataset import Images
+    from bench.stream import Scenario
 
 TEXTS_AT_ONCE = 512
 ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend on who asks for it
@@ -40,9 +45,9 @@ class Backbone:
         self,
         name: str,
         pretrained: str,
-        clip: torch.nn.Module,
-        tokenizer,
-        transform,
+        clip: Any,
+        tokenizer: Callable[[list[str]], torch.Tensor],
+        transform: Any,
         digest: str,
         device: str,
         precision: str = "float32",
@@ -57,11 +62,11 @@ class Backbone:
         self.transform = transform
         self.precision = precision
         self.activation = activation
-        self.facts = {"precision": precision, "preprocessing": self.preprocessing}
+        self.facts: dict[str, Any] = {"precision": precision, "preprocessing": self.preprocessing}
         self.image_passes = 0
         compute_in(self.clip, precision, self.device)
 
-        def count(module, inputs, output) -> None:
+        def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: object) -> None:
             self.image_passes += len(inputs[0])
 
         # on the first layer that every pass goes through, also where a method runs the blocks itself; copies keep the hook
@@ -89,7 +94,7 @@ class Backbone:
         """Says exactly how an image becomes a square; part of the key under which decoded images are kept."""
         return re.sub(r" at 0x[0-9a-f]+", "", str(self.transform.transforms[:-2]))
 
-    def resize(self, images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    def resize(self, images: "Images") -> "Images":
         """uint8 images (height, width, 3) -> (size, size, 3): the preprocessing as far as it works on whole-number pixels."""
         from PIL import Image
 
@@ -113,11 +118,11 @@ class Backbone:
         mean, std = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in (normalise.mean, normalise.std))
         return torch.tensor(255.0, device=self.device), mean.to(self.device), std.to(self.device)
 
-    def preprocess(self, images: Sequence[np.ndarray], view: str = "plain") -> torch.Tensor:
+    def preprocess(self, images: "Images", view: str = "plain") -> torch.Tensor:
         """uint8 images (height, width, 3) -> pixels (b, 3, size, size) on the device; "mirrored" flips left-right."""
         if view not in ("plain", "mirrored"):
             raise ValueError(f"unknown view {view!r}")
-        squares = torch.from_numpy(np.stack(self.resize(images)))  # (b, size, size, 3)
+        squares = torch.from_numpy(np.stack(list(self.resize(images))))  # (b, size, size, 3)
         if self.device.type == "cuda":
             squares = squares.pin_memory().to(self.device, non_blocking=True)  # a quarter of the bytes that floats would be
         full, mean, std = self._scaling
@@ -185,7 +190,7 @@ class Backbone:
         return functools.lru_cache(maxsize=64)(lambda texts: encode_tokens(self.clip, self.tokenize(texts)))
 
     def classifier(
-        self, scenario, classes: Sequence[int], template: str | None = None, clip: torch.nn.Module | None = None
+        self, scenario: "Scenario", classes: Sequence[int], template: str | None = None, clip: torch.nn.Module | None = None
     ) -> torch.Tensor:
         """Zero-shot class vectors (n, d) of unit length.
 

@@ -42,7 +42,9 @@ class _Commands(click.Group):
             _complain(str(error))
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                _complain(f"no space left on the disk ({error.filename or 'results or cache folder'}); free some and repeat the command")
+                _complain(
+                    f"no space left on the disk ({error.filename or 'results or cache folder'}); free some and repeat the command"
+                )
             _complain(f"{error.filename or 'file'}: {error.strerror or error}")
 
 
@@ -69,7 +71,9 @@ def _folders(data: Path | None, cache: Path | None):
 
 
 DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), envvar="BENCH_DATA", help="Data sets, one folder each.")
-CACHE_DIR = click.option("--cache-dir", type=click.Path(path_type=Path), envvar="BENCH_CACHE", help="Images and features kept between runs.")
+CACHE_DIR = click.option(
+    "--cache-dir", type=click.Path(path_type=Path), envvar="BENCH_CACHE", help="Images and features kept between runs."
+)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -174,6 +178,20 @@ def check(method, cache_dir) -> None:
 
 
 @main.command()
+@click.argument("kind", type=click.Choice(list(PLURALS.values())))
+@click.argument("name")
+@click.option(
+    "--out", "parent", default=".", show_default=True, type=click.Path(path_type=Path), help="Where its folder is made."
+)
+def new(kind, name, parent) -> None:
+    """Write a plug-in package that works as it is, in a new folder NAME: a start for a method, data set or protocol of
+    your own."""
+    from bench import new_package
+
+    click.echo(new_package.create(kind, name, parent))
+
+
+@main.command()
 @click.argument("arguments", metavar="A B [PATHS]...", nargs=-1, required=True)
 @click.option("--ranking", is_flag=True, help="Rank all methods over all protocols at or below the paths instead.")
 @click.option("--metrics", help="Metrics separated by commas; for --ranking one.  [those of the tables]")
@@ -230,7 +248,8 @@ def gate(paths, baseline, tolerance, metrics, junit, markdown, update) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", "folder", required=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND",
-              help="accuracy, future, matrix, reliability, cost or ranking; may be repeated.  [all that can be drawn]")  # fmt: skip
+              help="accuracy, future, matrix, reliability, cost or ranking; may be repeated.  "
+                   "[all that can be drawn]")  # fmt: skip
 @click.option("--format", "format_", default="png", show_default=True, type=click.Choice(["png", "svg", "pdf"]))
 def plot(paths, folder, kinds, format_) -> None:
     """Draw the runs at or below PATHS, one protocol a picture."""
@@ -252,7 +271,9 @@ def report(paths, file) -> None:
 
 @main.command()
 @click.argument("results", default="results", type=click.Path(path_type=Path))
-@click.option("--repair", is_flag=True, help="Mend what loses nothing: damaged files are set aside or made again, leftovers removed.")
+@click.option(
+    "--repair", is_flag=True, help="Mend what loses nothing: damaged files are set aside or made again, leftovers removed."
+)
 @DATA_DIR
 @CACHE_DIR
 def doctor(results, repair, data_dir, cache_dir) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench import groups, statistics
+from bench import groups, registry, statistics
 from bench.errors import BenchError, unknown_name
 from bench.formats import Cell, Table, write
 from bench.groups import Results
@@ -67,7 +67,8 @@ class Side:
 
 
 def _side(name: str, paths: Sequence[Path], metrics: Sequence[str] | None) -> Side:
-    folder = Path(name).exists()
+    # the package of a method being written lies in a folder of its name; ./NAME is the folder in any case
+    folder = Path(name).exists() and name not in registry.names("method")
     results = groups.load([Path(name)] if folder else paths)
     side = Side(name, values(results.table, metrics, results.samples_of), results, folder)
     if folder:

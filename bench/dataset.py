@@ -1,17 +1,18 @@
 """Where images come from: the interface that a data set implements."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from bench.dataset_files import Layout
 
-Read = Callable[[np.ndarray], Sequence[np.ndarray]]
+Images = Sequence[np.ndarray] | np.ndarray  # each (height, width, 3) uint8; one array where all have the same size
+Read = Callable[[np.ndarray], Images]
 
 
 class ImageSource:
@@ -104,15 +105,17 @@ class _Concatenation(ImageSource):
         self.sources = list(sources)
         self.starts = np.cumsum([0] + [len(source) for source in sources])
         in_memory = all(source.in_memory for source in sources)
-        super().__init__(labels, lambda rows: self._gather(rows, lambda source, own: source.read(own)), self._digest_of_parts, in_memory)
+        super().__init__(
+            labels, lambda rows: self._gather(rows, lambda source, own: source.read(own)), self._digest_of_parts, in_memory
+        )
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return self._gather(rows, lambda source, own: source.image_digests(own))
 
-    def _gather(self, rows: np.ndarray, ask: Callable) -> list:
+    def _gather(self, rows: np.ndarray, ask: Callable[[ImageSource, np.ndarray], Iterable[Any]]) -> list[Any]:
         """What the sources answer about their own rows, in the order of `rows`."""
         rows = np.asarray(rows)
-        answers: list = [None] * len(rows)
+        answers: list[Any] = [None] * len(rows)
         for source, start in zip(self.sources, self.starts):
             places = np.flatnonzero((rows >= start) & (rows < start + len(source)))
             if len(places):

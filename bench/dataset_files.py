@@ -47,7 +47,7 @@ class Copy:
         except Exception as error:  # parsers of foreign formats raise anything on damaged bytes
             raise self.damaged(path, f"the file is damaged ({type(error).__name__}: {error})") from error
 
-    def labels(self, values: Sequence[int], where: Path, names: Sequence[str] | None = None) -> np.ndarray:
+    def labels(self, values: Sequence[int] | np.ndarray, where: Path, names: Sequence[str] | None = None) -> np.ndarray:
         """(n,) int64, after a check that each is one of the data set's labels 0..K-1; `names` are the images'."""
         labels = np.asarray(values, dtype=np.int64)
         bad = np.flatnonzero((labels < 0) | (labels >= len(self.info.class_names)))
@@ -126,7 +126,7 @@ def _open_split(info: DatasetInfo, layouts: Sequence[Layout], split: str, folder
     return source
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _note(text: str) -> None:
     """A line on stderr, once in a process."""
     print(f"note: {text}", file=sys.stderr)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.dataset import ImageSource
+from bench.dataset import Images, ImageSource
 from bench.errors import BenchError
 from bench.machine_memory import available_memory
 
@@ -42,7 +42,7 @@ class DecodedImages:
         self._kept: OrderedDict[tuple[str, str, int], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()  # batches are prepared on a thread of their own
 
-    def squares(self, source: ImageSource, rows: np.ndarray, backbone: "Backbone", together: int) -> Sequence[np.ndarray]:
+    def squares(self, source: ImageSource, rows: np.ndarray, backbone: "Backbone", together: int) -> Images:
         """The images at these rows as the backbone's squares (size, size, 3), not to be written to.
 
         `together` is the number of images of the split that they are part of: kept only if all of them fit.

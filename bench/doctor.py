@@ -79,7 +79,8 @@ def examine(results: Path, folders: Folders, repair: bool = False) -> Diagnosis:
 def _packages(diagnosis: Diagnosis) -> None:
     """Everything this package requires is installed."""
     diagnosis.section("environment")
-    diagnosis.fine(f"bench {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    diagnosis.fine(f"bench {__version__}, Python {platform.python_version()}, {machine}")
     from bench.registry import BUILT_IN
 
     required = [one for one in importlib.metadata.requires(BUILT_IN) or [] if "extra ==" not in one]
@@ -123,7 +124,9 @@ def _model(diagnosis: Diagnosis) -> None:
         width = backbones.load("mini", None, "cpu").embedding_width
         diagnosis.fine(f"open_clip {_installed('open_clip_torch')} builds the mini CLIP (width {width})")
     except Exception as error:
-        diagnosis.complain(f"the mini CLIP cannot be built with open_clip {_installed('open_clip_torch')}: {type(error).__name__}: {error}")
+        diagnosis.complain(
+            f"the mini CLIP cannot be built with open_clip {_installed('open_clip_torch')}: {type(error).__name__}: {error}"
+        )
 
 
 def _folder(diagnosis: Diagnosis, name: str, folder: Path, written: bool) -> None:
@@ -152,7 +155,9 @@ def _data(diagnosis: Diagnosis, data: Path) -> None:
     from bench import dataset_files, registry
     from bench.errors import BenchError
 
-    names = [entry.name for entry in registry.entries("dataset") if entry.package == registry.BUILT_IN]  # plug-ins: not named, not loaded
+    names = [
+        entry.name for entry in registry.entries("dataset") if entry.package == registry.BUILT_IN
+    ]  # plug-ins: not named, not loaded
     there = 0
     for name in names:
         try:

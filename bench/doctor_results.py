@@ -76,7 +76,9 @@ def _run_at_rest(folder: Path, name: str, diagnosis: Diagnosis) -> str:
         if complaint is None:
             for leftover in ("checkpoint.safetensors", failures.FILE, SET_ASIDE):
                 if (folder / leftover).exists():
-                    diagnosis.mend(f"{name}: {leftover} is left of a run that has finished", "removed", (folder / leftover).unlink)
+                    diagnosis.mend(
+                        f"{name}: {leftover} is left of a run that has finished", "removed", (folder / leftover).unlink
+                    )
             return "finished"
         diagnosis.mend(
             f"{name}: {complaint}", "set aside, the command that made it makes it again",

@@ -16,14 +16,18 @@ def examine(store: Path, diagnosis: Diagnosis) -> None:
     if not store.exists():
         diagnosis.note(f"{store}: not there yet; images are encoded when a run needs them")
         return
-    keys = {path.with_suffix("") for pattern in ("*.npy", "*.json") for path in store.glob(f"??/{pattern}") if path.name[0] != "."}
+    keys = {
+        path.with_suffix("") for pattern in ("*.npy", "*.json") for path in store.glob(f"??/{pattern}") if path.name[0] != "."
+    }
     whole, size = 0, 0
     for key in sorted(keys):
         if found := _entry(key, diagnosis):
             whole, size = whole + 1, size + found
     for folder in sorted(store.glob("??")):
         for path in leftovers(folder):
-            _remove(folder / f"{path.name.split('.')[1]}.lock", f"{path.name} was left by a writer that was killed", [path], diagnosis)
+            _remove(
+                folder / f"{path.name.split('.')[1]}.lock", f"{path.name} was left by a writer that was killed", [path], diagnosis
+            )
     diagnosis.fine(f"{store}: {whole} entries are whole, {size / 1e6:.1f} MB; checksums compared")
 
 

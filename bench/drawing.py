@@ -55,7 +55,9 @@ def styles(labels: Sequence[str], joint: Collection[str] = ()) -> dict[str, Styl
     found = {}
     for i, label in enumerate(labels):
         lap, place = divmod(i, len(SERIES))
-        found[label] = Style(SERIES[place], MARKERS[(place + 3 * lap) % len(MARKERS)], "-" if lap % 2 == 0 else ":", label not in joint)
+        found[label] = Style(
+            SERIES[place], MARKERS[(place + 3 * lap) % len(MARKERS)], "-" if lap % 2 == 0 else ":", label not in joint
+        )
     return found
 
 
@@ -70,9 +72,10 @@ def look(salt: str, editable_text: bool = False) -> Iterator[None]:
     except ImportError:
         raise BenchError("pictures need matplotlib: pip install matplotlib") from None
     settings = {
-        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9.5, "text.parse_math": False, "text.usetex": False,
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED, "xtick.color": INK, "ytick.color": INK,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True, "axes.grid.axis": "y",
+        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9.5, "text.parse_math": False,
+        "text.usetex": False, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED,
+        "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.axisbelow": True, "axes.grid": True, "axes.grid.axis": "y",
         "grid.color": GRID, "grid.linewidth": 0.8, "axes.linewidth": 0.8, "xtick.major.width": 0.8, "ytick.major.width": 0.8,
         "lines.linewidth": 1.6, "lines.markersize": 5, "axes.unicode_minus": False,
         "svg.hashsalt": salt, "svg.fonttype": "none" if editable_text else "path", "pdf.fonttype": 42, "path.simplify": False,
@@ -103,8 +106,9 @@ def encode(figure: "Figure", format: str, transparent: bool = False) -> bytes:
 # -- axes -------------------------------------------------------------------------------------------------------
 
 DURATIONS = {
-    1e-3: "1 ms", 1e-2: "10 ms", 0.1: "0.1 s", 0.3: "0.3 s", 1: "1 s", 3: "3 s", 10: "10 s", 30: "30 s", 120: "2 min", 300: "5 min",
-    900: "15 min", 3600: "1 h", 10800: "3 h", 36000: "10 h", 86400: "1 d", 259200: "3 d", 864000: "10 d",
+    1e-3: "1 ms", 1e-2: "10 ms", 0.1: "0.1 s", 0.3: "0.3 s", 1: "1 s", 3: "3 s", 10: "10 s", 30: "30 s",
+    120: "2 min", 300: "5 min", 900: "15 min", 3600: "1 h", 10800: "3 h", 36000: "10 h",
+    86400: "1 d", 259200: "3 d", 864000: "10 d",
 }  # fmt: skip
 
 
@@ -159,11 +163,13 @@ def label_ends(figure: "Figure", axes: "Axes", ends: Sequence[tuple[float, float
     centres = spread_out(wanted, [12.5 * (1 + text.count("\n")) for _, _, text, _ in ends], height)
     for (x, y, text, style), centre in zip(ends, centres):
         place = centre / height
-        axes.annotate("", (x, y), (1.065, place), textcoords=axes.transAxes, annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": style.colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 2})  # fmt: skip
+        line = {"arrowstyle": "-", "color": style.colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 2}
+        axes.annotate("", (x, y), (1.065, place), textcoords=axes.transAxes, annotation_clip=False, arrowprops=line)
         handle = [1.045, 1.085] if style == REFERENCE else [1.065]
         axes.plot(handle, [place] * len(handle), transform=axes.transAxes, clip_on=False, **style.marks)
-        axes.text(1.1, place, text, transform=axes.transAxes, va="center", linespacing=1.0, color=MUTED if style == REFERENCE else INK)
+        axes.text(
+            1.1, place, text, transform=axes.transAxes, va="center", linespacing=1.0, color=MUTED if style == REFERENCE else INK
+        )
 
 
 # of a label beside its point: (x, y) in points; the nearest first
@@ -176,14 +182,16 @@ def label_points(figure: "Figure", axes: "Axes", points: Sequence[tuple[float, f
 
     figure.draw_without_rendering()
     inside, around = axes.get_window_extent(), 6 * figure.dpi / 72
-    taken = [Bbox([[x - around, y - around], [x + around, y + around]]) for x, y in axes.transData.transform([p[:2] for p in points])]
+    taken = [
+        Bbox([[x - around, y - around], [x + around, y + around]]) for x, y in axes.transData.transform([p[:2] for p in points])
+    ]
     taken += [text.get_window_extent() for text in axes.texts]
     line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
     for i, (x, y, text) in enumerate(points):
 
         def write(place, x=x, y=y, text=text):
-            note = axes.annotate(text, (x, y), place, textcoords="offset points", ha="left" if place[0] > 0 else "right", va="center",
-                                 linespacing=1.0, arrowprops=None if np.hypot(*place) < 13 else line)  # fmt: skip
+            note = axes.annotate(text, (x, y), place, textcoords="offset points", ha="left" if place[0] > 0 else "right",
+                                 va="center", linespacing=1.0, arrowprops=None if np.hypot(*place) < 13 else line)  # fmt: skip
             note.set_in_layout(False)
             return note
 

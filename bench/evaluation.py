@@ -8,6 +8,7 @@ import torch
 
 from bench.method import Method
 from bench.stream import Stream
+from bench.test_batches import TestBatches
 
 BATCH = 500  # test images at a time, for methods whose scores do not depend on it
 
@@ -51,7 +52,8 @@ def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
     """Score every test split with all its candidate sets."""
     wanted = [candidate_sets(stream, after_task, task.index, method.zero_shot) for task in stream.tasks]
     widest = [sorted(set().union(*sets.values())) for sets in wanted]
-    scores = _scores_of_composed_batches(method, stream, after_task, widest) if method.test_batches else None
+    batches = method.test_batches
+    scores = _scores_of_composed_batches(method, batches, stream, after_task, widest) if batches else None
     for task, sets, classes in zip(stream.tasks, wanted, widest):
         if not sets:
             continue
@@ -66,13 +68,13 @@ def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
 
 
 def _scores_of_composed_batches(
-    method: Method, stream: Stream, after_task: int, widest: Sequence[list[int]]
+    method: Method, batches: TestBatches, stream: Stream, after_task: int, widest: Sequence[list[int]]
 ) -> dict[int, torch.Tensor]:
     """The logits of every task that has candidates, batch by batch as the method's `test_batches` composes them."""
     scored = [task for task in stream.tasks if widest[task.index]]
     lengths = [len(task.test) for task in scored]
     logits = {task.index: torch.zeros(len(task.test), len(widest[task.index])) for task in scored}
-    for batch in method.test_batches.compose(lengths, min(after_task + 1, len(scored)), method.draws):
+    for batch in batches.compose(lengths, min(after_task + 1, len(scored)), method.draws):
         classes = sorted(set().union(*(widest[scored[place].index] for place, _ in batch)))
         inputs = torch.cat([scored[place].test.inputs(method.inputs, rows) for place, rows in batch])
         found = method.logits(inputs, classes).float().cpu()

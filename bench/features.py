@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class FeatureStore:
             self._opened[key] = self._open_or_encode(key, facts, source, view, layer)
         return self._opened[key]
 
-    def _open_or_encode(self, key: str, facts: dict, source: ImageSource, view: str, layer: Layer) -> np.ndarray:
+    def _open_or_encode(self, key: str, facts: dict[str, Any], source: ImageSource, view: str, layer: Layer) -> np.ndarray:
         path = self.root / key[:2] / f"{key}.npy"
         stored = self._open(path, len(source))  # without the lock, so that a store may lie where it can only be read
         if stored is not None:
@@ -89,7 +89,7 @@ class FeatureStore:
         return array
 
     @phase("write")
-    def _write(self, path: Path, facts: dict, features: np.ndarray) -> None:
+    def _write(self, path: Path, facts: dict[str, Any], features: np.ndarray) -> None:
         buffer = io.BytesIO()
         np.save(buffer, features, allow_pickle=False)
         data = buffer.getvalue()

@@ -55,7 +55,14 @@ def curves(lines: Sequence[Curve]) -> "Figure":
     for line in lines:
         x = 1 + np.arange(len(line.mean))
         known = ~np.isnan(line.mean)
-        axes.plot(x[known], line.mean[known], label=line.label, zorder=2 if line.style.marker else 1.5, clip_on=False, **line.style.marks)
+        axes.plot(
+            x[known],
+            line.mean[known],
+            label=line.label,
+            zorder=2 if line.style.marker else 1.5,
+            clip_on=False,
+            **line.style.marks,
+        )
         if not np.isnan(line.spread[known]).all():
             low, high = (line.mean - line.spread)[known], (line.mean + line.spread)[known]
             if known.sum() > 1:
@@ -104,7 +111,9 @@ def heat_map(matrix: np.ndarray, names: Sequence[str], low: float = 0.0) -> "Fig
     turned = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if numbered else {"rotation": 90, "fontsize": 8}
     step = -(-len(names) // 25)
     axes.set_xticks(np.arange(0, len(names), step) + 0.5, names[::step], **turned)
-    axes.set_yticks(np.arange(0, len(rows), step) + 0.5, [f"after {names[t]}" for t in rows[::step]], fontsize=None if numbered else 8)
+    axes.set_yticks(
+        np.arange(0, len(rows), step) + 0.5, [f"after {names[t]}" for t in rows[::step]], fontsize=None if numbered else 8
+    )
     if not numbered:
         figure.colorbar(mesh, ax=axes, format=PercentFormatter(1, decimals=0)).outline.set_visible(False)
     return figure
@@ -134,8 +143,8 @@ def cost(points: Sequence[Point], reference: tuple[str, float] | None = None) ->
     axes.set_xlim(seconds.min() / 2.2, seconds.max() * 2.2)
     if reference:
         axes.axhline(reference[1], color=MUTED, linestyle="--", label=reference[0])
-        axes.annotate(_lines(reference[0]), (0, reference[1]), (4, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                      color=MUTED, linespacing=1.0).set_in_layout(False)  # fmt: skip
+        axes.annotate(_lines(reference[0]), (0, reference[1]), (4, 3), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", color=MUTED, linespacing=1.0).set_in_layout(False)  # fmt: skip
     for point in points:
         spread = None if np.isnan(point.spread) else point.spread
         axes.errorbar(point.seconds, point.mean, spread, markersize=7, label=point.label, **point.style.marks)

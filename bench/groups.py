@@ -55,9 +55,7 @@ class Entry:
 
     @property
     def joint(self) -> bool:
-        """Did it learn all tasks at once, so that only its last row exists?"""
-        learned = self.runs[0].learned
-        return len(learned) > 1 and bool(np.isnan(learned[:-1]).all())
+        return self.runs[0].joint
 
     @cached_property
     def last(self) -> np.ndarray:

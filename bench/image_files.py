@@ -3,9 +3,10 @@
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +80,7 @@ def decode(image: Path | bytes) -> np.ndarray:
         raise ValueError(f"not a whole image ({reason})" if isinstance(image, Path) else reason) from error
 
 
-def in_parallel(decode_one: Callable, items: Sequence) -> list:
+def in_parallel(decode_one: Callable[[Any], Any], items: Collection[Any]) -> list[Any]:
     """Decode several images, on several threads if there are enough of them."""
     if len(items) < 2 * WORKERS:
         return [decode_one(item) for item in items]

@@ -36,7 +36,8 @@ def backbones(every: bool) -> str:
     found = architectures()
     if every:
         return "backbones:\n" + "\n".join(f"  {name}" for name in found) + "\n"
-    return f"backbones:\n  mini  the miniature CLIP that ships with the package\n  ... and {len(found) - 1} of open_clip's (bench list backbones)\n"
+    others = f"... and {len(found) - 1} of open_clip's (bench list backbones)"
+    return f"backbones:\n  mini  the miniature CLIP that ships with the package\n  {others}\n"
 
 
 def metrics() -> str:

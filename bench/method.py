@@ -26,7 +26,7 @@ and one line under `bench.methods` in setup.cfg: `nearest-mean = methods.nearest
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any, ClassVar, Literal
 
@@ -53,7 +53,7 @@ class NoSettings:
 class Method(torch.nn.Module):
     """A learner. All of its state is parameters and buffers, so that checkpoint and resume come for free."""
 
-    Settings: ClassVar[type] = NoSettings
+    Settings: ClassVar[type[Any]] = NoSettings
     version: ClassVar[str] = "1"  # bumped when a change of the code moves numbers: old results are then run again
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # protocol pattern -> settings that differ there; later ones win
     quick: ClassVar[dict[str, Any]] = {}  # settings that shorten training for `bench check`; no promise depends on them
@@ -118,7 +118,7 @@ class Method(torch.nn.Module):
         if not bool(torch.isfinite(loss.detach()).all()):
             raise RunFailure(f"{what}: the loss is not finite; a smaller learning rate is the usual remedy")
 
-    def load_state_dict(self, state_dict: dict[str, torch.Tensor], strict: bool = True, assign: bool = False):
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's, but a parameter or buffer that has grown since `prepare` takes the stored shape."""
         own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         for name, stored in state_dict.items():

@@ -7,7 +7,7 @@ the formula needs was not measured, or the quantity does not exist (backward tra
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,6 +48,16 @@ class RunData:
     def future(self) -> np.ndarray:
         """The matrix of future tasks: among all classes, or the task's own where the task is given."""
         return self.matrix("task" if self.scenario == TASK_INCREMENTAL else "all")
+
+    @property
+    def joint(self) -> bool:
+        """Were all tasks learned at once, so that only the last row exists?"""
+        return len(self.learned) > 1 and bool(np.isnan(self.learned[:-1]).all())
+
+    @property
+    def before_learning(self) -> np.ndarray:
+        """(T,) accuracy on each task just before it is learned; the first one has none."""
+        return np.concatenate([[np.nan], np.diag(self.future, 1)])
 
     def scores(self, name: str, after_task: int, eval_task: int, candidates: str) -> np.ndarray | None:
         """One per-sample array: prediction, confidence, entropy or energy."""
@@ -90,14 +100,16 @@ def _ece(run: RunData) -> float:
     return calibration.ece(np.concatenate([c for c, _ in cells]), np.concatenate([hit for _, hit in cells]))
 
 
-def _novelty(function: Callable, score: str) -> Callable[[RunData], float]:
+def _novelty(function: Callable[[np.ndarray, np.ndarray], float], score: str) -> Callable[[RunData], float]:
     name, sign = novelty.SCORES[score]
 
     def compute(run: RunData) -> float:
-        tasks, moments = len(run.n), []
+        tasks = len(run.n)
+        moments: list[tuple[np.ndarray, np.ndarray]] = []
         for t in range(tasks - 1):
-            cells = [run.scores(name, t, k, "seen") for k in range(tasks)]
-            if any(cell is None for cell in cells):
+            found = [run.scores(name, t, k, "seen") for k in range(tasks)]
+            cells = [cell for cell in found if cell is not None]
+            if len(cells) < tasks:
                 return accuracy.NOT_AVAILABLE
             moments.append((sign * np.concatenate(cells[: t + 1]), sign * np.concatenate(cells[t + 1 :])))
         return novelty.over_moments(function, moments)
@@ -271,9 +283,9 @@ def matrices_of_runs(records: "pd.DataFrame") -> "dict[str, tuple[dict[str, np.n
     }
 
 
-def _numbered(values) -> tuple[list, np.ndarray]:
+def _numbered(values: Iterable[Any]) -> tuple[list[Any], np.ndarray]:
     """(distinct values in order of appearance, the number of each value among them)."""
-    numbers: dict = {}
+    numbers: dict[Any, int] = {}
     codes = np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=int)
     return list(numbers), codes
 

@@ -99,7 +99,7 @@ class _Table:
             self.values = self.file.read(columns=[label_column]).column(0).to_numpy().astype(np.int64)
             sizes = [self.file.metadata.row_group(k).num_rows for k in range(self.file.num_row_groups)]
         self.names = self._names(label_column)
-        self.starts = np.cumsum([0] + sizes)
+        self.starts = np.cumsum([0, *sizes])
         self._group = functools.lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
 
     def _one_of(self, columns: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ class PlannedProtocol:
 
     name: str
     version: str
+    given: str  # the name by which the user asked for it: that of folder:PATH says where the folder lies
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Run:
         method = registry.load("method", self.method_name)
         run = replace(
             self,
-            protocol=protocol_names.find(self.protocol.name),
+            protocol=protocol_names.find(self.protocol.given),
             method=method,
             settings=changes.restored(method.Settings, self.settings),
         )
@@ -183,19 +184,19 @@ def build(
     known = dict.fromkeys([*itertools.chain(*chosen), *other_methods])
     changes.check_methods([*common, *itertools.chain(*grid), *extra], list(known))
     runs = []
-    for protocol, names in zip(found, chosen):
+    for given, protocol, names in zip(protocols, found, chosen):
         orders = list(order_seeds)
         if protocol["fixed_order"] and orders != [0]:
             notes.append(f"{protocol['name']} has one fixed order: order seeds other than 0 are left out")
             orders = [0]
         # an order that does not exist is said before anything is run
-        tasks = {order_seed: facts.tasks(protocol["name"], order_seed) for order_seed in orders}
+        tasks = {order_seed: facts.tasks(given, order_seed) for order_seed in orders}
         for order_seed, name in itertools.product(orders, names):
             for variant, seed in itertools.product(_variants(name, common, grid, extra), seeds):
                 hyper = facts.settings(name, protocol["name"], [one.change for one in variant])
                 runs.append(
                     Run(
-                        protocol=PlannedProtocol(protocol["name"], protocol["version"]),
+                        protocol=PlannedProtocol(protocol["name"], protocol["version"], given),
                         method_name=name,
                         method=PlannedMethod(facts.method(name)["version"]),
                         settings=hyper["settings"],
@@ -247,7 +248,7 @@ def _variants(
     own = [one for one in common if one.method == method]
     axes = [axis for axis in grid if axis and axis[0].method == method]
     points = [own + list(point) for point in itertools.product(*axes)]
-    return points + [point + [one] for one in ablations if one.method == method for point in points]
+    return points + [[*point, one] for one in ablations if one.method == method for point in points]
 
 
 def render(runs: Sequence[Run], columns: dict[str, Sequence[str]] | None = None) -> str:

@@ -123,7 +123,9 @@ def _where(group: Group) -> str:
     return ", ".join([group.protocol, *([restrictions(limits)] if limits else []), *apart])
 
 
-def _curves(group: Group, kind: str, title: str, note: str, values: Callable[[RunData], np.ndarray], look_of: Looks) -> list[Picture]:
+def _curves(
+    group: Group, kind: str, title: str, note: str, values: Callable[[RunData], np.ndarray], look_of: Looks
+) -> list[Picture]:
     lines, drawn = [], []
     for entry in group.entries:
         mean, spread = series.mean_and_spread(np.array([values(run) for run in entry.runs]))
@@ -176,8 +178,8 @@ def _reliability(group: Group, found: Results, look_of: Looks) -> list[Picture]:
         pooled = "one run" if len(runs) == 1 else f"images of {len(runs)} runs, ECE: mean over runs"
         note = f"all test images after the last task; {calibration.BINS} bins, area: share of the images; {pooled}"
         pictures.append(
-            Picture("reliability", f"{group.stem}_reliability_{slug(entry.label)}", f"Reliability of {entry.label}", _where(group), note,
-                    lambda points=points, ece=ece, style=style: figures.reliability(*points, ece, style))
+            Picture("reliability", f"{group.stem}_reliability_{slug(entry.label)}", f"Reliability of {entry.label}",
+                    _where(group), note, lambda points=points, ece=ece, style=style: figures.reliability(*points, ece, style))
         )  # fmt: skip
     return pictures
 

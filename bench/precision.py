@@ -10,13 +10,10 @@ mixed, and training computes in float32.
 """
 
 import contextlib
-from typing import Literal
 
 import torch
 
 from bench.errors import BenchError
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def resolve_precision(precision: str, device: str) -> str:

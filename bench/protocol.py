@@ -121,7 +121,7 @@ class Protocol:
         return Stream(replace(self.scenario(order_seed), images_per_task=budget, train_fraction=used), tuple(tasks))
 
 
-_SOURCES: dict[tuple, ImageSource] = {}  # opened image sources of this process, shared by all runs
+_SOURCES: dict[tuple[object, ...], ImageSource] = {}  # opened image sources of this process, shared by all runs
 
 
 def _open(dataset: Dataset, split: str, folders: Folders, shots: int | None, limit: int | None, synthetic: bool) -> ImageSource:

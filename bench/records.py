@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -56,7 +57,7 @@ CANDIDATES = ("seen", "task", "future", "all")
 TEXT_COLUMNS = [c for c in COLUMNS if c not in ("schema", "order_seed", "seed", "after_task", "eval_task", "value", "n")]
 
 
-def to_csv(rows: Iterable[dict]) -> str:
+def to_csv(rows: Iterable[dict[str, Any]]) -> str:
     """Rows (dictionaries with exactly the columns above) as CSV text; floats in their shortest exact form."""
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     return table.to_csv(index=False, lineterminator="\n")
@@ -100,7 +101,9 @@ def validate(table: pd.DataFrame, where: str) -> None:
         wrong = numbers.isna() if column == "value" else ~((numbers >= 0) & (numbers < 2**63) & (numbers % 1 == 0))
         if wrong.any():
             kind = "number" if column == "value" else "whole number, 0 or larger"
-            raise BenchError(f"{where}: column {column!r} holds {str(table[column][wrong].iloc[0])[:30]!r}, which is not a {kind}")
+            raise BenchError(
+                f"{where}: column {column!r} holds {str(table[column][wrong].iloc[0])[:30]!r}, which is not a {kind}"
+            )
     if not _numbers(table["value"]).between(0, 1).all():
         raise BenchError(f"{where}: column 'value' must hold fractions between 0 and 1")
     for column, known in (("candidates", CANDIDATES), ("scenario", SCENARIOS), ("metric", METRICS)):
@@ -183,7 +186,7 @@ def _parse_together(files: list[Path]) -> pd.DataFrame:
     return pd.concat([read_csv(file) for file in files], ignore_index=True)
 
 
-def read_manifest(folder: Path) -> dict:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished run."""
     path = folder / "manifest.json"
     try:

@@ -1,8 +1,8 @@
 """Reference data: images and sentences that belong to no task, on which distillation compares teacher and student.
 
 Names resolve through the entry points of `bench.references`, objects with `images(folders)` -> ImageSource and
-`sentences(folders)` -> tuple of str; a folder of images and a text file (one sentence a line) serve as well. What was used goes into the
-manifest, and no test image and no training image of the stream may be among it.
+`sentences(folders)` -> tuple of str; a folder of images and a text file (one sentence a line) serve as well. What was used
+goes into the manifest, and no test image and no training image of the stream may be among it.
 """
 
 import hashlib

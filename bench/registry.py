@@ -39,7 +39,7 @@ class Entry:
     broken: str  # why it cannot work, if that shows without importing it; else empty
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _points(kind: str) -> dict[str, EntryPoint]:
     """Entry points by name; a built-in name cannot be taken over by another package."""
     points: dict[str, EntryPoint] = {}
@@ -103,7 +103,7 @@ def _inspect(point: EntryPoint) -> Entry:
     return Entry(point.name, _package(point), point.value, summary, broken)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parse(path: str) -> ast.Module:
     return ast.parse(Path(path).read_text(encoding="utf-8"))
 
@@ -127,9 +127,8 @@ def _object_in_source(path: str, attribute: str, module: str) -> tuple[str, str]
 
 
 def _summary_argument(value: ast.expr | None) -> str:
-    """The literal `summary=...` of a constructor call, which is how protocols describe themselves."""
-    if isinstance(value, ast.Call):
-        for keyword in value.keywords:
-            if keyword.arg == "summary" and isinstance(keyword.value, ast.Constant):
-                return str(keyword.value.value)
+    """The literal `summary=...` of a constructor call or of one inside it: how protocols and data sets describe themselves."""
+    for node in ast.walk(value) if isinstance(value, ast.Call) else ():
+        if isinstance(node, ast.keyword) and node.arg == "summary" and isinstance(node.value, ast.Constant):
+            return str(node.value.value)
     return ""

@@ -59,7 +59,8 @@ OPTIONS = [
     click.option("--retry-failed", is_flag=True, help="Try runs again that have failed by themselves."),
     click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True,
                  help="Runs at a time on this machine, each in a worker process; spread over its GPUs."),
-    click.option("--launcher", type=click.Choice(LAUNCHERS), default="here", show_default=True, help="This machine or a cluster."),
+    click.option("--launcher", type=click.Choice(LAUNCHERS), default="here", show_default=True,
+                 help="This machine or a cluster."),
     click.option("--slurm", "slurm_options", multiple=True, metavar="KEY=VALUE",
                  help="For the cluster's jobs, e.g. partition=gpu; may be repeated."),
 ]  # fmt: skip

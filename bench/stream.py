@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from bench.phases import phase
 from bench.prefetch import prefetched
 
 if TYPE_CHECKING:
-    from bench.features import FeatureStore
+    from bench.features import FeatureStore, Layer
 
 ScenarioKind = Literal["class-incremental", "task-incremental"]
 
@@ -33,7 +34,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def features(self, view: str = "plain", layer: str = "projected") -> torch.Tensor:
+    def features(self, view: str = "plain", layer: "Layer" = "projected") -> torch.Tensor:
         """(n, d) raw (un-normalised) image embeddings on the backbone's device; `view` is "plain" or "mirrored".
 
         `layer` "pooled" gives the image tower's output before its projection into the space shared with text.
@@ -46,7 +47,7 @@ class Split:
         """(b, 3, size, size) preprocessed pixels of the chosen rows (all of them by default), on the device."""
         wanted = np.arange(len(self)) if rows is None else rows.numpy()
         starts = np.cumsum([0] + [len(piece_rows) for _, piece_rows in self.pieces])
-        images: list = [None] * len(wanted)
+        images: list[Any] = [None] * len(wanted)
         for (source, piece_rows), start in zip(self.pieces, starts):
             places = np.flatnonzero((wanted >= start) & (wanted < start + len(piece_rows)))
             if len(places):
@@ -67,7 +68,8 @@ class Split:
         """The chosen images in the form that a method's `logits` takes: "features", "pooled" features or "pixels"."""
         if inputs == "pixels":
             return self.pixels(rows)
-        return self.features(layer={"features": "projected", "pooled": "pooled"}[inputs])[rows]
+        layers: dict[str, Layer] = {"features": "projected", "pooled": "pooled"}
+        return self.features(layer=layers[inputs])[rows]
 
     def chosen(self, rows: torch.Tensor) -> "Split":
         """The images at these rows, in their order."""
@@ -76,7 +78,7 @@ class Split:
         owner = np.searchsorted(starts, wanted, side="right") - 1
         cuts = [0, *(np.flatnonzero(np.diff(owner)) + 1), len(wanted)]  # runs of rows that lie in the same piece
         pieces = []
-        for first, last in zip(cuts[:-1], cuts[1:]):
+        for first, last in pairwise(cuts):
             if last > first:
                 source, piece_rows = self.pieces[owner[first]]
                 pieces.append((source, piece_rows[wanted[first:last] - starts[owner[first]]]))
@@ -91,7 +93,7 @@ class Split:
 class SealedSplit:
     """Stands where the test images would be while a method learns: touching it is an error."""
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> NoReturn:
         raise RunFailure(f"test data may not be used in training (asked for test.{name})")
 
 
@@ -146,7 +148,7 @@ class Stream:
     scenario: Scenario
     tasks: tuple[Task, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         flat = [c for task in self.tasks for c in task.classes]
         if flat != list(range(len(self.scenario.class_names))):
             raise ValueError("the tasks of a stream must own consecutive classes in learning order")

@@ -5,70 +5,18 @@ limits) never meet: each such combination gets a table of its own. Zero-shot CLI
 it is marked; a method that learned all tasks at once is shown, but not ranked. Nothing here imports torch.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from statistics import fmean, stdev
-
 import numpy as np
 import pandas as pd
 
-from bench import accuracy
 from bench import published as publications
 from bench.errors import BenchError
 from bench.formats import INDENT, Cell, Table, write
-from bench.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, RunData, find, matrices_of_runs
-from bench.records import CONDITIONS, refuse_mixture, restrictions
+from bench.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, find
+from bench.records import refuse_mixture, restrictions
+from bench.table_rows import Column, Row, SamplesOf, add_baselines, groups, metric_column, order, task_blocks, zero_shot_row
 
-SHARED = [c for c in CONDITIONS if c not in ("method", "overrides")]  # the same for all rows of one table
 DECIMALS = 1  # of percentages
 VIEWS = ("summary", "tasks", "matrix")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One number of a run, and how a table heads it."""
-
-    key: str
-    title: str
-    function: Callable[[RunData], float]
-    higher_is_better: bool = True
-
-
-@dataclass
-class Row:
-    """A method with its hyper-parameters: all of its runs under the same conditions."""
-
-    method: str
-    overrides: str
-    runs: list[RunData]
-    seeds: list[tuple[int, int]]  # (order seed, seed) of each run
-    values: dict[str, list[float]] = field(default_factory=dict)  # column key -> value of every run, NaN = not available
-
-    @property
-    def label(self) -> str:
-        return f"{self.method} ({self.overrides})" if self.overrides else self.method
-
-    @property
-    def joint(self) -> bool:
-        """Did it learn all tasks at once, so that only its last row exists?"""
-        learned = self.runs[0].learned
-        return len(learned) > 1 and bool(np.isnan(learned[:-1]).all())
-
-    def fill(self, columns: list[Column]) -> None:
-        for column in columns:
-            if column.key not in self.values:
-                self.values[column.key] = [column.function(run) for run in self.runs]
-
-    def known(self, key: str) -> list[float]:
-        return [value for value in self.values[key] if not np.isnan(value)]
-
-    def mean(self, key: str) -> float | None:
-        values = self.known(key)
-        return fmean(values) if values else None
-
-    def std(self, key: str) -> float | None:
-        values = self.known(key)
-        return stdev(values) if len(values) > 1 else None
 
 
 def render(
@@ -77,7 +25,7 @@ def render(
     format: str = "plain",
     view: str = "summary",
     sort: str | None = None,
-    samples_of: Callable[[str], Mapping[str, np.ndarray] | None] | None = None,
+    samples_of: SamplesOf | None = None,
     published: pd.DataFrame | None = None,
 ) -> str:
     """The tables of these records as text.
@@ -90,7 +38,14 @@ def render(
     return write(build(records, metrics, view, sort, samples_of, published), format)
 
 
-def build(records, metrics=None, view="summary", sort=None, samples_of=None, published=None) -> list[Table]:
+def build(
+    records: pd.DataFrame,
+    metrics: list[str] | None = None,
+    view: str = "summary",
+    sort: str | None = None,
+    samples_of: SamplesOf | None = None,
+    published: pd.DataFrame | None = None,
+) -> list[Table]:
     """As render, before a format is chosen."""
     if view not in VIEWS:
         raise BenchError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
@@ -100,20 +55,20 @@ def build(records, metrics=None, view="summary", sort=None, samples_of=None, pub
         raise BenchError("no records to make a table of; bench run writes them")
     refuse_mixture(records)
     tables = []
-    for conditions, rows, names in _groups(records, samples_of if _need_samples(metrics, sort) else None):
+    for conditions, rows, names in groups(records, samples_of if _need_samples(metrics, sort) else None):
         scenario = conditions["scenario"]
         final = "mtil_last" if scenario == TASK_INCREMENTAL else "last"
         chosen = metrics or DEFAULTS[scenario]
-        _add_baselines(rows)
+        add_baselines(rows)
         key = sort or final
         for row in rows:
-            row.fill([_metric_column(name) for name in dict.fromkeys([key, final])])
-        rows.sort(key=lambda row: _order(row, key))
+            row.fill([metric_column(name) for name in dict.fromkeys([key, final])])
+        rows.sort(key=lambda row: order(row, key))
         head = _describe(conditions)
         if view == "matrix":
             tables += [_matrix_table(row, names, conditions, head) for row in rows]
             continue
-        blocks = [("", [_metric_column(name) for name in chosen])] if view == "summary" else _task_blocks(scenario, names)
+        blocks = [("", [metric_column(name) for name in chosen])] if view == "summary" else task_blocks(scenario, names)
         for title, columns in blocks:
             caption = f"{head}; {title}" if title else head
             tables.append(_comparison(rows, columns, final, conditions, caption, published))
@@ -122,85 +77,6 @@ def build(records, metrics=None, view="summary", sort=None, samples_of=None, pub
 
 def _need_samples(metrics: list[str] | None, sort: str | None) -> bool:
     return any(METRICS[name].needs == "samples" for name in [*(metrics or []), *([sort] if sort else [])])
-
-
-def _metric_column(name: str) -> Column:
-    metric = find(name)
-    return Column(name, metric.title, metric.function, metric.higher_is_better)
-
-
-# -- from records to rows ---------------------------------------------------------------------------------------
-
-
-def _groups(records: pd.DataFrame, samples_of) -> Iterator[tuple[dict, list[Row], list[str]]]:
-    """(conditions, rows, task names) of every set of comparable runs."""
-    found = matrices_of_runs(records)
-    runs = records.drop_duplicates("run_id")
-    runs = runs[runs["run_id"].isin(found)]
-    named = records.drop_duplicates(["run_id", "eval_task"])[["run_id", "eval_task", "eval_name"]]
-    for shared, group in runs.groupby(SHARED, sort=False, dropna=False):
-        conditions = {name: str(value) for name, value in zip(SHARED, shared)}
-        rows = []
-        for (method, overrides), own in group.groupby(["method", "overrides"], sort=False, dropna=False):
-            data = [
-                RunData(conditions["scenario"], *found[run_id], (samples_of(run_id) or {}) if samples_of else {})
-                for run_id in own["run_id"]
-            ]
-            seeds = list(zip(own["order_seed"].astype(int), own["seed"].astype(int)))
-            rows.append(Row(method, overrides if isinstance(overrides, str) else "", data, seeds))
-        yield conditions, rows, _task_names(named[named["run_id"].isin(group["run_id"])])
-
-
-def _task_names(named: pd.DataFrame) -> list[str]:
-    """Names of the tasks; numbers where class orders give a task different names, or two tasks have the same."""
-    found = named.groupby("eval_task")["eval_name"].unique()
-    names = [own[0] if len(own) == 1 else f"task {task + 1}" for task, own in found.items()]
-    return names if len(set(names)) == len(names) else [f"task {k + 1}" for k in range(len(names))]
-
-
-def _zero_shot(rows: list[Row]) -> Row | None:
-    own = sorted((row for row in rows if row.method == "zero-shot"), key=lambda row: row.overrides)
-    return own[0] if own else None
-
-
-def _add_baselines(rows: list[Row]) -> None:
-    """Give every run the zero-shot accuracies of its class order, for forward transfer."""
-    zero_shot = _zero_shot(rows)
-    if zero_shot is None:
-        return
-    of_order: dict[int, list[np.ndarray]] = {}
-    for run, (order, _) in zip(zero_shot.runs, zero_shot.seeds):
-        of_order.setdefault(order, []).append(np.concatenate([[np.nan], np.diag(run.future, 1)]))
-    for row in rows:
-        for i, (order, _) in enumerate(row.seeds):
-            if order in of_order:
-                row.runs[i] = replace(row.runs[i], baseline=np.mean(of_order[order], axis=0))
-
-
-def _order(row: Row, key: str) -> tuple:
-    """Zero-shot first, then from best to worst, methods without the metric last."""
-    mean = row.mean(key)
-    sign = -1 if METRICS[key].higher_is_better else 1
-    return row.method != "zero-shot", mean is None, sign * (mean or 0), row.label
-
-
-def _task_blocks(scenario: str, names: list[str]) -> list[tuple[str, list[Column]]]:
-    """The columns of the per-task view: (what they show, columns)."""
-
-    def columns(key: str, heads: list[str], function: Callable[[RunData], np.ndarray]) -> list[Column]:
-        return [Column(f"{key}/{head}", head, lambda run, i=i: float(function(run)[i])) for i, head in enumerate(heads)]
-
-    if scenario == TASK_INCREMENTAL:
-        return [
-            ("Transfer of each task", columns("mtil_transfer", names, lambda run: accuracy.transfer_per_task(run.learned))[1:]),
-            ("Avg of each task", columns("mtil_avg", names, lambda run: accuracy.avg_per_task(run.learned))),
-            ("Last of each task", columns("mtil_last", names, lambda run: run.learned[-1])),
-        ]
-    moments = [f"after {name}" for name in names]
-    return [
-        ("accuracy on the tasks learned so far", columns("step", moments, lambda run: accuracy.after_each_task(run.learned))),
-        ("accuracy on each task at the end", columns("last", names, lambda run: run.learned[-1])),
-    ]
 
 
 # -- from rows to a table ---------------------------------------------------------------------------------------
@@ -247,7 +123,7 @@ def _comparison(rows, columns, final, conditions, caption, published) -> Table:
     for row in rows:
         row.fill(columns)
     marks = {column.key: _marks(rows, column) for column in columns}
-    zero_shot = _zero_shot(rows)
+    zero_shot = zero_shot_row(rows)
     floor = zero_shot.mean(final) if zero_shot else None
     below = [None not in (floor, mean := row.mean(final)) and mean < floor - 1e-9 for row in rows]
     runs = max(len(row.runs) for row in rows)

@@ -157,9 +157,9 @@ def _attend_at_end(q, k, v, shared: int, groups: list[tuple[int, int]], heads: i
     (k_0, *ks), (v_0, *vs) = k.split(sizes), v.split(sizes)
     k_0, v_0 = _heads(k_0, 1, heads), _heads(v_0, 1, heads)
     gathered = []
-    for (n, _), q, k, v in zip(groups, q.split([n for n, _ in groups]), ks, vs):
-        k = torch.cat([k_0.expand(n, -1, -1, -1), _heads(k, n, heads)], dim=2)
-        v = torch.cat([v_0.expand(n, -1, -1, -1), _heads(v, n, heads)], dim=2)
-        out = F.scaled_dot_product_attention(_heads(q, n, heads), k, v)  # (n, heads, 1, e)
+    for (n, _), q_own, k_own, v_own in zip(groups, q.split([n for n, _ in groups]), ks, vs):
+        k_all = torch.cat([k_0.expand(n, -1, -1, -1), _heads(k_own, n, heads)], dim=2)
+        v_all = torch.cat([v_0.expand(n, -1, -1, -1), _heads(v_own, n, heads)], dim=2)
+        out = F.scaled_dot_product_attention(_heads(q_own, n, heads), k_all, v_all)  # (n, heads, 1, e)
         gathered.append(out.flatten(1))
     return torch.cat(gathered)

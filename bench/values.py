@@ -29,14 +29,13 @@ def values(
     runs = runs[runs["run_id"].isin(found)].to_dict("records")
     data = []
     for run in runs:
-        arrays = samples_of(run["run_id"]) if with_samples else None
+        arrays = samples_of(run["run_id"]) if samples_of and with_samples else None
         data.append(RunData(run["scenario"], *found[run["run_id"]], arrays or {}))
     zero_shot = _before_learning(runs, data)
     rows = []
     for run, one in zip(runs, data):
-        joint = len(one.n) > 1 and bool(np.isnan(one.learned[:-1]).all())
         one = RunData(one.scenario, one.matrices, one.n, one.samples, zero_shot.get(_stream(run)))
-        facts = {**run, "label": label(run["method"], run["overrides"]), "joint": joint}
+        facts = {**run, "label": label(run["method"], run["overrides"]), "joint": one.joint}
         rows.append(facts | of_run(one, names or DEFAULTS[one.scenario]))
     table = pd.DataFrame(rows)
     return table.astype({name: float for name in table.columns if name in METRICS})
@@ -97,5 +96,5 @@ def _before_learning(runs: list[dict], data: list[RunData]) -> dict[tuple, np.nd
     found: dict[tuple, list[np.ndarray]] = {}
     for run, one in zip(runs, data):
         if run["method"] == "zero-shot":
-            found.setdefault(_stream(run), []).append(np.concatenate([[np.nan], np.diag(one.future, 1)]))
+            found.setdefault(_stream(run), []).append(one.before_learning)
     return {stream: np.mean(accuracies, axis=0) for stream, accuracies in found.items()}

@@ -18,14 +18,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(
-    r"(?P<run><!-- run: (?P<preparation>.+?) -->)|(?P<head><!-- output: (?P<command>.+?) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL
+    r"(?P<run><!-- run: (?P<preparation>.+?) -->)|(?P<head><!-- output: (?P<command>.+?) -->\n).*?(?P<tail><!-- end -->)",
+    re.DOTALL,
 )
 
 
 def output_of(command: str, folder: Path) -> str:
     """Standard output of a command, as a fenced block unless it is Markdown already."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = shlex.split(command)
+    # files that a command names lie in the checkout, its results in the folder
+    parts = [str(ROOT / part) if part.startswith("docs/") else part for part in shlex.split(command)]
     executable = [sys.executable, "-m", "bench"] if parts[0] == "bench" else [sys.executable]
     environment = os.environ | {"COLUMNS": "120", "PYTHONPATH": str(ROOT)}
     print(f"$ {command}", file=sys.stderr)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from bench.method import setting
 from methods.clap import MINI, Clap, ClapSettings, Competing, Inputs
 from methods.parts.deep_prompts import DeepPrompts
-from methods.parts.prompts import ContextPrompts
+from methods.parts.prompts import ContextPrompts, readable_names
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ClapMaPLe(Clap):
         self.deep = DeepPrompts(self.backbone, self.draws, s.prompt_length, s.prompt_depth, s.context_words, s.released)
 
     def prompts_of(self, classes: torch.Tensor) -> ContextPrompts:
-        return self.deep.prompts([self.scenario.class_names[c].replace("_", " ") for c in classes.tolist()])
+        return self.deep.prompts(readable_names(self.scenario, classes))
 
     def training_inputs(self, text: Competing, images: torch.Tensor) -> Inputs:
         features = F.normalize(self.deep.image_features(images), dim=-1)

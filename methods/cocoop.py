@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from bench.errors import BenchError
 from bench.method import setting
 from methods.parts.contexts_by_classes import encode_contexts_by_classes
-from methods.parts.prompts import ContextPrompts, context_from_words
+from methods.parts.prompts import ContextPrompts, readable_names, starting_context
 from methods.parts.rehearsal import CLAP, Rehearsal, RehearsalSettings
 
 AUTHORS = "KaiyangZhou/CoOp"
@@ -87,17 +87,14 @@ class CoCoOp(Rehearsal):
     def prepare(self) -> None:
         super().prepare()
         settings, d, w = self.settings, self.backbone.embedding_width, self.backbone.text_width
-        if settings.context_words:
-            context = context_from_words(self.backbone, settings.context_words)
-        else:
-            context = 0.02 * self.draws.normal((settings.context_length, w), "context")
+        context = starting_context(self.backbone, self.draws, settings.context_words, settings.context_length, "context")
         self.context = torch.nn.Parameter(context)  # (M, w)
         hidden = max(1, d // settings.reduction)
         with self.draws.initialising("meta-net"):
             self.meta_net = torch.nn.Sequential(torch.nn.Linear(d, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, w))
 
     def text_of(self, classes: torch.Tensor) -> ContextPrompts:
-        names = [self.scenario.class_names[c].replace("_", " ") for c in classes.tolist()]
+        names = readable_names(self.scenario, classes)
         return ContextPrompts(self.backbone, names, len(self.context), "end", self.settings.context_words or "X")
 
     def loss(self, text: ContextPrompts, images: torch.Tensor, columns: torch.Tensor, *purpose: object) -> torch.Tensor:

@@ -22,7 +22,9 @@ class CODAPromptSettings(PromptedVisionSettings):
     layers: tuple[int, ...] = setting((0, 1, 2, 3, 4), "blocks that get prefixes", AUTHORS)
     components: int = setting(100, "M: prompt components of a layer; every task adds M // tasks of them", AUTHORS)
     length: int = setting(8, "L: half of it keys, half of it values", AUTHORS)
-    orthogonality: float = setting(0.0, "mu: weight of the orthogonality penalty; 0.1 in the paper, 0 in the released code", AUTHORS)
+    orthogonality: float = setting(
+        0.0, "mu: weight of the orthogonality penalty; 0.1 in the paper, 0 in the released code", AUTHORS
+    )
     schedule_epochs: int = setting(0, "epochs over which the rate falls; 0: `epochs`", "ours")
 
     def __post_init__(self):
@@ -37,7 +39,8 @@ class CODAPrompt(PromptedVision):
     L. Karlinsky, V. Gutta, P. Cascante-Bonilla, D. Kim, A. Arbelle, R. Panda, R. Feris, Z. Kira, CVPR 2023, arXiv 2211.13218.
 
     Trained, for each prompted block: components P (M, L, D), keys K (M, D), attention vectors A (M, D); a linear head W, b.
-    Frozen: the image tower. With T tasks, task t owns the rows s .. f - 1, s = t (M // T), f = (t + 1) (M // T). q (b, D) is the query.
+    Frozen: the image tower. With T tasks, task t owns the rows s .. f - 1, s = t (M // T), f = (t + 1) (M // T). q (b, D) is
+    the query.
 
         alpha_bm = cos(q_b * A_m, K_m)                                    m = 0 .. f - 1; rows before s get no gradient
         p_b = sum_m alpha_bm P_m       (L, D): first half keys, second half values              (parts/prefix_attention.py)
@@ -58,7 +61,14 @@ class CODAPrompt(PromptedVision):
     Settings = CODAPromptSettings
     recipes = {
         "imagenet-r*": {"epochs": 50},
-        "mini*": {"layers": (0, 1, 2), "components": 60, "batch_size": 32, "epochs": 12, "mirrored_view": False, "learning_rate": 5e-3},
+        "mini*": {
+            "layers": (0, 1, 2),
+            "components": 60,
+            "batch_size": 32,
+            "epochs": 12,
+            "mirrored_view": False,
+            "learning_rate": 5e-3,
+        },
     }
     quick = {"epochs": 1}
     paper = '"CODA-Prompt: COntinual Decomposed Attention-based Prompting", Smith et al., CVPR 2023, arXiv 2211.13218'
@@ -70,7 +80,9 @@ class CODAPrompt(PromptedVision):
         settings, width = self.settings, self.backbone.pooled_width
         check_layers(settings.layers, blocks(self.backbone.clip.visual), "prefixes in")
         if settings.components < self.scenario.n_tasks:
-            raise BenchError(f"components={settings.components}: at least one for each of the {self.scenario.n_tasks} tasks is needed")
+            raise BenchError(
+                f"components={settings.components}: at least one for each of the {self.scenario.n_tasks} tasks is needed"
+            )
         self.per_task = settings.components // self.scenario.n_tasks
         n = len(settings.layers)
         self.components = torch.nn.Parameter(torch.zeros(n, settings.components, settings.length, width))  # P

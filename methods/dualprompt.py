@@ -26,8 +26,12 @@ class DualPromptSettings(PromptedVisionSettings):
     expert_length: int = setting(5, "Le: keys and as many values in each of them", PORT)
     pool_size: int = setting(0, "M: prefixes of tasks in the pool; 0: as many as there are tasks", "ours")
     pull: float = setting(1.0, "lambda: weight of the similarity between queries and the task's key", PAPER)
-    layout: Literal["correct", "port"] = setting("correct", "port: its unpermuted reshape, which mixes the images of a batch", "ours")
-    batch_vote: bool = setting(False, "all test images of a batch get the prefixes that most of them chose, as in the port", "ours")
+    layout: Literal["correct", "port"] = setting(
+        "correct", "port: its unpermuted reshape, which mixes the images of a batch", "ours"
+    )
+    batch_vote: bool = setting(
+        False, "all test images of a batch get the prefixes that most of them chose, as in the port", "ours"
+    )
     copy_prompts: bool = setting(True, "start a task's prefixes from the previous task's", PORT)
     learning_rate: float = setting(0.015, "rate of Adam: 0.03 * batch_size / 256", PORT)
     epochs: int = setting(5, "passes over the task's images", PORT)
@@ -70,7 +74,9 @@ class DualPrompt(PromptedVision):
         "mini*": {"batch_size": 32, "epochs": 12, "expert_layers": (2, 3), "mirrored_view": False, "learning_rate": 5e-3},
     }
     quick = {"epochs": 1}
-    paper = '"DualPrompt: Complementary Prompting for Rehearsal-free Continual Learning", Wang et al., ECCV 2022, arXiv 2204.04799'
+    paper = (
+        '"DualPrompt: Complementary Prompting for Rehearsal-free Continual Learning", Wang et al., ECCV 2022, arXiv 2204.04799'
+    )
     trains = "general and expert prefixes, keys and a linear head; the image tower is frozen, text is not used"
     conformance = "checked: query, selection, losses, gradients, parameters of two tasks, logits; both layouts"
     clip_norm = 1.0

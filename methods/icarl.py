@@ -15,7 +15,6 @@ from methods.finetune import FineTune
 from methods.parts.selection import herding
 
 FEATURES_AT_ONCE = 256
-CIL_CODE = "ZSCL's class-incremental program"
 CLASS_INCREMENTAL = {
     "image_weight": 5.0, "text_weight": 5.0, "memory_size": 5000, "candidates": 10000, "memory_update": "before",
     "teacher": "previous",
@@ -67,7 +66,9 @@ class ICaRL(DistilledFineTune):
         for pattern, recipe in FineTune.recipes.items()
     } | {"mini*": {**FineTune.recipes["mini*"], "memory_size": 300}}
     paper = '"iCaRL", Rebuffi et al., CVPR 2017, arXiv 1611.07725; CLIP version: ZSCL, arXiv 2303.06628'
-    conformance = "checked: rates, losses, gradients, saved weights, exemplars with the released defect, standard herding and means"
+    conformance = (
+        "checked: rates, losses, gradients, saved weights, exemplars with the released defect, standard herding and means"
+    )
 
     def prepare(self) -> None:
         super().prepare()

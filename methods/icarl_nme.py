@@ -22,12 +22,16 @@ PILOT = "LAMDA-PILOT"
 class ICaRLNMESettings(VisionFineTuneSettings):
     """As LAMDA-PILOT runs it on vision transformers."""
 
-    classifier: Literal["nearest-mean", "head"] = setting("nearest-mean", "what decides: nearest mean of exemplars, or the head", PILOT)
+    classifier: Literal["nearest-mean", "head"] = setting(
+        "nearest-mean", "what decides: nearest mean of exemplars, or the head", PILOT
+    )
     temperature: float = setting(2.0, "T of the distillation", PILOT)
     distillation: float = setting(1.0, "weight of the distillation", PILOT)
     first_learning_rate: float = setting(1e-3, "rate on the first task", PILOT)
     first_weight_decay: float = setting(5e-4, "weight decay on the first task", PILOT)
-    milestones: tuple[int, ...] = setting((), "epochs after which the rate is multiplied by milestone_factor", "60, 120, 170: never reached")
+    milestones: tuple[int, ...] = setting(
+        (), "epochs after which the rate is multiplied by milestone_factor", "60, 120, 170: never reached"
+    )
     milestone_factor: float = setting(0.1, "of the rate at a milestone", PILOT)
 
 
@@ -61,8 +65,15 @@ class ICaRLNME(VisionFineTune):
     Settings = ICaRLNMESettings
     recipes = {
         "imagenet-r*": {"batch_size": 32},
-        "mini*": {"batch_size": 32, "epochs": 8, "exemplars": 10, "mirrored_view": False, "learning_rate": 0.02, "first_learning_rate": 0.02},
-    }  # fmt: skip
+        "mini*": {
+            "batch_size": 32,
+            "epochs": 8,
+            "exemplars": 10,
+            "mirrored_view": False,
+            "learning_rate": 0.02,
+            "first_learning_rate": 0.02,
+        },
+    }
     quick = {"epochs": 1}
     paper = '"iCaRL: Incremental Classifier and Representation Learning", Rebuffi et al., CVPR 2017, arXiv 1611.07725'
     trains = "the whole image tower and a linear head; text is not used"
@@ -73,7 +84,9 @@ class ICaRLNME(VisionFineTune):
         super().prepare()
         n = len(self.scenario.class_names)
         if self.exemplar_budget(n) < 1:
-            raise BenchError("icarl-nme classifies by exemplars, and the protocol allows less than one a class; see icarl-nme.exemplars")
+            raise BenchError(
+                "icarl-nme classifies by exemplars, and the protocol allows less than one a class; see icarl-nme.exemplars"
+            )
         self.register_buffer("exemplars", torch.zeros(0, dtype=torch.long))  # rows of `seen_images`, class by class
         self.register_buffer("means", torch.zeros(n, self.backbone.pooled_width))
 

@@ -30,8 +30,9 @@ class Joint(FineTune):
     - class-incremental: K_i = all classes;
     - task-incremental: K_i = the classes of the image's own task. Tasks share the batch, not the softmax.
 
-    Training images are random crops, as in `finetune`. Every update encodes the prompts of all classes. Batches are drawn from the union, so a task counts by its number of
-    images. Evaluated once, after the union is learned: `Last` has a meaning, averages over the stream do not.
+    Training images are random crops, as in `finetune`. Every update encodes the prompts of all classes. Batches are drawn
+    from the union, so a task counts by its number of images. Evaluated once, after the union is learned: `Last` has a
+    meaning, averages over the stream do not.
 
     Deviations: there is no code to deviate from. Where class-incremental `finetune` makes one pass over each task, this
     makes five over the union, because a bound that has not converged bounds nothing.

@@ -19,7 +19,9 @@ class LinearProbeSettings:
     """After CLIP's protocol, with a coarser sweep of the L2 strength."""
 
     strengths: tuple[float, ...] = setting(
-        (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0), "values of C (inverse L2 strength) to choose from", "CLIP: 96 in 1e-6..1e6"
+        (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
+        "values of C (inverse L2 strength) to choose from",
+        "CLIP: 96 in 1e-6..1e6",
     )
     held_out: float = setting(0.1, "fraction of every class's training images on which C is chosen", "harness")
     max_iter: int = setting(1000, "L-BFGS iterations at most", "CLIP")

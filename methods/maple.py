@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from bench.method import setting
 from methods.parts.deep_prompts import DeepPrompts
-from methods.parts.prompts import ContextPrompts
+from methods.parts.prompts import ContextPrompts, readable_names
 from methods.parts.rehearsal import Rehearsal, RehearsalSettings
 
 AUTHORS = "muzairkhattak/multimodal-prompt-learning"
@@ -84,7 +84,7 @@ class MaPLe(Rehearsal):
         )
 
     def text_of(self, classes: torch.Tensor) -> ContextPrompts:
-        return self.deep.prompts([self.scenario.class_names[c].replace("_", " ") for c in classes.tolist()])
+        return self.deep.prompts(readable_names(self.scenario, classes))
 
     def loss(self, text: ContextPrompts, images: torch.Tensor, columns: torch.Tensor, *purpose: object) -> torch.Tensor:
         vectors = F.normalize(self.deep.text_features(text), dim=-1)  # (c, d)

@@ -77,7 +77,8 @@ class PROOF(Rehearsal):
 
         score = u(x) . w(c) + a T^T + a Q^T,     w(c) = norm(mean over prompts of norm(sum_b B_b g(prompt of c)))
 
-    where u(x) enters both terms with its own length ("normalise_at_test" does as in training) and w takes v's place in the fusion.
+    where u(x) enters both terms with its own length ("normalise_at_test" does as in training) and w takes v's place in the
+    fusion.
 
     T and Q are means over the test batch, so scores depend on which images share it, and the last, smaller batch is scored
     differently. The authors test in class order, so that a batch holds few classes: mildly transductive
@@ -222,7 +223,9 @@ class PROOF(Rehearsal):
         features, labels = train.features().float().cpu().numpy(), train.labels.numpy()
         per_class = exemplars_per_class(self.scenario, len(self.seen))
         # in the order of herding, of which the memory keeps the first ones; old exemplars are in that order already
-        rows = [own[herding(features[own], per_class)] for own in ((labels == c).nonzero()[0] for c in sorted(set(labels.tolist())))]
+        rows = [
+            own[herding(features[own], per_class)] for own in ((labels == c).nonzero()[0] for c in sorted(set(labels.tolist())))
+        ]
         rows = torch.cat([torch.from_numpy(part) for part in rows])
         self.memory.update(self._features(train)[rows.to(self.device)], train.labels[rows].to(self.device), per_class)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from bench.errors import BenchError
 from bench.method import setting
 from methods.parts.contexts_by_classes import encode_contexts_by_classes
-from methods.parts.prompts import ContextPrompts, context_from_words
+from methods.parts.prompts import ContextPrompts, readable_names, starting_context
 from methods.parts.rehearsal import CLAP, Rehearsal, RehearsalSettings
 
 AUTHORS = "saic-fi/Bayesian-Prompt-Learning"
@@ -111,10 +111,7 @@ class VariationalPrompts(Rehearsal):
     def prepare(self) -> None:
         super().prepare()
         settings, d, w = self.settings, self.backbone.embedding_width, self.backbone.text_width
-        if settings.context_words:
-            context = context_from_words(self.backbone, settings.context_words)
-        else:
-            context = 0.02 * self.draws.normal((settings.context_length, w), "context")
+        context = starting_context(self.backbone, self.draws, settings.context_words, settings.context_length, "context")
         self.context = torch.nn.Parameter(context)  # (M, w)
         if settings.posterior == "unconditional":
             log_variance = torch.rand(1, w, generator=self.draws.generator("log-variance"))
@@ -133,7 +130,7 @@ class VariationalPrompts(Rehearsal):
     # -- the model ----------------------------------------------------------------------------------------------
 
     def text_of(self, classes: torch.Tensor) -> ContextPrompts:
-        names = [self.scenario.class_names[c].replace("_", " ") for c in classes.tolist()]
+        names = readable_names(self.scenario, classes)
         return ContextPrompts(self.backbone, names, len(self.context), "end", self.settings.context_words or "X")
 
     def posterior(self, unit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

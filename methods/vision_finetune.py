@@ -26,7 +26,9 @@ class VisionFineTuneSettings:
     momentum: float = setting(0.9, "of SGD")
     weight_decay: float = setting(2e-4, "of SGD")
     mirrored_view: bool = setting(True, "train on the plain and the mirrored image, one of them drawn per image and epoch")
-    exemplars: int = setting(0, "stored images per class; 0: what the protocol allows, 20 where it allows none", "CLAP4CLIP's budget")
+    exemplars: int = setting(
+        0, "stored images per class; 0: what the protocol allows, 20 where it allows none", "CLAP4CLIP's budget"
+    )
 
 
 class VisionFineTune(Method):

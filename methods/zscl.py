@@ -80,7 +80,9 @@ class ZSCL(DistilledFineTune):
     }
     quick = {**FineTune.quick, "average_every": 2}
     trains = "both encoders of CLIP; the logit scale stays frozen"
-    conformance = "checked: rates, losses, gradients, weights along the path, saved weights, logits; every part alone and together"
+    conformance = (
+        "checked: rates, losses, gradients, weights along the path, saved weights, logits; every part alone and together"
+    )
 
     @property
     def reference_names(self) -> ReferenceNames | None:
@@ -141,5 +143,12 @@ class ZSCLMinus(ZSCL):
     recipes = {
         pattern: {field: value for field, value in recipe.items() if field not in ("average_every", "reference_sentences")}
         for pattern, recipe in ZSCL.recipes.items()
-    } | {"mini*": {**FineTune.recipes["mini*"], "reference_images": "mini", "reference_sentences": "mini", "sentence_template": "{}"}}
+    } | {
+        "mini*": {
+            **FineTune.recipes["mini*"],
+            "reference_images": "mini",
+            "reference_sentences": "mini",
+            "sentence_template": "{}",
+        }
+    }
     quick = FineTune.quick

@@ -8,7 +8,7 @@
     zscl       ZSCL's class-incremental program, also DER and DyTox: one list for each of four data sets
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -41,7 +41,7 @@ def clap(n: int, order_seed: int) -> list[int]:
     return labels.tolist()
 
 
-def cgil(n: int, order_seed: int) -> list[int]:
+def cgil(n: int, order_seed: int) -> Sequence[int]:
     """CGIL's order of n classes."""
     if order_seed >= len(CGIL_SEEDS):
         raise BenchError(
@@ -52,7 +52,7 @@ def cgil(n: int, order_seed: int) -> list[int]:
     return np.argsort(new_label).tolist()
 
 
-def zscl(dataset: str, order_seed: int) -> list[int]:
+def zscl(dataset: str, order_seed: int) -> Sequence[int]:
     """ZSCL's order of a data set's classes."""
     return class_order(f"cil-{ZSCL_LISTS[dataset]}")
 
@@ -60,7 +60,7 @@ def zscl(dataset: str, order_seed: int) -> list[int]:
 def class_orders(dataset: str, sizes: Sequence[int]) -> dict[str, Order]:
     """All orders of a data set's classes, as orders of a stream with tasks of these sizes."""
     n = sum(sizes)
-    rules = {
+    rules: dict[str, tuple[Callable[[int], Sequence[int]], str, bool]] = {
         "shuffled": (partial(shuffled_labels, dataset, n), "shuffled by the order seed, our own rule", False),
         "natural": (partial(natural, n), "the data set's own label order", True),
         "clap": (partial(clap, n), "CLAP4CLIP's and PILOT's: numpy's RandomState(1993 + order seed).shuffle", False),

@@ -34,8 +34,8 @@ def write_run(
     """One finished run below `out`; returns its folder.
 
     accuracies: (T, T) fractions, row = after task, column = evaluated task, used for every set of candidates. Every
-    task has `images` test images of `classes` classes (2 or more); of those, round(accuracy * images) are predicted right, counted
-    cyclically from image `first_right`. A right prediction has confidence 0.9, a wrong one 0.6. joint: only the last
+    task has `images` test images of `classes` classes (2 or more); of those, round(accuracy * images) are predicted right,
+    counted cyclically from image `first_right`. A right prediction has confidence 0.9, a wrong one 0.6. joint: only the last
     row exists. zero_shot=False: no text side, so future tasks are scored among the seen classes only.
     """
     facts = CONDITIONS | conditions
@@ -63,8 +63,9 @@ def write_run(
                 samples[f"entropy/{place}"] = np.where(hits, 0.3, 0.7).astype(np.float32)
                 samples[f"energy/{place}"] = (np.where(hits, 4.0, 3.0) + learned).astype(np.float32)
                 if answerable:
-                    rows.append({**identity, "run_id": run_id, "after_task": after, "eval_task": task, "eval_name": names[task],
-                                 "candidates": candidates, "metric": "accuracy", "value": float(right.mean()), "n": images})  # fmt: skip
+                    where = {"after_task": after, "eval_task": task, "eval_name": names[task], "candidates": candidates}
+                    score = {"metric": "accuracy", "value": float(right.mean()), "n": images}
+                    rows.append({**identity, "run_id": run_id, **where, **score})
 
     folder = Path(out) / facts["protocol"] / facts["method"] / run_id
     folder.mkdir(parents=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs import page_commands
+
 ROOT = Path(__file__).parent.parent
 
 PLUGIN_SETUP = """
@@ -37,7 +39,7 @@ def installed(tmp_path_factory):
     source = folder / "source"  # a copy, so that no earlier build lends it a file
     for name in ("bench", "methods", "protocols", "results/published", "results/baselines"):
         shutil.copytree(ROOT / name, source / name)
-    for name in ("setup.cfg", "pyproject.toml", "README.md"):
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source / name)
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source)
     site = folder / "site"
@@ -52,7 +54,9 @@ def pip_install(site: Path, *what: Path) -> None:
 def bench(installed, folder: Path, *arguments: str) -> str:
     _, site, environment = installed
     # -P keeps the current folder off the path; the checkout must not be what is imported
-    code = f"import bench, sys; assert bench.__file__.startswith({str(site)!r}), bench.__file__; from bench.cli import main; main()"
+    code = (
+        f"import bench, sys; assert bench.__file__.startswith({str(site)!r}), bench.__file__; from bench.cli import main; main()"
+    )
     return run(sys.executable, "-P", "-c", code, *arguments, cwd=folder, env=environment).stdout
 
 
@@ -62,6 +66,7 @@ def test_the_wheel_runs_from_an_empty_folder(installed, tmp_path):
                    "--limit-train", "2", "--limit-test", "2")  # fmt: skip
     assert "CI-Transfer" in output
     assert (tmp_path / "results").is_dir()
+    assert "bench check" in bench(installed, tmp_path, "new", "method", "novel-method")  # its templates are in the wheel
 
 
 @pytest.mark.slow
@@ -71,9 +76,9 @@ def test_a_strangers_package_appears_and_runs(installed, tmp_path):
     package.mkdir()
     (package / "setup.cfg").write_text(PLUGIN_SETUP)
     (package / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    readme = (ROOT / "README.md").read_text()
-    source = readme.split("    # nearest_mean.py\n")[1].split("    # setup.cfg")[0]
-    (package / "nearest_mean.py").write_text("\n".join(line[4:] for line in source.splitlines()) + "\n")
+    page = (ROOT / "docs" / "your-own-method.md").read_text()
+    source = next(block.text for block in page_commands.blocks(page) if block.rest.endswith("nearest_mean.py"))
+    (package / "nearest_mean.py").write_text(source)
     pip_install(site, package)
     listed = bench(installed, tmp_path, "list", "methods")
     assert "nearest-mean" in listed and "Nearest class mean" in listed

@@ -26,8 +26,8 @@ class AlexNetFeatures:
                 self.network = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1)
             except Exception as error:  # urllib, ssl, torch.hub and a full disk each have their own kinds
                 raise BenchError(
-                    "AlexNet's ImageNet weights could not be fetched "
-                    f"({type(error).__name__}); get alexnet-owt-7be5be79.pth from pytorch.org and name it with alexnet_weights=FILE"
+                    f"AlexNet's ImageNet weights could not be fetched ({type(error).__name__}); "
+                    "get alexnet-owt-7be5be79.pth from pytorch.org and name it with alexnet_weights=FILE"
                 ) from error
         self.network = self.network.features[:LAYERS].to(device).eval().requires_grad_(False)
 
@@ -40,7 +40,7 @@ class AlexNetFeatures:
             self.network.load_state_dict(self.network.state_dict() | found, strict=True)
         except RuntimeError as error:
             raise BenchError(f"alexnet_weights={path}: these are not torchvision's AlexNet weights") from error
-        if not set(name for name in self.network.state_dict() if name.startswith("features.")) <= set(found):
+        if not {name for name in self.network.state_dict() if name.startswith("features.")} <= set(found):
             raise BenchError(f"alexnet_weights={path}: AlexNet's convolutions are missing in it")
 
     @torch.no_grad()

@@ -37,7 +37,9 @@ class DomainSelectionSettings:
     reference_iterations: int = setting(1000, "updates of the reference autoencoder")
     domain_rate: float = setting(0.01, "learning rate of the autoencoders (Adam), divided by 10 every 10 epochs")
     domain_weight_decay: float = setting(1e-4, "their weight decay")
-    domain_decision: Literal["image", "batch"] = setting("image", "choose for each image, or as published for a whole test batch", "ours")
+    domain_decision: Literal["image", "batch"] = setting(
+        "image", "choose for each image, or as published for a whole test batch", "ours"
+    )
 
     def __post_init__(self):
         if self.domain_width < 1:

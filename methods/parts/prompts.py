@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 
 from bench.backbone import Backbone
+from bench.randomness import Draws
+from bench.stream import Scenario
 
 Position = Literal["end", "middle", "front"]
 
@@ -45,7 +47,7 @@ class ContextPrompts:
         n, length = self.embeddings.shape[:2]
         slots = torch.arange(length).repeat(n, 1)
         before = self.context_before_name
-        for row, name in enumerate(names):
+        for row in range(n):
             # end-of-text follows the full stop: what lies between the context and these two is the name
             name_length = int(self.end[row]) - 1 - (1 + self.context_length)
             context = torch.arange(1, 1 + self.context_length)
@@ -68,6 +70,18 @@ class ContextPrompts:
         x = torch.cat([start, context, rest], dim=1)  # (n, length, w)
         x = x.gather(1, self.slots[rows].unsqueeze(-1).expand_as(x))
         return self.backbone.encode_embedded(x, self.end[rows], shared)
+
+
+def readable_names(scenario: Scenario, classes: torch.Tensor) -> list[str]:
+    """The names of classes (c,) as a sentence has them: "golden_retriever" is a golden retriever."""
+    return [scenario.class_names[c].replace("_", " ") for c in classes.tolist()]
+
+
+def starting_context(backbone: Backbone, draws: Draws, words: str | None, length: int, *purpose: object) -> torch.Tensor:
+    """(M, w): the embeddings of some words or, where there are none, `length` normal draws of standard deviation 0.02."""
+    if words:
+        return context_from_words(backbone, words)
+    return 0.02 * draws.normal((length, backbone.text_width), *purpose).to(backbone.device)
 
 
 def context_from_words(backbone: Backbone, words: str) -> torch.Tensor:

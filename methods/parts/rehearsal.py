@@ -26,7 +26,7 @@ CLAP = "CLAP4CLIP's continual protocol"
 
 
 @dataclass(frozen=True)
-class RehearsalSettings:
+class TuningSettings:
     """How the trained part is tuned; methods add what they train, and their own defaults."""
 
     label_space: Literal["seen", "present"] = setting(
@@ -39,16 +39,29 @@ class RehearsalSettings:
     momentum: float = setting(0.0, "of SGD", CLAP)
     weight_decay: float = setting(0.0, "of the trained part", CLAP)
     cosine_floor: float = setting(1e-3, "final rate as a fraction of the peak; 1 keeps the rate constant", CLAP)
-    balanced_epochs: int = setting(0, "further passes over the exemplars alone, from the second task on", CLAP)
-    balanced_rate: float = setting(0.1, "peak rate of these passes, as a fraction of learning_rate", CLAP)
     mirrored_view: bool = setting(True, "train on the plain and the mirrored image, one of them drawn per image and epoch", CLAP)
 
     def __post_init__(self):
         if self.batch_size < 1:
             raise BenchError(f"batch_size={self.batch_size}: at least 1 image per step is needed")
-        for name in ("epochs", "balanced_epochs", "learning_rate", "momentum", "weight_decay", "cosine_floor", "balanced_rate"):
+        self.refuse_negative("epochs", "learning_rate", "momentum", "weight_decay", "cosine_floor")
+
+    def refuse_negative(self, *names: str) -> None:
+        for name in names:
             if getattr(self, name) < 0:
                 raise BenchError(f"{name}={getattr(self, name)}: choose a value of 0 or more")
+
+
+@dataclass(frozen=True)
+class RehearsalSettings(TuningSettings):
+    """With the passes over the exemplars alone."""
+
+    balanced_epochs: int = setting(0, "further passes over the exemplars alone, from the second task on", CLAP)
+    balanced_rate: float = setting(0.1, "peak rate of these passes, as a fraction of learning_rate", CLAP)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.refuse_negative("balanced_epochs", "balanced_rate")
 
 
 @dataclass(frozen=True)
@@ -99,9 +112,15 @@ class Rehearsal(TextClassifier):
         return ("plain", "mirrored") if self.settings.mirrored_view else ("plain",)
 
     def learn(self, task: Task) -> None:
-        settings = self.settings
         self.seen = torch.cat([self.seen, torch.tensor(task.classes, device=self.device)])
         self.start_task(task)
+        self.tune(task)
+        with torch.no_grad():
+            self.store_class_vectors()
+
+    def tune(self, task: Task) -> None:
+        """Train on the task and the exemplars, update these, and train on them alone."""
+        settings = self.settings
         everything = self.task_and_exemplars(task.train)
         per_class = exemplars_per_class(self.scenario, len(self.seen))
         kept = int(everything.labels.bincount().clamp(max=per_class).sum())  # exemplars after this task
@@ -112,8 +131,6 @@ class Rehearsal(TextClassifier):
         if balanced:
             rate = settings.balanced_rate * settings.learning_rate
             self.fit(self.exemplars(), settings.balanced_epochs, rate, task.index, second, phase="balanced ")
-        with torch.no_grad():
-            self.store_class_vectors()
 
     def fit(
         self, training: TrainingSet, epochs: int, peak: float, task: int, scenario: Scenario | None = None, phase: str = ""
@@ -169,7 +186,7 @@ class Rehearsal(TextClassifier):
         """The task's images, then the exemplars."""
         labels = torch.cat([train.labels.to(self.device), self.memory.labels])
         if self.inputs == "features":
-            return self._feature_set(torch.cat([self._features(train), self.memory.images]), labels)
+            return self.feature_set(torch.cat([self._features(train), self.memory.images]), labels)
 
         def pixels(rows: torch.Tensor) -> torch.Tensor:
             new, old = rows[rows < len(train)], rows[rows >= len(train)] - len(train)
@@ -181,7 +198,7 @@ class Rehearsal(TextClassifier):
 
     def exemplars(self) -> TrainingSet:
         if self.inputs == "features":
-            return self._feature_set(self.memory.images, self.memory.labels)
+            return self.feature_set(self.memory.images, self.memory.labels)
         return self._pixel_set(self._exemplar_pixels, self.memory.labels)
 
     def remember(self, train: Split) -> None:
@@ -201,7 +218,7 @@ class Rehearsal(TextClassifier):
     def _features(self, train: Split) -> torch.Tensor:
         return torch.stack([train.features(view) for view in self.views], dim=1)  # (n, views, d)
 
-    def _feature_set(self, features: torch.Tensor, labels: torch.Tensor) -> TrainingSet:
+    def feature_set(self, features: torch.Tensor, labels: torch.Tensor) -> TrainingSet:
         return TrainingSet(labels, lambda rows, mirrored: features[rows.to(self.device), mirrored.long().to(self.device)])
 
     def _pixel_set(self, pixels: Callable[[torch.Tensor], torch.Tensor], labels: torch.Tensor) -> TrainingSet:

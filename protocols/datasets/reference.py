@@ -160,7 +160,9 @@ mini = ReferenceData(_mini_images, _mini_sentences)
 tiny_imagenet = ReferenceData(
     functools.partial(_training_images, "tiny-imagenet"), _none("sentences", "tiny-imagenet", "give a text file")
 )
-imagenet = ReferenceData(functools.partial(_training_images, "imagenet"), _none("sentences", "imagenet", "its class names are 'imagenet-classes'"))
+imagenet = ReferenceData(
+    functools.partial(_training_images, "imagenet"), _none("sentences", "imagenet", "its class names are 'imagenet-classes'")
+)
 imagenet_classes = ReferenceData(_none("images", "imagenet-classes", "the images are 'imagenet'"), _imagenet_classes)
 conceptual_captions = ReferenceData(_caption_images, _captions)
 folder = ReferenceData(_images_below, _none("sentences", "folder", "give a text file with one sentence a line"))

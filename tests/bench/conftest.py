@@ -21,7 +21,7 @@ def bench(tmp_path, cache):
     def call(*arguments: str, **options) -> subprocess.CompletedProcess:
         environment = os.environ | {"BENCH_CACHE": str(cache), "COLUMNS": "200"}
         command = [sys.executable, "-m", "bench", *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, **options)
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800, **options)
 
     return call
 

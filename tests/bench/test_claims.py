@@ -14,7 +14,14 @@ import pytest
 from bench import claims
 from bench.claims import Claim, Held, holder, note_of, waiting
 
-HOLD = "import sys, time\nfrom pathlib import Path\nfrom bench.claims import Claim\nclaim = Claim(Path(sys.argv[1]))\nprint('held', flush=True)\ntime.sleep(60)"
+HOLD = """
+import sys, time
+from pathlib import Path
+from bench.claims import Claim
+claim = Claim(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
 def write_note(path, age: float, host: str = "elsewhere") -> None:

@@ -74,7 +74,12 @@ def test_comparison_pictures_and_report(bench, results, tmp_path):
 
 
 def test_bad_arguments_are_one_line(bench, results):
-    for arguments in (("compare", "cgil", results), ("compare", "cgil", "cgli", results), ("plot", results, "-o", "p", "--kind", "pie"),
-                      ("table", results, "--metrics", "lats"), ("metrics", results / "absent.csv")):  # fmt: skip
+    for arguments in (
+        ("compare", "cgil", results),
+        ("compare", "cgil", "cgli", results),
+        ("plot", results, "-o", "p", "--kind", "pie"),
+        ("table", results, "--metrics", "lats"),
+        ("metrics", results / "absent.csv"),
+    ):
         code, output = bench(*arguments)
         assert code == 2 and output.count("\n") == 1, output

@@ -158,6 +158,15 @@ def test_folders_of_several_methods_are_compared_method_by_method(tmp_path):
     assert numbers(tables)["difference"] == pytest.approx(0.3)
 
 
+def test_a_folder_of_a_methods_name_is_not_taken_for_its_runs(tmp_path, monkeypatch):
+    write_pairs(tmp_path / "results", 1)
+    (tmp_path / "coop").mkdir()  # the package of somebody who works on the method
+    monkeypatch.chdir(tmp_path)
+    assert numbers(compare.compare("cgil", "coop", [tmp_path / "results"]))["difference"] == pytest.approx(0.3)
+    with pytest.raises(BenchError, match="no finished run"):
+        compare.compare("cgil", "./coop", [tmp_path / "results"])
+
+
 def test_each_protocol_has_its_own_tables(tmp_path):
     write_pairs(tmp_path, 1)
     write_pairs(tmp_path, 1, protocol="toy-b")

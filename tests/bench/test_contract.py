@@ -53,7 +53,13 @@ def test_a_method_that_breaks_promises_is_told_which(cache, monkeypatch):
     before = contract.backbones.load("mini", None, "cpu").clip.logit_scale.detach().clone()
     found = broken_promises(Cheat, cache, monkeypatch)
     contract.backbones.load("mini", None, "cpu").clip.logit_scale.data.copy_(before)
-    for complaint in ("depend on the list", "depend on the batch", "two runs differ", "resumed after task", "weights have changed"):
+    for complaint in (
+        "depend on the list",
+        "depend on the batch",
+        "two runs differ",
+        "resumed after task",
+        "weights have changed",
+    ):
         assert complaint in found
 
 

@@ -25,7 +25,9 @@ def files(tmp_path) -> ImageFiles:
     for k in range(N):
         shape = (SIZE, SIZE) if k == 3 else (40 + 5 * k, 70 - 4 * k)
         Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(tmp_path / f"{k}.jpg")
-    return ImageFiles(tmp_path, [f"{k}.jpg" for k in range(N)], np.arange(N), tmp_path / "cache", lambda path, why: BenchError(why))
+    return ImageFiles(
+        tmp_path, [f"{k}.jpg" for k in range(N)], np.arange(N), tmp_path / "cache", lambda path, why: BenchError(why)
+    )
 
 
 @pytest.fixture

@@ -55,7 +55,10 @@ def edit_manifest(path, **changes) -> None:
 
 RESULT_DAMAGES = {
     "a changed byte of the records": (lambda run: flip(run / "records.csv"), "records.csv is damaged: its checksum differs"),
-    "a changed byte of the samples": (lambda run: flip(run / "samples.safetensors"), "samples.safetensors is damaged: its checksum differs"),
+    "a changed byte of the samples": (
+        lambda run: flip(run / "samples.safetensors"),
+        "samples.safetensors is damaged: its checksum differs",
+    ),
     "no samples": (lambda run: (run / "samples.safetensors").unlink(), "samples.safetensors is missing"),
     "half a manifest": (lambda run: (run / "manifest.json").write_text('{"run_id"'), "manifest.json: cannot be read"),
     "another run's manifest": (lambda run: edit_manifest(run / "manifest.json", run_id="x"), "does not belong to this run"),
@@ -144,7 +147,9 @@ def spoiled_store(store, damage: str) -> None:
     }[damage]()
 
 
-@pytest.mark.parametrize("damage", ["a changed byte", "cut short", "no checksum", "no array", "a damaged checksum file", "half a file"])
+@pytest.mark.parametrize(
+    "damage", ["a changed byte", "cut short", "no checksum", "no array", "a damaged checksum file", "half a file"]
+)
 def test_damaged_entries_of_the_store_are_removed_on_request(store, damage):
     entries = len(list(store.rglob("*.npy")))
     assert examined(doctor_store, store).wrong == 0
@@ -179,6 +184,13 @@ def test_the_command_says_what_is_wrong_and_its_exit_code_too(results, store, tm
 
 def test_folders_that_cannot_be_used_are_named(tmp_path):
     (tmp_path / "file").write_text("")
-    arguments = ["doctor", str(tmp_path / "file" / "results"), "--cache-dir", str(tmp_path / "cache"), "--data-dir", str(tmp_path)]
+    arguments = [
+        "doctor",
+        str(tmp_path / "file" / "results"),
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "--data-dir",
+        str(tmp_path),
+    ]
     found = CliRunner().invoke(main, arguments)
     assert found.exit_code == 1 and f"{tmp_path / 'file'} is a file" in found.output

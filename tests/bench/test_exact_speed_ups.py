@@ -75,7 +75,9 @@ def teacher_asked_at_every_step(monkeypatch, count: Callable) -> None:
 def batches_prepared_in_the_background(monkeypatch, count: Callable) -> None:
     """What a GPU does."""
     for module in (distilled_finetune, finetune):
-        monkeypatch.setattr(module, "prefetched", lambda items, prepare, device: count() or prefetch.in_background(items, prepare))
+        monkeypatch.setattr(
+            module, "prefetched", lambda items, prepare, device: count() or prefetch.in_background(items, prepare)
+        )
 
 
 def decoded_at_every_step(monkeypatch, count: Callable) -> None:
@@ -116,7 +118,9 @@ def test_results_are_the_same_without(name, change, tmp_path, cache, monkeypatch
 def test_methods_of_one_command_encode_a_prompt_once(tmp_path, cache, small_backbone, monkeypatch):
     encoded = []
     original = text_tower.encode_tokens
-    monkeypatch.setattr("bench.backbone.encode_tokens", lambda clip, tokens: encoded.append(len(tokens)) or original(clip, tokens))
+    monkeypatch.setattr(
+        "bench.backbone.encode_tokens", lambda clip, tokens: encoded.append(len(tokens)) or original(clip, tokens)
+    )
     backbone = Backbone(
         *(getattr(small_backbone, field) for field in ("name", "pretrained", "clip", "tokenizer", "transform", "digest")), "cpu"
     )

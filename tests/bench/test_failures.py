@@ -56,10 +56,13 @@ def test_too_little_gpu_memory_names_the_options_that_need_less(run, tmp_path):
     reason = failures.of_error(run, raised(error)).reason
     batch = run.settings.batch_size
     assert reason == (
-        f"OutOfMemoryError: CUDA out of memory; try --set coop.batch_size={batch // 2} (now {batch}) or --precision bfloat16 (now float32)"
+        "OutOfMemoryError: CUDA out of memory; "
+        f"try --set coop.batch_size={batch // 2} (now {batch}) or --precision bfloat16 (now float32)"
     )
     finetune = failures.of_error(small_run("finetune", tmp_path), raised(error)).reason
-    assert "try --set finetune.gradient_checkpointing=true or --set finetune.accumulate=2 or --set finetune.batch_size=4" in finetune
+    assert (
+        "try --set finetune.gradient_checkpointing=true or --set finetune.accumulate=2 or --set finetune.batch_size=4" in finetune
+    )
     half = failures.of_error(dataclasses.replace(small_run("zero-shot", tmp_path), precision="bfloat16"), raised(error)).reason
     assert half.endswith("try a GPU with more memory, or --device cpu")
 

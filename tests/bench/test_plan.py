@@ -143,6 +143,17 @@ def test_a_planned_run_can_be_carried_out_and_sent_to_another_process():
     assert plan.Run.from_json(json.loads(json.dumps(planned.to_json()))) == planned
 
 
+def test_a_run_on_a_folder_finds_it_again_wherever_it_lies(tmp_path):
+    for image in range(4):
+        path = tmp_path / "pets" / ("cat", "dog")[image % 2] / f"{image}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # a plan opens no image
+    planned = build(protocols=[f"folder:{tmp_path}/pets-2x1"], seeds=[0])[0][0]
+    assert (planned.protocol.name, planned.tasks) == ("folder:pets-2x1", 2)
+    sent = plan.Run.from_json(json.loads(json.dumps(planned.to_json())))
+    assert sent.loaded().protocol.dataset("folder:pets").info.class_names == ("cat", "dog")
+
+
 def test_a_run_whose_method_has_changed_since_the_plan_is_refused():
     planned = build(seeds=[0])[0][0]
     with pytest.raises(BenchError, match="not what they were in the plan"):
@@ -157,7 +168,8 @@ def test_every_combination_of_a_grid_is_a_run_and_repeats_are_dropped():
         methods=["zero-shot", "coop"], seeds=[0], grid=[axis("learning_rate", "0.1", "0.2", "0.20"), axis("epochs", "1", "2")]
     )
     assert [run.overrides for run in runs] == [
-        "", "epochs=1;learning_rate=0.1", "epochs=2;learning_rate=0.1", "epochs=1;learning_rate=0.2", "epochs=2;learning_rate=0.2",
+        "", "epochs=1;learning_rate=0.1", "epochs=2;learning_rate=0.1",
+        "epochs=1;learning_rate=0.2", "epochs=2;learning_rate=0.2",
     ]  # fmt: skip
 
 

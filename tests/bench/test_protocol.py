@@ -13,7 +13,9 @@ TRAIN, TEST = 7, 3  # images of every class
 
 def toy_dataset(name: str, classes: int, official: int | None = None) -> Dataset:
     """Grey images: the class's label is the grey level of its pixels, the row a second channel's."""
-    info = DatasetInfo(name, "1", tuple(f"{name} {k}" for k in range(classes)), ("a {}.",), "toy", "made here", train_images=official)
+    info = DatasetInfo(
+        name, "1", tuple(f"{name} {k}" for k in range(classes)), ("a {}.",), "toy", "made here", train_images=official
+    )
 
     def open_split(split: str, folders: Folders) -> ImageSource:
         labels = np.tile(np.arange(classes), TRAIN if split == "train" else TEST)

@@ -147,8 +147,8 @@ def planned(arguments, out):
 
 def test_command_quotes_for_the_shell_and_names_weights():
     row = {
-        "protocol": "p", "method": "coop", "overrides": "words=a b;c;epochs=3", "backbone": "ViT-B-16", "pretrained": "my weights.pt",
-        "limits": "", "order_seed": 0, "seed": 0,
+        "protocol": "p", "method": "coop", "overrides": "words=a b;c;epochs=3", "backbone": "ViT-B-16",
+        "pretrained": "my weights.pt", "limits": "", "order_seed": 0, "seed": 0,
     }  # fmt: skip
     manifest = {"identity": {"device": "cuda", "settings": {"words": "", "epochs": 1}}}
     assert shlex.split(command(row, manifest))[10:] == [

@@ -14,7 +14,9 @@ from tests.bench.small_runs import TASKS, execute, small_run
 
 FILES = ("records.csv", "samples.safetensors")
 # one method of each family; all others, which keep their state in the same ways, are marked slow
-FAST = ("attriclip", "cgil", "clap", "clip-adapter", "coda-prompt", "coop", "derpp", "finetune", "icarl", "linear-probe", "ranpac")
+FAST = (
+    "attriclip", "cgil", "clap", "clip-adapter", "coda-prompt", "coop", "derpp", "finetune", "icarl", "linear-probe", "ranpac",
+)  # fmt: skip
 METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in registry.names("method")]
 
 

@@ -1,5 +1,6 @@
 """Jobs on a real SLURM, started on this machine for the test (tests/one_machine_slurm.py), and what its options may be."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -33,7 +34,7 @@ set.finetune.epochs = 4
 [[runs]]                        # longer than the minute that its job has
 protocols = "mini60-30x2"
 methods = "finetune"
-set.finetune.epochs = 50
+set.finetune.epochs = 20
 """
 
 
@@ -94,7 +95,12 @@ def cluster():
     pytest.importorskip("submitit", reason="submitit is not installed")
     if reason := one_machine_slurm.missing():
         pytest.skip(f"no SLURM can be started here: {reason}")
-    with one_machine_slurm.running() as variables, pytest.MonkeyPatch.context() as patch:
+    with contextlib.ExitStack() as stack:
+        try:
+            variables = stack.enter_context(one_machine_slurm.running())
+        except TimeoutError as error:
+            pytest.skip(f"SLURM does not start here: {error}")
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in variables.items():
             patch.setenv(name, value)
         yield

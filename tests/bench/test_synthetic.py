@@ -45,7 +45,10 @@ def test_images_depend_on_their_row_alone_and_no_two_are_equal():
 def test_images_of_a_class_are_more_alike_than_others():
     source = stand_in(INFO, "train", NOWHERE)
     images = source.read(np.arange(11)).astype(float)
-    distance = lambda i, j: np.abs(images[i] - images[j]).mean()  # noqa: E731
+
+    def distance(i: int, j: int) -> float:
+        return np.abs(images[i] - images[j]).mean()
+
     assert max(distance(0, 1), distance(2, 3)) < min(distance(0, 5), distance(1, 9))
 
 

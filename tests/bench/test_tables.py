@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import formats, metrics, published, samples, tables
+from bench import formats, metrics, published, samples, tables, values
 from bench.errors import BenchError
 from tests.bench.fake_records import fake_records
 
@@ -95,7 +95,7 @@ def test_lower_is_better_for_forgetting():
     assert marks == {"zero-shot": "best", "cgil": "best", "finetune †": "best", "coop": "second"}
 
 
-@pytest.mark.parametrize("column", tables.SHARED)
+@pytest.mark.parametrize("column", values.SHARED)
 def test_runs_under_different_conditions_are_never_averaged_or_ranked_together(column):
     records = pd.concat([fake_records(), fake_records(**{column: "task-incremental" if column == "scenario" else "other"})])
     found = tables.build(records, ["last"])

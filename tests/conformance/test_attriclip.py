@@ -104,7 +104,7 @@ def test_a_continual_run(vectors, tiny):
     method = AttriCLIP(settings_of(vectors.params), tiny.backbone, scenario, draws)
     steps = FirstSteps(method)
     actual = {}
-    for index, size in enumerate(sizes):
+    for index in range(len(sizes)):
         name, rows = f"task{index + 1}", torch.from_numpy(vectors[f"task{index + 1}_order"])
         own = tuple(range(sum(sizes[:index]), sum(sizes[: index + 1])))
         train = tiny.split(rows, position[tiny.labels[rows]])

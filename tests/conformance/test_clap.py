@@ -1,6 +1,6 @@
 """CLAP and CoOp + CLAP against the released code: the same weights, noise and batches, number by number."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -83,9 +83,9 @@ def test_attention_layer(vectors):
 class GivenNoise(Draws):
     """Hands out stored arrays for noise and for the images of the data-driven prior."""
 
-    def __init__(self, noise: Iterator[torch.Tensor], task_sizes, permutations: Iterator[torch.Tensor] = iter(())):
+    def __init__(self, noise: Iterator[torch.Tensor], task_sizes, permutations: Iterable[torch.Tensor] = ()):
         super().__init__("vectors", "clap", 0)
-        self.noise, self.task_sizes, self.permutations = noise, task_sizes, permutations
+        self.noise, self.task_sizes, self.permutations = noise, task_sizes, iter(permutations)
 
     def normal(self, shape, *purpose):
         assert purpose[0] in ("noise", "test noise")

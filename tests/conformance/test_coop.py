@@ -11,7 +11,9 @@ from bench.randomness import Draws
 from bench.stream import Scenario, SealedSplit, Task
 from methods.coop import CoOp, CoOpSettings
 from methods.parts.prompts import ContextPrompts
+from methods.parts.rehearsal import TrainingSet
 from methods.parts.schedules import cosine_per_iteration
+from tests.conformance.stored_batches import fit_stored
 
 
 class StoredDraws(Draws):
@@ -62,34 +64,33 @@ def test_forward_variants_gradients_and_steps(vectors, tiny):
     actual = {"image_feat_raw": train}
 
     coop = learner(tiny, names, settings, vectors.tensor("ctx0")[None])
-    prompts = coop._prompts(range(len(names)))
+    text = coop.text_of(coop.seen)
+    _, prompts = text
     actual["tokens"] = prompts.tokens
     actual["text_raw0"] = prompts.features(coop.context[0])
     actual["logits0"] = tiny.backbone.logit_scale * unit @ F.normalize(actual["text_raw0"], dim=-1).T
-    coop.loss(prompts, coop.seen, unit, labels).backward()
+    coop.loss(text, unit, labels).backward()
     actual["grad_ctx0"] = coop.context.grad[0].clone()
     for position in ("end", "middle", "front"):
         placed = ContextPrompts(tiny.backbone, names, params["n_ctx"], position, params["placeholder"])
         actual[f"text_raw_{position}"] = placed.features(coop.context[0])
 
     one_step = learner(tiny, names, settings, vectors.tensor("ctx0")[None])
-    one_step.fit(train[:, None], labels, 0)
+    fit_stored(one_step, unit, labels)
     actual["ctx_step1"] = one_step.context[0]
 
     settings = replace(settings, epochs=params["n_steps"])
     trained = learner(tiny, names, settings, vectors.tensor("ctx0")[None])
-    losses, loss = [], trained.loss
-    trained.loss = lambda *arguments: losses.append(loss(*arguments)) or losses[-1]
-    trained.fit(train[:, None], labels, 0)
-    actual["losses"] = torch.stack(losses)
+    actual["losses"] = fit_stored(trained, unit, labels)
     actual["ctx_final"] = trained.context[0]
-    trained._store_class_vectors()
+    with torch.no_grad():
+        trained.store_class_vectors()
     actual["logits_test_final"] = trained.logits(test, range(len(names)))
 
     if "words" in params:
         words = replace(settings, context_words=params["words"]["text"])
         from_words = method(tiny, names, words, {})
-        prompts = from_words._prompts(range(len(names)))
+        _, prompts = from_words.text_of(torch.arange(len(names)))
         actual |= {"ctx_words": from_words.context[0], "tokens_words": prompts.tokens}
         actual["text_raw_words"] = prompts.features(from_words.context[0])
 
@@ -101,9 +102,10 @@ def test_forward_variants_gradients_and_steps(vectors, tiny):
             class_specific=True,
         )
         specific = learner(tiny, names, own, vectors.tensor("ctx_csc"))
-        prompts = specific._prompts(range(len(names)))
+        text = specific.text_of(specific.seen)
+        _, prompts = text
         actual["text_raw_csc"] = prompts.features(specific.context)
-        actual["loss_csc"] = specific.loss(prompts, specific.seen, unit, labels)
+        actual["loss_csc"] = specific.loss(text, unit, labels)
         actual["loss_csc"].backward()
         actual["grad_csc"] = specific.context.grad
     vectors.check(actual)
@@ -145,7 +147,7 @@ def test_continual_run_with_replay(vectors, tiny):
         # given the new images, and its pool is put into the stored order
         rows = torch.from_numpy(vectors[f"task{index}_train_order"])
         labels = torch.tensor([position[int(c)] for c in tiny.labels[rows]])
-        steps.pool = (tiny.features()[rows][:, None], labels)
+        steps.pool = (F.normalize(tiny.features()[rows], dim=-1), labels)
         new = torch.isin(tiny.labels[rows], torch.from_numpy(classes))
         own = tuple(range(sum(sizes[: index - 1]), sum(sizes[:index])))
         in_file_order = rows[new].sort().values
@@ -169,10 +171,12 @@ class CosineSteps:
         self.fit, coop.fit = coop.fit, self.in_stored_order
         self.pool, self.rates = None, []
 
-    def in_stored_order(self, features, labels, task):
-        stored_features, stored_labels = self.pool
-        assert same_rows(features, stored_features), "new images and exemplars are not those of the stored run"
-        self.rates = self.fit(stored_features, stored_labels, task)
+    def in_stored_order(self, training, epochs, peak, task):
+        stored, labels = self.pool
+        every_row = torch.arange(len(training.labels))
+        given = training.images(every_row, torch.zeros(len(every_row)))
+        assert same_rows(given, stored), "new images and exemplars are not those of the stored run"
+        self.rates = self.fit(TrainingSet(labels, lambda rows, mirrored: stored[rows]), epochs, peak, task)
         return self.rates
 
 

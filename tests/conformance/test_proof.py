@@ -81,7 +81,9 @@ class Steps:
                 "b0_logits": (self.fused.images @ self.fused.texts.T).detach(),
                 "b0_proto_logits": (self.fused.images @ self.fused.prototypes.T).detach(),
                 "b0_image_out": self.fused.images.detach(),
-                "grad_norms": torch.stack([gradients[id(p)].norm() if id(p) in gradients else torch.zeros(()) for p in named.values()]),
+                "grad_norms": torch.stack(
+                    [gradients[id(p)].norm() if id(p) in gradients else torch.zeros(()) for p in named.values()]
+                ),
                 "requires_grad": np.array([f"{name}:{int(p.requires_grad)}" for name, p in named.items()]),
             }
         return parts
@@ -110,7 +112,7 @@ def test_a_continual_run(vectors, tiny):
     method = PROOF(settings_of(params), tiny.backbone, scenario, InOrder("vectors", "proof", 0))
     method.fusion.load_state_dict({ATTENTION[key]: value for key, value in vectors.group("attn0.").items()})
     steps, actual = Steps(method), {}
-    for index, size in enumerate(sizes):
+    for index in range(len(sizes)):
         name, own = f"task{index + 1}", tuple(range(sum(sizes[:index]), sum(sizes[: index + 1])))
         rows = torch.nonzero(torch.isin(position[tiny.labels], torch.tensor(own)) & tiny.is_train).flatten()
         task = Task(index, name, own, tiny.split(rows, position[tiny.labels[rows]]), SealedSplit())

@@ -77,8 +77,9 @@ class Vectors:
 def error_ratio(actual: Any, expected: np.ndarray, limit: Mapping[str, float]) -> float:
     """Largest |actual - expected| / limit over all elements, where
 
-    limit = abs + rel_to_max * M + rel * max(|expected|, floor_rel_to_max * M),   M = max of the finite |expected|, missing terms 0.
+        limit = abs + rel_to_max * M + rel * max(|expected|, floor_rel_to_max * M),   M = max of the finite |expected|
 
+    and missing terms are 0.
     NaN equals NaN, infinity the same infinity, and with a limit of 0 only equal numbers pass.
 
     >>> error_ratio([1.0, 2.0], np.array([1.0, 2.5]), {"abs": 1.0})

@@ -56,8 +56,8 @@ class Tally:
         wrong = f"{len(self.wrong)} were not as they should be" if self.wrong else "all equal those of an undisturbed command"
         lines += [
             "",
-            f"{self.faults} faults in {self.rounds} rounds, {self.seconds / 60:.0f} minutes. Files of the command issued once more: "
-            f"{self.files} compared, {wrong}.",
+            f"{self.faults} faults in {self.rounds} rounds, {self.seconds / 60:.0f} minutes. "
+            f"Files of the command issued once more: {self.files} compared, {wrong}.",
         ]
         return "\n".join([*lines, *(f"- {line}" for line in self.wrong)])
 
@@ -122,7 +122,7 @@ class Campaign:
 
     def _after_a_fault(self, what: str, ended: list[Ended]) -> None:
         for one in ended:
-            if one.code > 0 and one.code not in ORDERLY or "Traceback" in one.stderr:
+            if (one.code > 0 and one.code not in ORDERLY) or "Traceback" in one.stderr:
                 self._complain(f"{what}: {one.words}, {one.stderr.strip()[-2000:]}")
         for place, content in self.scene.finished().items():
             if content != self.undisturbed[place]:

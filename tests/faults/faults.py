@@ -212,6 +212,6 @@ def all_faults() -> list[Fault]:
     """Those that can be made here."""
     disk = full_disk if can_mount() else file_size_limit
     return [
-        killed, terminated, interrupted, disk, *([read_only] if can_mount() or os.geteuid() else []), damaged_checkpoint, damaged_features,
-        clock_jump, racing, *([lost_worker] if shutil.which("ps") else []),
+        killed, terminated, interrupted, disk, *([read_only] if can_mount() or os.geteuid() else []), damaged_checkpoint,
+        damaged_features, clock_jump, racing, *([lost_worker] if shutil.which("ps") else []),
     ]  # fmt: skip

@@ -38,7 +38,15 @@ class Ended:
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
-        *("bench.runner", "bench.launch", "bench.run_command", "bench.estimate", "bench.tables", "sklearn.linear_model", "protocols.mini"),
+        *(
+            "bench.runner",
+            "bench.launch",
+            "bench.run_command",
+            "bench.estimate",
+            "bench.tables",
+            "sklearn.linear_model",
+            "protocols.mini",
+        ),
         *("methods.zero_shot", "methods.simplecil", "methods.coop", "methods.linear_probe"),
     ]
 )
@@ -113,7 +121,7 @@ class Scene:
                 cwd=self.root,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
                 stdout=subprocess.DEVNULL,
-                stderr=open(log, "w"),
+                stderr=open(log, "w"),  # noqa: SIM115 - the process keeps it
             )
         else:
             process = Forked(self.root, log, (*COMMAND, *more), before)

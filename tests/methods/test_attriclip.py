@@ -104,10 +104,11 @@ def test_the_loss_is_the_weighted_sum_of_three(small_backbone, make_stream):
     features = F.normalize(images, dim=-1)
     choice = method.bank.choose(features)
     names = stream.scenario.class_names[2:]
-    logits = torch.stack([
-        torch.stack([F.cosine_similarity(f, text_feature(small_backbone, method.bank, row.tolist(), name), dim=0) for name in names])
-        for f, row in zip(images, choice)
-    ])  # fmt: skip
+
+    def logit(image: torch.Tensor, row: torch.Tensor, name: str) -> torch.Tensor:
+        return F.cosine_similarity(image, text_feature(small_backbone, method.bank, row.tolist(), name), dim=0)
+
+    logits = torch.stack([torch.stack([logit(f, row, name) for name in names]) for f, row in zip(images, choice)])
     expected = F.cross_entropy(small_backbone.logit_scale * logits, columns)
     expected = expected + 0.2 * method.bank.key_loss(features, choice) + 0.6 * method.bank.likeness(small_backbone)
     found = method.loss(method.text_of(torch.tensor([2, 3])), images, columns)
@@ -160,7 +161,9 @@ def test_as_released_every_task_starts_from_the_pretrained_text_tower(small_back
     method = build(stream, small_backbone, tuned)
     pretrained = {name: value for name, value in small_backbone.clip.state_dict().items() if not name.startswith("visual.")}
     method.learn(stream.tasks[0])
-    changed = {name.split(".")[0] for name, value in method.tower.state_dict().items() if not torch.equal(value, pretrained[name])}
+    changed = {
+        name.split(".")[0] for name, value in method.tower.state_dict().items() if not torch.equal(value, pretrained[name])
+    }
     assert changed == {"transformer", "positional_embedding", "ln_final", "text_projection", "logit_scale"}
     method.settings = replace(tuned, epochs=0)
     method.learn(stream.tasks[1])
@@ -206,7 +209,9 @@ def test_learning_and_scoring_use_cached_features_only(small_backbone, make_stre
     assert small_backbone.image_passes == passes
 
 
-@pytest.mark.parametrize("options", [{"chosen": 0}, {"chosen": 11}, {"prompt_length": 0}, {"prompts_at_once": 0}, {"balanced_epochs": 1}])
+@pytest.mark.parametrize(
+    "options", [{"chosen": 0}, {"chosen": 11}, {"prompt_length": 0}, {"prompts_at_once": 0}, {"balanced_epochs": 1}]
+)
 def test_settings_that_contradict_each_other_are_refused(options):
     with pytest.raises(BenchError, match=next(iter(options))):
         AttriCLIPSettings(**options)

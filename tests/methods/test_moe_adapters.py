@@ -300,7 +300,9 @@ def test_every_image_is_scored_with_the_towers_and_texts_of_its_router(small_bac
     clip, pixels = small_backbone.clip, stream.tasks[0].train.pixels()[:3]
     method.routers_of = lambda batch: torch.tensor([1, ORIGINAL, 0])
     found = method.logits(pixels, range(4))
-    zero_shot = F.normalize(small_backbone.encode_images(pixels[1:2]), dim=-1) @ small_backbone.classifier(stream.scenario, range(4)).T
+    zero_shot = (
+        F.normalize(small_backbone.encode_images(pixels[1:2]), dim=-1) @ small_backbone.classifier(stream.scenario, range(4)).T
+    )
     torch.testing.assert_close(found[1:2], small_backbone.logit_scale * zero_shot)
     with torch.no_grad():
         for row, router in ((0, 1), (2, 0)):
@@ -323,7 +325,9 @@ def test_reference_images_are_asked_for_and_learned_with_the_first_task(small_ba
     stream = make_stream()
     method = build(stream, small_backbone, replace(SEVERAL, reference_images="mini"))
     assert method.reference_names == ReferenceNames("mini", None)
-    assert build(stream, small_backbone, SEVERAL).reference_names is None and build(stream, small_backbone).reference_names is None
+    assert (
+        build(stream, small_backbone, SEVERAL).reference_names is None and build(stream, small_backbone).reference_names is None
+    )
     method.use_reference(Reference(stream.tasks[1].train, ()))
     untrained = {name: value.clone() for name, value in method.domains.autoencoders.domains[0].state_dict().items()}
     teach(method, stream.tasks[0])

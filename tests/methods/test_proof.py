@@ -139,7 +139,9 @@ def test_composition_is_what_is_evaluated(small_backbone, make_stream):
     """Every composition scores every test image once, and single images are scored alone."""
     stream = make_stream()
     stream = Stream(stream.scenario, tuple(replace(task, test=task.train) for task in stream.tasks))
-    method = teach(build(stream, small_backbone, replace(QUICK, test_batches="single")), *[t.for_training() for t in stream.tasks])
+    method = teach(
+        build(stream, small_backbone, replace(QUICK, test_batches="single")), *[t.for_training() for t in stream.tasks]
+    )
     cells = {(cell.eval_task, cell.candidates): cell for cell in evaluate(method, stream, after_task=1)}
     alone = torch.cat([method.logits(x[None], range(4)) for x in stream.tasks[0].test.features()])
     assert cells[0, "seen"].prediction.tolist() == alone.argmax(dim=-1).tolist()

@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _json(name: str) -> dict:
     return json.loads((HERE / name).read_text(encoding="utf-8"))
 
@@ -40,7 +40,7 @@ def class_order(name: str, run: str = "") -> tuple[int, ...]:
     return tuple(order[run] if run else order)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def lines(name: str) -> tuple[str, ...]:
     """The lines of a packed text file, for instance the test images of a split."""
     return tuple(gzip.decompress((HERE / name).read_bytes()).decode().splitlines())

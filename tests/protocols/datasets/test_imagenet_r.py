@@ -21,7 +21,7 @@ def write_imagenet_r(data_folder, name: str) -> dict[str, list[str]]:
     for path in data.lines(LISTS[name]):
         on_list[path.split("/")[0]].append(path)
     expected = {"train": [], "test": []}
-    for label, wordnet_id in enumerate(ids):
+    for wordnet_id in ids:
         expected["test"] += sorted(on_list[wordnet_id])[:2]
         expected["train"] += [f"{wordnet_id}/unlisted_{number}.jpg" for number in range(3)]
     for paths in expected.values():

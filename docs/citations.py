@@ -1,0 +1,89 @@
+"""The papers of the methods, from what their classes say (the attribute `paper`).
+
+    python docs/citations.py list        method -> paper
+    python docs/citations.py bibtex      an entry for every paper; `and others` where the class names first authors only
+"""
+
+import argparse
+import re
+from dataclasses import dataclass
+
+from bench import registry
+from bench.formats import Cell, Table, write
+
+ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
+QUOTED = re.compile(r'"(?P<title>[^"]+)", (?P<authors>[^;]+?), (?P<rest>(?:[A-Z][A-Za-z]* )?\d{4}.*|arXiv .*)')
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One paper, as far as a class names it."""
+
+    arxiv: str
+    title: str
+    authors: str
+    venue: str  # "CVPR 2023"; empty if the class names none
+    year: str
+
+
+def statements() -> dict[str, str]:
+    """method -> what its class says about its paper; built-in methods only."""
+    built_in = [entry.name for entry in registry.entries("method") if entry.package == registry.BUILT_IN]
+    return {name: registry.load("method", name).paper for name in built_in}
+
+
+def parse(statement: str) -> Paper | None:
+    """The paper that a statement names in full; None if it names none.
+
+    >>> parse('"A Title", Li and Hoiem, ECCV 2016, arXiv 1606.09282; CLIP version: ZSCL, arXiv 2303.06628')
+    Paper(arxiv='1606.09282', title='A Title', authors='Li and Hoiem', venue='ECCV 2016', year='2016')
+    """
+    found = QUOTED.match(statement)
+    if not found:
+        return None
+    rest = found["rest"].split(";")[0]
+    venue = re.match(r"[A-Z][A-Za-z]* \d{4}", rest)
+    year = re.search(r"\b(?:19|20)\d{2}\b", ARXIV.sub("", rest))
+    return Paper(ARXIV.search(rest)[1], found["title"], found["authors"], venue[0] if venue else "", year[0] if year else "")
+
+
+def papers() -> dict[str, Paper]:
+    """arXiv number -> paper. Of two statements about one paper the one with the longer title counts."""
+    found: dict[str, Paper] = {}
+    for statement in statements().values():
+        paper = parse(statement)
+        if paper and len(paper.title) > len(found[paper.arxiv].title if paper.arxiv in found else ""):
+            found[paper.arxiv] = paper
+    return dict(sorted(found.items()))
+
+
+def bibtex(paper: Paper) -> str:
+    """An entry that claims no more than is known: a preprint, with the venue as a note."""
+    authors = re.sub(r" et al\.$", " and others", paper.authors).replace(", ", " and ")
+    fields = {
+        "title": f"{{{paper.title}}}",
+        "author": authors,
+        "year": paper.year,
+        "eprint": paper.arxiv,
+        "archiveprefix": "arXiv",
+        "note": paper.venue,
+    }
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
+    return "\n".join([f"@misc{{arxiv:{paper.arxiv},", *lines, "}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["list", "bibtex"])
+    if parser.parse_args().what == "bibtex":
+        print("```bibtex\n" + "\n\n".join(map(bibtex, papers().values())) + "\n```")
+        return
+    methods: dict[str, list[str]] = {}
+    for name, statement in statements().items():
+        methods.setdefault(statement, []).append(name)
+    rows = [[Cell(", ".join(names)), Cell(statement)] for statement, names in methods.items()]
+    print(write([Table(f"{len(rows)} entries", "As bench show METHOD says", ["methods", "paper"], rows, left=2)], "markdown"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Pages that say what is there: they agree with the code, and what they show is what their commands print now."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import bench
+from bench import failures, records, registry
+from bench.metrics import METRICS
+from bench.protocol_names import find
+from tests.bench import small_runs
+from tests.docs import page_commands
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+
+
+def script(name: str):
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def rows_below(text: str, heading: str) -> list[str]:
+    """The first cells of the table in a section, without backticks; a cell may name several things."""
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+# -- metrics ----------------------------------------------------------------------------------------------------
+
+
+def test_every_metric_of_a_matrix_has_a_worked_example_that_the_page_shows():
+    examples, text = script("metrics_examples"), page("metrics.md")
+    rows = examples.worked(DOCS / "examples" / "three-tasks.csv")  # an error if arithmetic and harness differ
+    assert {row[0] for row in rows} == {name for name, metric in METRICS.items() if metric.needs != "samples"}
+    for name, better, _, arithmetic, value in rows:
+        assert re.search(rf"^\| `{name}` \| {better} \| .* \| `{re.escape(arithmetic)}` \| {value} \|$", text, re.M), name
+
+
+def test_the_arithmetic_of_the_examples_is_arithmetic_only():
+    examples = script("metrics_examples")
+    assert examples.value_of("(max(90, 92) - 80) / 2") == 6
+    for text in ("__import__('os')", "A11 + 1", "min(1, 2)"):
+        with pytest.raises(bench.errors.BenchError, match="plain arithmetic"):
+            examples.value_of(text)
+
+
+def test_examples_that_disagree_are_an_error():
+    with pytest.raises(bench.errors.BenchError, match="arithmetic gives"):
+        script("metrics_examples").agreed("last", 80.0, 80.1)
+
+
+def test_the_metrics_page_names_every_metric_and_shows_its_file():
+    text = page("metrics.md")
+    named = set(re.findall(r"`(\w+)`", text))
+    assert {name for name in METRICS if not name.endswith(("_max_softmax", "_entropy"))} <= named
+    assert (DOCS / "examples" / "three-tasks.csv").read_text() in text
+    empty = script("metrics_examples").empty()
+    assert all(f"| `{row[0]}` | {' | '.join(row[1:])} |" in text for row in empty[1:])
+
+
+# -- results ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_page_on_results_names_what_a_run_writes(tmp_path):
+    run = small_runs.small_run("zero-shot", tmp_path / "results")
+    small_runs.execute(run, tmp_path / "cache")
+    text = page("results-format.md")
+    assert set(rows_below(text, "manifest.json")) - {"settings"} == set(small_runs.manifest(run))
+    assert all(f"| {name} |".replace("_", r"\_") in text for name in records.COLUMNS)
+    scores = {name.split("/")[0] for name in rows_below(text, "samples.safetensors")}
+    assert scores == {"prediction", "confidence", "entropy", "energy", "labels"}
+
+
+def test_the_page_on_results_names_what_a_failure_writes(tmp_path):
+    run = small_runs.small_run("zero-shot", tmp_path)
+    failures.record(run, failures.of_machine("killed"))
+    found = json.loads((run.folder / failures.FILE).read_text())
+    text = page("results-format.md")
+    assert set(rows_below(text, "failure.json")) == set(found)
+    assert all(f"`{name}`" in text for name in found["attempts"][0])
+
+
+# -- papers -----------------------------------------------------------------------------------------------------
+
+
+def test_commands_that_reproduce_a_table_name_what_exists():
+    text = page("reproducing.md")
+    commands = [command for block in page_commands.blocks(text) for command in block.commands if "bench run" in command]
+    assert len(commands) >= 4
+    for command in commands:
+        for protocol in re.search(r"--protocol (\S+)", command)[1].split(","):
+            assert find(protocol).name == protocol
+        assert set(re.search(r"--methods (\S+)", command)[1].split(",")) <= set(registry.names("method"))
+
+
+@pytest.mark.parametrize("paper", ["zscl", "clap", "cgil"])
+def test_expected_numbers_are_those_that_ship(paper):
+    assert script("published_table").render(paper) in page("reproducing.md")
+
+
+def test_a_row_that_no_run_can_answer_says_why():
+    lacking = script("published_table").lacking
+    assert lacking("zscl", "mtil-order1", "ViT-B-16", "mtil_last") == ""
+    assert lacking("DPW", "mtil-order1", "ViT-B-16 openai", "mtil_last") == "no such method here"
+    assert lacking("zscl", "x-tail 16-shot order1", "ViT-B-16 openai", "Last") == "no such protocol here"
+    assert lacking("l2p", "cifar100-10x10", "vit_b16_in21k", "last") == "another backbone than CLIP"
+    assert lacking("clap", "cifar100-10x10", "ViT-B-16 openai", "params_millions") == "not an accuracy"
+
+
+def test_every_method_has_its_paper_and_its_conformance_on_a_page():
+    citations, conformance = script("citations"), script("conformance_table")
+    text, checked = page("citing.md"), page("conformance.md")
+    for name, statement in citations.statements().items():
+        assert name in text and f"| {name} |".replace("_", r"\_") in checked
+        paper = citations.parse(statement)
+        assert paper or not statement.startswith('"')
+        assert not paper or citations.bibtex(citations.papers()[paper.arxiv]) in text
+    assert "arrays are compared" in conformance.vectors(conformance.TESTS / "vectors").caption
+
+
+def test_bibtex_claims_what_the_class_says():
+    citations = script("citations")
+    paper = citations.parse('"A Title", Wang et al., CVPR 2023, arXiv 2305.11488')
+    assert paper == citations.Paper("2305.11488", "A Title", "Wang et al.", "CVPR 2023", "2023")
+    assert "author = {Wang and others}" in citations.bibtex(paper) and "note = {CVPR 2023}" in citations.bibtex(paper)
+    assert citations.parse('"A Title", Ding et al., 2022, arXiv 2207.09248').venue == ""
+    assert citations.parse("folklore") is None
+
+
+# -- the picture, the licence, versions -------------------------------------------------------------------------
+
+
+def test_the_picture_is_what_its_script_draws():
+    architecture = script("architecture")
+    assert architecture.FILE.read_text() == architecture.draw()
+    with pytest.raises(ValueError, match="needs more than"):
+        architecture.text(0, 0, "a text that is too long", "text", 50)
+
+
+def test_the_picture_and_its_page_name_modules_that_exist():
+    text = page("architecture.md")
+    assert all((ROOT / name).exists() for name in re.findall(r"`((?:bench|methods|protocols|tests)/[\w/.]+)`", text))
+    drawn = set(re.findall(r"(\w+\.py)", page("architecture.svg")))
+    assert drawn and all((ROOT / "bench" / name).exists() for name in drawn)
+
+
+def test_licence_citation_and_changelog_agree_with_the_package():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) and citation["cff-version"] == "1.2.0"
+    assert citation["version"] == bench.__version__ and citation["license"] == "MIT"
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License\n")
+    assert "license_expression = MIT" in (ROOT / "setup.cfg").read_text()
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## (\S+?),? ", changes, re.M)[1] == bench.__version__
+    raised = [name for name in registry.names("method") if registry.load("method", name).version != "1"]
+    raised += [name for name in registry.names("protocol") if registry.load("protocol", name).version != "1"]
+    assert [name for name in raised if name not in changes] == []
+
+
+def test_the_notice_names_everything_that_is_under_another_licence():
+    notice = (ROOT / "NOTICE").read_text()
+    folders = [path.name for path in (ROOT / "tests" / "protocols" / "real-images").iterdir() if path.is_dir()]
+    assert folders and all(f"{name}/" in notice for name in folders)
+
+
+# -- the workflow -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_workflow_for_other_repositories_runs(tmp_path):
+    workflow = yaml.safe_load(page("ci-example.yml"))
+    steps = [step.get("run", "") for step in workflow["jobs"]["gate"]["steps"]]
+    commands = [command for command in steps if command.startswith(("bench", "test ! -d"))]
+    assert [command.split()[1] for command in commands] == ["check", "run", "gate", "!"]
+    reader = page_commands.Reader(tmp_path, tmp_path / "cache")
+    check, run, gate, report = commands
+    for command in (check, run, "bench gate fresh --baseline baselines/mini60.csv --update", gate, report):
+        reader.run(command, expected=0, line=0)
+    assert (reader.here / "gate.xml").exists() and (reader.here / "report.html").exists()
