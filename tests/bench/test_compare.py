@@ -162,7 +162,7 @@ def test_a_folder_of_a_methods_name_is_not_taken_for_its_runs(tmp_path, monkeypa
     write_pairs(tmp_path / "results", 1)
     (tmp_path / "coop").mkdir()  # the package of somebody who works on the method
     monkeypatch.chdir(tmp_path)
-    assert numbers(compare.compare("cgil", "coop", [tmp_path / "results"]))["difference"] == pytest.approx(0.3)
+    assert numbers(compare.compare("cgil", "coop", [tmp_path / "results"]))["difference"] == pytest.approx(0.2)
     with pytest.raises(BenchError, match="no finished run"):
         compare.compare("cgil", "./coop", [tmp_path / "results"])
 
