@@ -7,7 +7,7 @@ import pytest
 from tests.docs import page_commands
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 FOLLOWED = [
     pytest.param(name, marks=pytest.mark.slow if page_commands.is_slow(page) else ())
     for name, page in PAGES.items()
