@@ -69,6 +69,8 @@ class CODAPrompt(PromptedVision):
             "mirrored_view": False,
             "learning_rate": 5e-3,
         },
+        # nine data sets, with more images each: fewer passes keep a stream within minutes
+        "mini-mtil*": {"epochs": 5},
     }
     quick = {"epochs": 1}
     paper = '"CODA-Prompt: COntinual Decomposed Attention-based Prompting", Smith et al., CVPR 2023, arXiv 2211.13218'

@@ -44,6 +44,8 @@ class ExperienceReplay(VisionFineTune):
     Settings = ReplaySettings
     recipes = {
         "mini*": {"epochs": 6, "exemplars": 10, "mirrored_view": False, "learning_rate": 0.1, "tower_rate": 0.2, "momentum": 0.9},
+        # nine data sets, with more images each: fewer passes keep a stream within minutes
+        "mini-mtil*": {"epochs": 3},
     }
     quick = {"epochs": 1}
     paper = '"On Tiny Episodic Memories in Continual Learning", Chaudhry et al., 2019, arXiv 1902.10486'
@@ -133,7 +135,7 @@ class DarkExperienceReplay(ExperienceReplay):
 
     Settings = DarkReplaySettings
     # at ER's rate the squared distance of logits makes the training diverge here
-    recipes = {"mini*": {**ExperienceReplay.recipes["mini*"], "learning_rate": 0.03}}
+    recipes = ExperienceReplay.recipes | {"mini*": {**ExperienceReplay.recipes["mini*"], "learning_rate": 0.03}}
     paper = '"Dark Experience for General Continual Learning", Buzzega et al., NeurIPS 2020, arXiv 2004.07211'
     trains = "the whole image tower and a linear head; text is not used"
 
