@@ -68,8 +68,8 @@ def test_a_better_method_is_reported_and_passes(tmp_path, stored):
 def test_more_forgetting_is_worse(tmp_path):
     write_run(tmp_path / "old", MATRIX, images=100)
     gate.update([tmp_path / "old"], tmp_path / "base.csv")
-    forgetful = [*MATRIX, [0, 0, 0], [0, 0, 0], [-0.1, 0.1, 0]]  # Last as before
-    write_run(tmp_path / "new", [*forgetful, [0.2, 0, 0], [0, 0, 0], [0, 0, 0]], images=200)
+    forgetful = np.add(MATRIX, [[0.2, 0, 0], [0, 0, 0], [-0.1, 0.1, 0]])  # Last as before
+    write_run(tmp_path / "new", forgetful, images=200)
     found = gate.gate([tmp_path / "new"], tmp_path / "base.csv")
     assert verdicts(found, "last") == {"coop": "within"}
     assert verdicts(found, "forgetting") == {"coop": "regression"}
