@@ -10,6 +10,7 @@ recipe is the protocol's with one epoch or so many updates; weights are random, 
 """
 
 import argparse
+import csv
 import dataclasses
 import json
 import subprocess
@@ -233,7 +234,11 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         heading += "; peak of the device's memory"
     else:
         heading += "; peak of the process's memory"
-    write_table([row(facts) for facts in found], chosen.out, heading)
+    rows = {facts["method"]: row(facts) for facts in found}
+    if chosen.out and chosen.out.suffix == ".csv" and chosen.out.exists():  # rows of methods not measured now stay
+        with open(chosen.out, newline="") as file:
+            rows = {old["method"]: old for old in csv.DictReader(file)} | rows
+    write_table(list(rows.values()), chosen.out, heading)
     return found
 
 
