@@ -92,7 +92,7 @@ def profile(
         for run in _placed(runs, Path(temporary) / "counted"):
             if run.run_id in timed:
                 features = _with_features(folders, Path(temporary) / "counted", stored_features)
-                profiles.append(dataclasses.replace(timed[run.run_id], operations=_counted(run, features) if count else {}))
+                profiles.append(dataclasses.replace(timed[run.run_id], operations=counted(run, features) if count else {}))
         versions = runner.environment(device)
         return Machine(_name(device), runs[0].precision, rate, torch.get_num_threads(), versions), profiles, failures
 
@@ -115,7 +115,8 @@ def _timed(run: Run, device: torch.device, folders: Folders) -> Profile:
     return Profile(run, seconds.spent, passes.spent, {}, _images(run.folder), peak_bytes(device), own)
 
 
-def _counted(run: Run, folders: Folders) -> dict[str, float]:
+def counted(run: Run, folders: Folders) -> dict[str, float]:
+    """Floating-point operations of a run, phase by phase."""
     with OperationCounter() as counter, recorded(lambda: counter.total) as operations:
         _carry_out(run, folders)
     return operations.spent

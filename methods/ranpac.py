@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from bench.errors import BenchError
 from bench.method import setting
+from bench.prefetch import prefetched
 from bench.stream import Split, Task
 from bench.towers import project_image
 from methods.parts.batches import batches
@@ -37,7 +38,7 @@ class RanPACSettings:
     adapter_batch: int = setting(48, "images per step")
     momentum: float = setting(0.9, "of SGD")
     weight_decay: float = setting(5e-4, "of SGD, on everything that is trained")
-    crop: float = setting(0.05, "train adapters on random crops of at least this share of an image's area; 1: no crops")
+    crop_scale: float = setting(0.05, "train adapters on random crops of at least this share of an image's area; 1: no crops")
     mirrored_view: bool = setting(True, "train adapters on half of the images mirrored, drawn anew for every epoch")
 
     def __post_init__(self):
@@ -45,8 +46,8 @@ class RanPACSettings:
             raise BenchError("ridges: at least one value is needed, and all must be positive")
         if not 0 < self.fit_fraction < 1:
             raise BenchError(f"fit_fraction={self.fit_fraction}: choose a value between 0 and 1")
-        if not 0 < self.crop <= 1:
-            raise BenchError(f"crop={self.crop}: choose a share above 0 and at most 1")
+        if not 0 < self.crop_scale <= 1:
+            raise BenchError(f"crop_scale={self.crop_scale}: choose a share above 0 and at most 1")
         if self.projection < 0:
             raise BenchError(f"projection={self.projection}: choose a width, or 0 for none")
 
@@ -91,7 +92,7 @@ class RanPAC(FeatureClassifier):
     recipes = {
         "cddb*": {"projection": 5000},
         # the mini world's features are 128 wide, not 768, and its digits and letters have no mirror images
-        "mini*": {"projection": 2000, "crop": 1.0, "mirrored_view": False},
+        "mini*": {"projection": 2000, "crop_scale": 1.0, "mirrored_view": False},
     }
     quick = {"projection": 200, "adapter_epochs": 2}
     paper = (
@@ -173,10 +174,15 @@ class RanPAC(FeatureClassifier):
         )
         rates = cosine_per_iteration(settings.adapter_lr, settings.adapter_epochs, 0.0)  # one for each epoch
         size = (n, settings.adapter_batch, settings.adapter_epochs)
-        for step, epoch, rows in batches(self.scenario, self.draws, *size, "adapter order", task.index):
+
+        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
+            step, epoch, rows = batch
+            views = (settings.crop_scale, settings.mirrored_view, ("adapters", task.index), epoch, step)
+            return training_pixels(task.train, rows, self.draws, *views)
+
+        steps = batches(self.scenario, self.draws, *size, "adapter order", task.index)
+        for (_, epoch, rows), pixels in prefetched(steps, prepare, self.device):
             optimiser.param_groups[0]["lr"] = rates[epoch]
-            views = (settings.crop, settings.mirrored_view, ("adapters", task.index), epoch, step)
-            pixels = training_pixels(task.train, rows, self.draws, *views)
             cosines = F.normalize(self.adapted_features(pixels), dim=-1) @ F.normalize(head, dim=-1).T
             loss = F.cross_entropy(sigma * cosines, task.train.labels[rows].to(self.device) - task.classes[0])
             optimiser.zero_grad()

@@ -37,7 +37,7 @@ class SLCASettings:
     alignment_epochs: int = setting(5, "stage 2: passes, each over newly drawn features")
     samples_per_class: int = setting(256, "stage 2: features drawn per class seen and epoch; also the features per step")
     logit_norm: float = setting(0.1, "stage 2: tau, logits are divided by tau times their mean norm per task; 0: plain logits")
-    crop: float = setting(0.08, "stage 1: smallest share of an image's area in a random crop; 1: no crops")
+    crop_scale: float = setting(0.08, "stage 1: smallest share of an image's area in a random crop; 1: no crops")
     mirrored_view: bool = setting(True, "stage 1: half of the images mirrored, drawn anew for every epoch")
 
     def __post_init__(self):
@@ -45,8 +45,8 @@ class SLCASettings:
             raise BenchError("batch_size and samples_per_class: choose 1 or more")
         if not self.covariance_ridge > 0:
             raise BenchError("covariance_ridge: it must be positive, for a class of few images has a singular covariance")
-        if not 0 < self.crop <= 1:
-            raise BenchError(f"crop={self.crop}: choose a share above 0 and at most 1")
+        if not 0 < self.crop_scale <= 1:
+            raise BenchError(f"crop_scale={self.crop_scale}: choose a share above 0 and at most 1")
         if self.logit_norm < 0:
             raise BenchError(f"logit_norm={self.logit_norm}: choose a positive tau, or 0 for plain logits")
 
@@ -90,7 +90,7 @@ class SLCA(ImageClassifier):
         "cub200*": {"epochs": 50, "milestones": (40,)},
         "cars196*": {"epochs": 50, "milestones": (40,), "logit_norm": 0.05},
         # ours: rate and epochs chosen among four settings by test accuracy on mini60-6x10 (seed 0)
-        "mini*": {"lr": 0.03, "epochs": 3, "milestones": (), "crop": 1.0, "mirrored_view": False},
+        "mini*": {"lr": 0.03, "epochs": 3, "milestones": (), "crop_scale": 1.0, "mirrored_view": False},
     }
     quick = {"epochs": 2, "milestones": (1,), "alignment_epochs": 2, "samples_per_class": 32}
     paper = (
@@ -145,7 +145,7 @@ class SLCA(ImageClassifier):
 
         def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
             step, epoch, rows = batch
-            views = (settings.crop, settings.mirrored_view, ("stage 1", task.index), epoch, step)
+            views = (settings.crop_scale, settings.mirrored_view, ("stage 1", task.index), epoch, step)
             return training_pixels(task.train, rows, self.draws, *views)
 
         steps = batches(self.scenario, self.draws, *size, "batch order", task.index)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from bench.errors import BenchError, unknown_name
 from bench.method import setting
+from bench.prefetch import prefetched
 from bench.stream import Scenario, Split, Task
 from methods.parts.batches import batches, share_budget
 from methods.parts.class_keys import ClassKeys, ClassKeySettings
@@ -49,7 +50,7 @@ class STARPromptSettings(ClassKeySettings):
     alignment_rate: float = setting(0.001, "stage 2: rate of SGD on drawn features")
     mixture_iterations: int = setting(500, "stage 2: limit on the rounds of expectation-maximisation (one more is run)")
     mixture_passes: int = setting(1, "stage 2: passes over the task's images, cropped and mirrored, for the mixtures")
-    crop: float = setting(0.08, "stage 2: smallest share of an image's area in a random crop; 1: no crops", "authors' data sets")
+    crop_scale: float = setting(0.08, "stage 2: smallest share of an image's area in a crop; 1: no crops", "authors' data sets")
     mirrored_view: bool = setting(True, "stage 2: half of the images mirrored, drawn anew for every pass", "authors' data sets")
 
     def __post_init__(self):
@@ -59,8 +60,8 @@ class STARPromptSettings(ClassKeySettings):
             raise BenchError("batch sizes, samples_per_class and mixture_components: choose 1 or more")
         if min(self.epochs, self.mixture_passes) < 1:
             raise BenchError("epochs and mixture_passes: choose 1 or more")
-        if not 0 < self.crop <= 1:
-            raise BenchError(f"crop={self.crop}: choose a share above 0 and at most 1")
+        if not 0 < self.crop_scale <= 1:
+            raise BenchError(f"crop_scale={self.crop_scale}: choose a share above 0 and at most 1")
 
 
 class STARPrompt(ImageClassifier):
@@ -107,14 +108,14 @@ class STARPrompt(ImageClassifier):
     Settings = STARPromptSettings
     recipes = {
         "imagenet-r*": {"epochs": 50},
-        "cub200*": {"epochs": 50, "crop": 1.0},
-        "cars196*": {"epochs": 50, "crop": 1.0},
+        "cub200*": {"epochs": 50, "crop_scale": 1.0},
+        "cars196*": {"epochs": 50, "crop_scale": 1.0},
         "isic*": {"epochs": 30},
         "eurosat*": {"epochs": 5, "batch_size": 32, "orthogonality": 5.0, "alignment_rate": 0.1, "mixture_passes": 2},
         # ours: fewer, smaller and faster steps, for a minute on a CPU; rates chosen among six settings by test accuracy on
         # mini60-6x10 (seed 0), so its results there are slightly optimistic
         "mini*": {
-            **{"crop": 1.0, "mirrored_view": False, "epochs": 4, "batch_size": 32, "learning_rate": 0.01},
+            **{"crop_scale": 1.0, "mirrored_view": False, "epochs": 4, "batch_size": 32, "learning_rate": 0.01},
             **{"key_learning_rate": 0.02, "key_alignment_epochs": 2, "alignment_epochs": 3, "alignment_rate": 0.1},
             **{"samples_per_class": 64},
         },
@@ -196,9 +197,15 @@ class STARPrompt(ImageClassifier):
         optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)
         loss = self.head.weight.new_zeros(())
         size = (len(task.train), settings.batch_size, settings.epochs)
-        for step, epoch, rows in batches(scenario, self.draws, *size, "batch order", task.index):
+
+        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
+            step, epoch, rows = batch
+            return self.pixels(task.train, rows, ("stage 2", task.index), epoch, step)
+
+        steps = batches(scenario, self.draws, *size, "batch order", task.index)
+        for (_, epoch, rows), pixels in prefetched(steps, prepare, self.device):
             optimiser.param_groups[0]["lr"] = rate(epoch, settings.learning_rate, settings.epochs)
-            pixels, query = self.images(task.train, rows, ("stage 2", task.index), epoch, step)
+            query = self.query(task.train, rows, pixels)
             loss = self.loss(pixels, query, task.train.labels[rows].to(self.device), task.classes)
             optimiser.zero_grad()
             loss.backward()
@@ -206,13 +213,16 @@ class STARPrompt(ImageClassifier):
         self.check_finite(loss, f"{task.name}, last step")
         optimiser.zero_grad()
 
-    def images(self, split: Split, rows: torch.Tensor, purpose: tuple, epoch: int, step: int) -> tuple[torch.Tensor, ...]:
-        """Pixels (b, 3, size, size) of the chosen rows, cropped and mirrored, and CLIP's embeddings u (b, E) of just these."""
-        settings = self.settings
-        pixels = training_pixels(split, rows, self.draws, settings.crop, settings.mirrored_view, purpose, epoch, step)
-        if settings.crop < 1 or settings.mirrored_view:
-            return pixels, self.backbone.encode_images(pixels)
-        return pixels, split.inputs("features", rows)
+    def pixels(self, split: Split, rows: torch.Tensor, purpose: tuple, epoch: int, step: int) -> torch.Tensor:
+        """(b, 3, size, size) of the chosen rows, cropped and mirrored."""
+        views = (self.settings.crop_scale, self.settings.mirrored_view, purpose, epoch, step)
+        return training_pixels(split, rows, self.draws, *views)
+
+    def query(self, split: Split, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """CLIP's embeddings u (b, E) of just these pixels of the chosen rows."""
+        if self.settings.crop_scale < 1 or self.settings.mirrored_view:
+            return self.backbone.encode_images(pixels)
+        return split.inputs("features", rows)
 
     def loss(self, pixels: torch.Tensor, query: torch.Tensor, labels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         """Cross-entropy among the task's classes, and the penalty on their residuals."""
@@ -226,7 +236,8 @@ class STARPrompt(ImageClassifier):
         n, purpose, parts = task.classes[-1] + 1, ("mixtures", task.index), []
         for epoch in range(self.settings.mixture_passes):
             for rows in torch.arange(len(task.train)).split(IMAGES_AT_ONCE):
-                parts.append(self.pooled(*self.images(task.train, rows, purpose, epoch, len(parts)), n, n))
+                pixels = self.pixels(task.train, rows, purpose, epoch, len(parts))
+                parts.append(self.pooled(pixels, self.query(task.train, rows, pixels), n, n))
         return torch.cat(parts), task.train.labels.to(self.device).repeat(self.settings.mixture_passes)
 
     def align_head(self, task: Task) -> None:

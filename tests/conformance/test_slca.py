@@ -87,7 +87,7 @@ def settings(vectors) -> SLCA.Settings:
         tower_lr_factor=params["tower_lr_factor"], milestones=tuple(vectors["hp_milestones"].tolist()),
         epochs=int(vectors["hp_epochs"]), batch_size=int(vectors["hp_bs"]), covariance_ridge=params["covariance_ridge"],
         alignment_epochs=alignment["n_epochs"], samples_per_class=alignment["samples_per_class"],
-        logit_norm=alignment["logit_norm_temperature"], crop=1.0, mirrored_view=False,
+        logit_norm=alignment["logit_norm_temperature"], crop_scale=1.0, mirrored_view=False,
     )  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def test_adapters_add_a_scaled_bottleneck_of_the_stream_after_attention(small_ba
 def test_phase_1_is_sgd_on_adapters_and_a_cosine_head_with_a_cosine_by_epoch(small_backbone, make_stream):
     """Against torch's own optimiser and scheduler."""
     task = make_stream().tasks[0]
-    settings = {**ADAPTED, "adapter_epochs": 3, "adapter_lr": 0.5, "crop": 1.0, "mirrored_view": False}
+    settings = {**ADAPTED, "adapter_epochs": 3, "adapter_lr": 0.5, "crop_scale": 1.0, "mirrored_view": False}
     method = build(small_backbone, make_stream().scenario, **settings)
     adapters = copy.deepcopy(method.adapters)
     with Draws("test", "ranpac", 0).initialising("cosine head"):
@@ -211,7 +211,7 @@ def test_phase_1_that_diverges_stops_the_run(small_backbone, make_stream):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"ridges": ()}, {"ridges": (0.0, 1.0)}, {"fit_fraction": 1.0}, {"projection": -1}, {"crop": 1.5}]
+    "wrong", [{"ridges": ()}, {"ridges": (0.0, 1.0)}, {"fit_fraction": 1.0}, {"projection": -1}, {"crop_scale": 1.5}]
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(BenchError):

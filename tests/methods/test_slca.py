@@ -12,7 +12,7 @@ from methods import slca
 from methods.slca import SLCA, gaussian
 
 QUICK = {
-    "epochs": 2, "milestones": (1,), "batch_size": 4, "alignment_epochs": 2, "samples_per_class": 6, "crop": 1.0,
+    "epochs": 2, "milestones": (1,), "batch_size": 4, "alignment_epochs": 2, "samples_per_class": 6, "crop_scale": 1.0,
     "mirrored_view": False,
 }  # fmt: skip
 
@@ -113,7 +113,7 @@ def test_training_images_are_cropped_and_the_statistics_are_of_whole_ones(small_
         return original(tower, pixels)
 
     monkeypatch.setattr(slca, "pooled_images", watched)
-    teach(build(small_backbone, stream.scenario, crop=0.3, epochs=1, batch_size=10), task)
+    teach(build(small_backbone, stream.scenario, crop_scale=0.3, epochs=1, batch_size=10), task)
     plain = task.train.pixels()
     order = Draws("test", "slca", 0).permutation(10, "batch order", 0, 0)
     assert all(not torch.allclose(image, plain[row], atol=1e-3) for image, row in zip(shown[0], order))
@@ -278,7 +278,7 @@ def test_a_class_without_images_and_a_run_that_diverges_are_named(small_backbone
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch_size": 0}, {"samples_per_class": 0}, {"covariance_ridge": 0.0}, {"logit_norm": -1.0}, {"crop": 0.0}]
+    "wrong", [{"batch_size": 0}, {"samples_per_class": 0}, {"covariance_ridge": 0.0}, {"logit_norm": -1.0}, {"crop_scale": 0.0}]
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(BenchError):
@@ -287,7 +287,7 @@ def test_impossible_settings_are_refused(wrong):
 
 def test_authors_settings():
     cifar, imagenet_r, cars = (SLCA.settings_for(name) for name in ("cifar100-10x10", "imagenet-r-10x20", "cars196-b16-9x20"))
-    assert cifar.crop == 0.08 and cifar.mirrored_view
+    assert cifar.crop_scale == 0.08 and cifar.mirrored_view
     assert (cifar.epochs, cifar.milestones, cifar.alignment_epochs, cifar.logit_norm) == (20, (18,), 5, 0.1)
     assert (imagenet_r.epochs, imagenet_r.milestones, imagenet_r.logit_norm) == (50, (40,), 0.1)
     assert (cars.epochs, cars.logit_norm) == (50, 0.05)

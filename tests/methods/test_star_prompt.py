@@ -370,19 +370,20 @@ def test_mixtures_are_fitted_in_double_precision_to_every_pass(small_backbone, m
         assert mixtures.means.dtype == torch.float64 and mixtures.means.shape[:2] == (3, 2)
 
 
-@pytest.mark.parametrize("views", [{"crop": 1.0, "mirrored_view": False}, {"crop": 0.5}])
+@pytest.mark.parametrize("views", [{"crop_scale": 1.0, "mirrored_view": False}, {"crop_scale": 0.5}])
 def test_the_query_is_of_the_image_as_it_is_shown(small_backbone, make_stream, views):
     stream = make_stream()
     method, rows = build(small_backbone, stream, **views), torch.tensor([3, 0, 7])
-    pixels, query = method.images(stream.tasks[0].train, rows, ("test",), 0, 0)
+    split = stream.tasks[0].train
+    pixels = method.pixels(split, rows, ("test",), 0, 0)
+    query = method.query(split, rows, pixels)
     torch.testing.assert_close(query, small_backbone.encode_images(pixels), rtol=1e-4, atol=1e-5)
-    plain = stream.tasks[0].train.pixels(rows)
-    assert torch.equal(pixels, plain) == (method.settings.crop == 1)
+    assert torch.equal(pixels, split.pixels(rows)) == (method.settings.crop_scale == 1)
 
 
 def test_training_teaches_and_unlearned_classes_are_refused(small_backbone, make_stream):
     stream = make_stream(sizes=(2, 2))
-    method = build(small_backbone, stream, epochs=30, crop=1.0, mirrored_view=False)
+    method = build(small_backbone, stream, epochs=30, crop_scale=1.0, mirrored_view=False)
     pixels = stream.tasks[0].train.pixels()
     with pytest.raises(ValueError, match="red"):
         method.logits(pixels, [0])

@@ -1,0 +1,102 @@
+"""Each exact speed-up against what it replaces: the rows of `python -m tests.benchmarks.performance speed-ups`."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import backbone as backbones
+from bench import launch, plan, registry
+from bench.dataset import Folders
+from bench.evaluation import candidate_sets, evaluate
+from bench.randomness import Draws
+from bench.stream import Stream
+from tests.bench import test_exact_speed_ups as ways
+from tests.benchmarks import test_prompt_length, test_vaes_together
+from tests.benchmarks.frozen_methods import cached_stream
+from tests.benchmarks.side_by_side import fastest_of
+
+IMAGES = 10  # of every class, for training and for testing, in runs with a speed-up and without
+WITHOUT = (
+    ("coop", ways.whole_text_tower, "prompts of 77 tokens", "of their own length"),
+    ("continual-clip", ways.prompts_encoded_each_time, "prompts of the frozen CLIP in every task", "once"),
+    ("cgil", ways.generators_one_by_one, "generators one by one", "together"),
+    ("zscl", ways.teacher_asked_at_every_step, "teacher asked at every step", "its outputs stored"),
+    ("finetune", ways.decoded_at_every_step, "images resized at every step", "kept in memory"),
+)
+
+
+def rows(protocol: str, folders: Folders) -> list[Sequence[str]]:
+    mini, large = backbones.load("mini", None, "cpu"), backbones.load("ViT-B-16", "none", "cpu")
+    mini60, cifar = (registry.load("dataset", name).info.class_names for name in ("mini60", "cifar100"))
+    rounds = {"at 77 tokens": 1, "at their own length": 2}
+    vaes = test_vaes_together.measured(torch.device("cpu"), epochs=2)
+    found = [
+        _row("prompts of 60 classes, mini CLIP, forward and backward", test_prompt_length.measured(mini, mini60, rounds)),
+        _row("prompts of 100 classes, ViT-B/16's size, forward and backward", test_prompt_length.measured(large, cifar, rounds)),
+        _row("auto-encoders of 20 classes x 500 features x 512, two epochs", vaes),
+        _row("evaluation after 6 of 10 tasks, 100 classes x 100 images", _evaluation(mini)),
+        _row(f"run of clip-adapter on {protocol}", _store(protocol, folders)),
+    ]
+    return found + [_row(f"run of {method}", _run(protocol, folders, method, *others)) for method, *others in WITHOUT]
+
+
+def _row(what: str, found: dict[str, float]) -> list[str]:
+    """The first two of what was found are the seconds before and after."""
+    (before, slow), (after, fast) = list(found.items())[:2]
+    return [what, before, after, f"{slow:.3g}", f"{fast:.3g}", f"{slow / fast:.1f}"]
+
+
+def _evaluation(backbone: backbones.Backbone) -> dict[str, float]:
+    stream = cached_stream(backbone, "cifar100-10x10", 10, 1, 100)
+    method_class = registry.load("method", "continual-clip")
+    method = method_class(method_class.Settings(), backbone, stream.scenario, Draws("speed", "continual-clip", 0)).eval()
+    last = len(stream.tasks) // 2  # half of the tasks are still to come: these have the most candidate sets
+    return fastest_of(
+        {"each set apart": lambda: _apart(method, stream, last), "one product": lambda: list(evaluate(method, stream, last))}
+    )
+
+
+@torch.inference_mode()
+def _apart(method, stream: Stream, last: int) -> None:
+    """Every candidate set of every task scored by itself."""
+    for task in stream.tasks:
+        for classes in candidate_sets(stream, last, task.index, method.zero_shot).values():
+            for batch in task.test.batches(method.inputs, 500):
+                log_probability = method.logits(batch, classes).log_softmax(dim=-1)
+                log_probability.max(dim=-1), -(log_probability.exp() * log_probability).sum(dim=-1)
+
+
+def _store(protocol: str, folders: Folders) -> dict[str, float]:
+    """The same run with nothing in the feature store, and with what that has left there."""
+    with tempfile.TemporaryDirectory() as folder:
+        apart = Folders(folders.data, folders.cache, Path(folder) / "features")
+        _carried_out(protocol, "clip-adapter", folders)()  # images are drawn, modules are imported
+        run = _carried_out(protocol, "clip-adapter", apart)
+        return fastest_of({"empty store": run, "full store": run}, rounds=1)
+
+
+def _run(protocol: str, folders: Folders, method: str, change: Callable, before: str, after: str) -> dict[str, float]:
+    """A short run without a speed-up and with it, in turn."""
+    run = _carried_out(protocol, method, folders, IMAGES)
+    run()  # features are stored
+
+    def without() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            change(patch, lambda: None)
+            run()
+
+    return fastest_of({before: without, after: run}, rounds=2)
+
+
+def _carried_out(protocol: str, method: str, folders: Folders, limit: int | None = None) -> Callable[[], None]:
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as out:
+            [one], _ = plan.build([protocol], [method], [0], [0], [], "mini", None, "cpu", limit, limit, Path(out))
+            outcome = launch.carry_out(one, folders, lambda run, done, what: None)
+            if outcome.status != "finished":
+                raise AssertionError(outcome.reason)
+
+    return run
