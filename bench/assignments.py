@@ -84,6 +84,13 @@ def _convert(text: str, kind: Any, where: str) -> Any:
     raise BenchError(f"{where}: this hyper-parameter cannot be set from the command line or a study file")
 
 
+def identifying(settings: Any) -> dict[str, Any]:
+    """What of the settings identifies a run: all, less those `added_later` that have their default."""
+    fields = dataclasses.fields(settings)
+    unchanged = {f.name for f in fields if f.metadata.get("added_later") and getattr(settings, f.name) == f.default}
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in unchanged}
+
+
 def restored(settings: type, values: Mapping[str, Any]) -> Any:
     """Settings from their values as JSON keeps them, where tuples have become lists."""
     hints = typing.get_type_hints(settings)

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 
 from bench import pretrained as pretrained_weights
 from bench.errors import BenchError
+from bench.files import file_digest as file_digest
 from bench.image_files import in_parallel
 from bench.precision import compute_in, resolve_precision
-from bench.pretrained import file_digest as file_digest
 from bench.pretrained import identity as identity
 from bench.text_tower import encode_embedded, encode_tokens, prompt_length
 from bench.towers import pooled_images
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bench.dataset import Images
     from bench.stream import Scenario
 
+TEXTS_KEPT = 100_000  # whose token ids stay in memory: 60 MB
 TEXTS_AT_ONCE = 512
 ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend on who asks for it
 
@@ -147,8 +148,18 @@ class Backbone:
     # -- text ---------------------------------------------------------------------------------------------------
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """(n, 77) token ids on the device."""
-        return self.tokenizer(list(texts)).to(self.device)
+        """(n, 77) token ids on the device. They are kept: many methods ask for the same class names in every batch."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._token_ids]
+        if len(self._token_ids) + len(missing) > TEXTS_KEPT:
+            return self.tokenizer(list(texts)).to(self.device)
+        if missing:
+            self._token_ids.update(zip(missing, self.tokenizer(missing)))
+        ids = [self._token_ids[text] for text in texts]
+        return (torch.stack(ids) if ids else self.tokenizer([])).to(self.device)
+
+    @functools.cached_property
+    def _token_ids(self) -> dict[str, torch.Tensor]:
+        return {}
 
     @property
     def text_width(self) -> int:

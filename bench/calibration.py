@@ -5,12 +5,22 @@ import numpy as np
 BINS = 15
 
 
+def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """(n,) the bin of each confidence (n,): bin b holds (b/bins, (b+1)/bins]; the first one also holds 0.
+
+    >>> bin_of(np.array([0.0, 0.5, 0.51, 1.0]), bins=2).tolist()
+    [0, 0, 1, 1]
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+
+
 def ece(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error over equal-width bins (Guo et al. 2017): sum_b n_b/n * |accuracy_b - confidence_b|.
 
-    confidence: (n,) largest softmax probability; correct: (n,) whether the prediction is right. Bin b holds
-    (b/bins, (b+1)/bins]; the first one also holds 0. Equals torchmetrics' MulticlassCalibrationError except on the
-    very edges: its bins are closed below, so a confidence of exactly 1 is a bin of its own there.
+    confidence: (n,) largest softmax probability; correct: (n,) whether the prediction is right. Equals torchmetrics'
+    MulticlassCalibrationError except on the very edges: its bins are closed below, so a confidence of exactly 1 is a bin of
+    its own there.
 
     Bins (0.933, 1] and (0.533, 0.6]: 2/4 * |0.5 - 0.95| + 2/4 * |1 - 0.55|:
 
@@ -20,8 +30,7 @@ def ece(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
     confidence = np.asarray(confidence, dtype=float)
     if not confidence.size:
         return float("nan")
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)  # (n,)
+    place = bin_of(confidence, bins)
     # n_b * |accuracy_b - confidence_b| = |sum over the bin of (correct - confidence)|
     gap = np.bincount(place, weights=np.asarray(correct, dtype=float) - confidence, minlength=bins)
     return float(np.abs(gap).sum() / confidence.size)

@@ -11,8 +11,9 @@ from click.exceptions import NoArgsIsHelpError
 
 from bench import __version__, profile_command, run_command
 from bench.errors import BenchError
+from bench.formats import FORMATS
+from bench.run_command import split_names
 
-FORMATS = ["plain", "markdown", "latex", "html", "csv", "json"]
 PLURALS = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
 
 
@@ -51,13 +52,6 @@ class _Commands(click.Group):
 def _complain(message: str) -> None:
     click.echo(f"bench: {' '.join(message.split())}", err=True)
     raise SystemExit(2)
-
-
-def _split_names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise BenchError("an empty list of names was given")
-    return list(dict.fromkeys(names))
 
 
 def _folders(data: Path | None, cache: Path | None):
@@ -103,8 +97,8 @@ def profile(data_dir, cache_dir, **given) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--metrics", help="Metrics separated by commas (bench list metrics).")
-@click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(FORMATS))
+@click.option("--metrics", callback=split_names, help="Metrics separated by commas (bench list metrics).")
+@click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(list(FORMATS)))
 @click.option("--view", default="summary", show_default=True, type=click.Choice(["summary", "tasks", "matrix", "cost"]),
               help="One number a metric, accuracies per task, whole matrices, or seconds, memory and parameters.")  # fmt: skip
 @click.option("--sort", metavar="METRIC", help="Metric that orders the methods.")
@@ -118,7 +112,7 @@ def table(paths, metrics, format_, view, sort, published) -> None:
         click.echo(costs.render(paths, format_))
         return
     found = tables.render(
-        records.load(paths), _split_names(metrics) if metrics else None, format_, view, sort,
+        records.load(paths), metrics, format_, view, sort,
         samples.of_runs(paths), publications.load() if published else None,
     )  # fmt: skip
     click.echo(found)
@@ -126,14 +120,15 @@ def table(paths, metrics, format_, view, sort, published) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--order", help="Task names in learning order, separated by commas, if the file does not have it.")
+@click.option("--order", callback=split_names,
+              help="Task names in learning order, separated by commas, if the file does not have it.")  # fmt: skip
 @click.option("--unit", type=click.Choice(["percent", "fraction"]), help="Unit of the accuracies.  [found out]")
-@click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(FORMATS))
+@click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(list(FORMATS)))
 def metrics(file, order, unit, format_) -> None:
     """Print every metric that an accuracy matrix determines: a CSV of any origin, or another toolkit's results."""
     from bench import accuracy_files, accuracy_matrix
 
-    matrices = accuracy_files.read(file, _split_names(order) if order else None, unit)
+    matrices = accuracy_files.read(file, order, unit)
     click.echo(accuracy_matrix.report(matrices, format_))
 
 
@@ -162,19 +157,15 @@ def show(name) -> None:
 
 
 @main.command()
-@click.argument("method")
+@click.argument("name")
+@DATA_DIR
 @CACHE_DIR
-def check(method, cache_dir) -> None:
-    """Run the contract tests that any method must pass, on the mini world."""
-    from bench import contract
+def check(name, data_dir, cache_dir) -> None:
+    """Try what every method, protocol or data set must keep to on the one of that name; exit 1 if it does not. Methods learn
+    a small stream of the mini world; streams and images are looked through, and zero-shot CLIP runs on a protocol."""
+    from bench import check_command
 
-    results = contract.check(method, _folders(None, cache_dir))
-    for result in results:
-        click.echo(f"{'pass' if result.passed else 'FAIL'}  {result.name}" + (f": {result.detail}" if result.detail else ""))
-    failed = sum(not result.passed for result in results)
-    click.echo(f"{method}: {len(results) - failed} passed, {failed} failed")
-    if failed:
-        raise SystemExit(1)
+    raise SystemExit(check_command.run(name, _folders(data_dir, cache_dir)))
 
 
 @main.command()
@@ -194,25 +185,24 @@ def new(kind, name, parent) -> None:
 @main.command()
 @click.argument("arguments", metavar="A B [PATHS]...", nargs=-1, required=True)
 @click.option("--ranking", is_flag=True, help="Rank all methods over all protocols at or below the paths instead.")
-@click.option("--metrics", help="Metrics separated by commas; for --ranking one.  [those of the tables]")
-@click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(FORMATS))
+@click.option("--metrics", callback=split_names, help="Metrics separated by commas; for --ranking one.  [those of the tables]")
+@click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(list(FORMATS)))
 def compare(arguments, ranking, metrics, format_) -> None:
     """Compare two methods, run by run and test image by test image. A and B are methods as the tables print them, found
     at or below PATHS [results], or folders of runs."""
-    names = _split_names(metrics) if metrics else None
     if ranking:
         from bench import ranking as rankings
 
-        if names and len(names) > 1:
-            raise BenchError(f"--ranking goes by one metric, not {len(names)}")
-        click.echo(rankings.render([Path(path) for path in arguments], names[0] if names else None, format_))
+        if metrics and len(metrics) > 1:
+            raise BenchError(f"--ranking goes by one metric, not {len(metrics)}")
+        click.echo(rankings.render([Path(path) for path in arguments], metrics[0] if metrics else None, format_))
         return
     from bench import compare as comparison
 
     if len(arguments) < 2:
         raise BenchError(f"two methods or folders are compared, only {arguments[0]!r} was given")
     a, b, *paths = arguments
-    click.echo(comparison.render(a, b, [Path(path) for path in paths] or [Path("results")], names, format_))
+    click.echo(comparison.render(a, b, [Path(path) for path in paths] or [Path("results")], metrics, format_))
 
 
 @main.command()
@@ -220,7 +210,7 @@ def compare(arguments, ranking, metrics, format_) -> None:
 @click.option("--baseline", required=True, metavar="FILE.csv|NAME", type=click.Path(path_type=Path),
               help="What to compare with: a file, or a baseline that ships with the package.")  # fmt: skip
 @click.option("--tolerance", metavar="EXPR", help="E.g. last:1.0,ci_transfer:5%,2  [from the spread of the baseline's runs]")
-@click.option("--metrics", help="Compare, or store, only these metrics, separated by commas.")
+@click.option("--metrics", callback=split_names, help="Compare, or store, only these metrics, separated by commas.")
 @click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write JUnit XML.")
 @click.option("--markdown", metavar="FILE", type=click.Path(path_type=Path), help="Write Markdown.")
 @click.option("--update", is_flag=True, help="Replace the baseline by these results.")
@@ -230,14 +220,13 @@ def gate(paths, baseline, tolerance, metrics, junit, markdown, update) -> None:
     from bench import gate as gates
     from bench import gate_report
 
-    names = _split_names(metrics) if metrics else None
     if update:
-        outcome, done = gates.update(paths, baseline, names)
+        outcome, done = gates.update(paths, baseline, metrics)
         if outcome:
             click.echo(gate_report.moved(outcome) + "\n")
         click.echo(done)
         return
-    outcome = gates.gate(paths, baselines.locate(baseline), tolerance, names)
+    outcome = gates.gate(paths, baselines.locate(baseline), tolerance, metrics)
     click.echo(gate_report.text(outcome))
     gate_report.publish(outcome, junit, markdown)
     if not outcome.passed:

@@ -1,4 +1,4 @@
-"""`bench check`: what every method must keep to, tried on a small stream of the mini world.
+"""What every method must keep to, tried by `bench check` on a small stream of the mini world.
 
 A plug-in that passes can be compared with the built-ins: it is deterministic, resumable, touches no test data, leaves
 the shared backbone alone and scores any list of classes.
@@ -21,21 +21,13 @@ from bench import registry
 from bench.dataset import Folders
 from bench.features import FeatureStore
 from bench.method import Method
+from bench.promises import Result, tried
 from bench.protocol import Protocol, TaskPlan
 from bench.randomness import Draws
 from bench.stream import Stream, Task
 
 TASKS, CLASSES_PER_TASK, TRAIN_IMAGES, TEST_IMAGES = 3, 3, 8, 4
 LIKE = "mini60-6x10"  # whose recipe the method is run with
-
-
-@dataclass(frozen=True)
-class Result:
-    """One promise, kept or broken."""
-
-    name: str
-    passed: bool
-    detail: str = ""
 
 
 @dataclass
@@ -109,7 +101,7 @@ def check(name: str, folders: Folders) -> list[Result]:
         store = FeatureStore(backbone, Path(folder))
         stream = _small_stream(method, store, folders)
         bench = Bench(name, method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
-        return [_try(promise, bench) for promise in PROMISES]
+        return [tried(promise, bench) for promise in PROMISES]
 
 
 def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -> Stream:
@@ -119,15 +111,6 @@ def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -
 
     protocol = Protocol("contract", "1", method.scenarios[0], "the stream of bench check", tasks, fixed_order=True)
     return protocol.stream(0, store, folders, TRAIN_IMAGES, TEST_IMAGES)
-
-
-def _try(promise: Callable[[Bench], str], bench: Bench) -> Result:
-    name = (promise.__doc__ or promise.__name__).strip()
-    try:
-        complaint = promise(bench)
-    except Exception as error:  # whatever a plug-in raises is a broken promise
-        complaint = f"{type(error).__name__}: {error}"
-    return Result(name, not complaint, complaint)
 
 
 # -- the promises: each returns a complaint, or "" when kept ----------------------------------------------------

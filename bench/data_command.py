@@ -1,18 +1,15 @@
 """`bench data list | get | check`: which data sets are there, how to have the others, and whether they are whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
 
-from bench import dataset_files, downloads, registry
+from bench import dataset_checks, dataset_files, registry
 from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
 from bench.errors import BenchError
-
-BATCH = 256  # images decoded at a time
-DAMAGED_SHOWN = 10
 
 
 def listing(data: Path) -> str:
@@ -69,65 +66,33 @@ def check(name: str, folders: Folders, decode: bool = True) -> Finding:
     """
     dataset: Dataset = registry.load("dataset", name)
     finding = Finding()
-    layout = dataset_files.find(dataset.layouts, folders.data)
+    layout = dataset_checks.layout_of(dataset, folders.data)
     if layout:
         finding.lines.append(f"{name} in {folders.data / layout.folder}")
-        _compare_files(layout, folders.data, finding)
-    elif dataset.layouts:
-        raise dataset_files.not_there(dataset.info, dataset.layouts, folders.data)
+        for complaint in dataset_checks.unofficial_files(layout, folders.data):
+            finding.complain(complaint)
     else:
         finding.lines.append(f"{name}: made by this package")
-    for split in ("train", "test"):
+    for split in dataset_checks.SPLITS:
         try:
-            source = dataset_files.read(dataset.info, layout, split, folders) if layout else dataset.open_split(split, folders)
-            _compare_split(dataset.info, split, source, decode, finding)
+            _compare_split(dataset.info, split, dataset_checks.open_split(dataset, layout, split, folders), decode, finding)
         except BenchError as error:
             finding.complain(f"{split}: {error}")
     finding.lines.append(f"{name}: as it should be" if not finding.wrong else f"{name}: not as it should be, see the lines above")
     return finding
 
 
-def _compare_files(layout: dataset_files.Layout, data: Path, finding: Finding) -> None:
-    for relative, digest in layout.official.items():
-        path = data / layout.folder / relative
-        kind, _, expected = digest.partition(":")
-        if path.is_file() and downloads.file_digest(path, kind) != expected:
-            finding.complain(f"{relative}: its digest differs from the official one ({kind} {expected})")
-
-
 def _compare_split(info: DatasetInfo, split: str, source: ImageSource, decode: bool, finding: Finding) -> None:
-    official = info.images(split)
+    def complain(complaints: Iterable[str]) -> int:
+        before = finding.wrong
+        for complaint in complaints:
+            finding.complain(f"{split}: {complaint}")
+        return finding.wrong - before
+
+    if complain(dataset_checks.wrong_labels(info, source)):
+        return
     counts = np.bincount(source.labels, minlength=len(info.class_names))
     finding.lines.append(f"{split}: {len(source)} images, {counts.min()} to {counts.max()} of each of {len(counts)} classes")
-    if official is not None and official != len(source):
-        finding.complain(f"{split}: {len(source)} images, the official number is {official}")
-    if empty := [info.class_names[k] for k in np.flatnonzero(counts == 0)]:
-        finding.complain(f"{split}: no image of {_few(empty)}")
-    if not decode:
-        return
-    damaged = [str(error) for error in _damaged(source)]
-    for error in damaged[:DAMAGED_SHOWN]:
-        finding.complain(f"{split}: {error}")
-    if len(damaged) > DAMAGED_SHOWN:
-        finding.complain(f"{split}: {len(damaged) - DAMAGED_SHOWN} more images are damaged")
-    if not damaged:
+    complain(dataset_checks.wrong_numbers(info, split, source))
+    if decode and not complain(dataset_checks.damaged_images(source)):
         finding.lines.append(f"{split}: every image is whole, digest of all {source.digest[:16]}")
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _damaged(source: ImageSource) -> Iterator[BenchError]:
-    """What is wrong with each image that cannot be read."""
-    for start in range(0, len(source), BATCH):
-        rows = np.arange(start, min(start + BATCH, len(source)))
-        try:
-            source.read(rows)
-        except BenchError:
-            for row in rows:
-                try:
-                    source.read(np.array([row]))
-                except BenchError as error:
-                    yield error
-

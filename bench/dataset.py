@@ -1,7 +1,7 @@
 """Where images come from: the interface that a data set implements."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Images = Sequence[np.ndarray] | np.ndarray  # each (height, width, 3) uint8; one array where all have the same size
 Read = Callable[[np.ndarray], Images]
+READ_AT_ONCE = 256  # images that are only looked at once
 
 
 class ImageSource:
@@ -39,9 +40,19 @@ class ImageSource:
             self._digest = self._digest()
         return self._digest
 
+    hashes_pixels = True  # `image_digests` are those of pixels
+
     def image_digests(self, rows: np.ndarray) -> list[str]:
         """One digest for each of these images: of its pixels here, of its file where images lie in files of their own."""
-        return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in self.read(rows)]
+        return [digest_of_pixels(image) for image in self.read(rows)]
+
+    def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
+        """The digest of the pixels of each of these images; None if it has none of the shapes (height, width, 3)."""
+        found: list[str | None] = []
+        for start in range(0, len(rows), READ_AT_ONCE):
+            images = self.read(rows[start : start + READ_AT_ONCE])
+            found += [digest_of_pixels(image) if image.shape in shapes else None for image in images]
+        return found
 
     @classmethod
     def from_arrays(cls, images: np.ndarray, labels: np.ndarray, digest: str | None = None) -> "ImageSource":
@@ -92,10 +103,13 @@ class _Selection(ImageSource):
             return hashlib.sha256(whole.digest.encode() + rows.tobytes()).hexdigest()
 
         super().__init__(whole.labels[rows], lambda wanted: whole.read(rows[wanted]), digest, whole.in_memory)
-        self.whole, self.rows = whole, rows
+        self.whole, self.rows, self.hashes_pixels = whole, rows, whole.hashes_pixels
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return self.whole.image_digests(self.rows[rows])
+
+    def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
+        return self.whole.pixel_digests(self.rows[rows], shapes)
 
 
 class _Concatenation(ImageSource):
@@ -108,9 +122,13 @@ class _Concatenation(ImageSource):
         super().__init__(
             labels, lambda rows: self._gather(rows, lambda source, own: source.read(own)), self._digest_of_parts, in_memory
         )
+        self.hashes_pixels = all(source.hashes_pixels for source in sources)
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return self._gather(rows, lambda source, own: source.image_digests(own))
+
+    def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
+        return self._gather(rows, lambda source, own: source.pixel_digests(own, shapes))
 
     def _gather(self, rows: np.ndarray, ask: Callable[[ImageSource, np.ndarray], Iterable[Any]]) -> list[Any]:
         """What the sources answer about their own rows, in the order of `rows`."""
@@ -126,6 +144,10 @@ class _Concatenation(ImageSource):
     def _digest_of_parts(self) -> str:
         parts = "".join(source.digest for source in self.sources)
         return hashlib.sha256(parts.encode() + self.labels.tobytes()).hexdigest()
+
+
+def digest_of_pixels(image: np.ndarray) -> str:
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import checkpoint, claims, failures, records
 from bench.doctor import Diagnosis
 from bench.errors import BenchError
-from bench.files import leftovers
+from bench.files import file_digest, leftovers
 
 MANIFEST = "manifest.json"
 SET_ASIDE = "manifest.damaged.json"  # a manifest whose results are not whole: the run counts as unfinished
@@ -126,15 +126,10 @@ def _damages(folder: Path) -> Iterator[str]:
             path = folder / file
             if not path.is_file():
                 yield f"{file} is missing"
-            elif _sha256(path) != checksums[file]:
+            elif file_digest(path) != checksums[file]:
                 yield f"{file} is damaged: its checksum differs"
         records.read_csv(folder / "records.csv")
     except BenchError as error:
         yield str(error)
     except (OSError, KeyError, TypeError, AttributeError) as error:
         yield f"{MANIFEST} is damaged ({type(error).__name__}: {error})"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """The part of `bench doctor` that reads the feature store: is every entry whole?"""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from bench import claims
 from bench.doctor import Diagnosis
-from bench.files import leftovers
+from bench.files import file_digest, leftovers
 
 
 def examine(store: Path, diagnosis: Diagnosis) -> None:
@@ -36,9 +35,8 @@ def _entry(key: Path, diagnosis: Diagnosis) -> int:
     array, sidecar, lock = (key.with_suffix(suffix) for suffix in (".npy", ".json", ".lock"))
     try:
         expected = json.loads(sidecar.read_text())["sha256"]
-        with open(array, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise ValueError("its checksum differs")
+        if file_digest(array) != expected:
+            raise ValueError("its checksum differs")
         np.load(array, mmap_mode="r", allow_pickle=False)
         return array.stat().st_size
     except FileNotFoundError as error:

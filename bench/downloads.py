@@ -5,7 +5,6 @@ there, and only then moved to its place. What a killed process leaves behind is 
 """
 
 import contextlib
-import hashlib
 import http.client
 import json
 import lzma
@@ -27,6 +26,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from bench.errors import BenchError
+from bench.files import file_digest
 
 TIMEOUT = 30  # seconds without an answer
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -213,7 +213,7 @@ def download(url: str, target: Path, label: str) -> None:
 
 
 @contextlib.contextmanager
-def _progress(label: str, expected: int) -> Iterator:
+def _progress(label: str, expected: int) -> Iterator[Callable[[int], None]]:
     """One line on stderr: where that is a terminal it counts, elsewhere it is printed once."""
     size = f" ({expected / 1e6:.0f} MB)" if expected else ""
     if not sys.stderr.isatty():
@@ -246,12 +246,6 @@ def verify(path: Path, digest: str) -> None:
             json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DownloadFailed(f"{path.name} is not JSON") from error
-
-
-def file_digest(path: Path, kind: str) -> str:
-    """The digest of a file in hex; `kind` is "md5" or "sha256"."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def _fetch_from_hub(part: HubFiles, staging: Path, name: str) -> None:

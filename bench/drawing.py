@@ -29,6 +29,7 @@ METADATA = {
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+FORMATS = tuple(METADATA)
 
 
 @dataclass(frozen=True)

@@ -96,21 +96,24 @@ def _seconds(cost: dict[str, Any]) -> float:
 
 
 def duration(seconds: float) -> str:
-    """
+    """In the two largest units, seconds at least.
+
     >>> duration(0.2), duration(42.3), duration(100), duration(5400), duration(200000)
     ('1 s', '42 s', '1 min 40 s', '1 h 30 min', '2 d 7 h')
     """
     whole = max(1, round(seconds))
     units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
-    for (name, length), (smaller, short) in zip(units, [*units[1:], ("", 1)]):
-        if whole >= length:
-            rest = (whole % length) // short
-            return f"{whole // length} {name}" + (f" {rest} {smaller}" if rest and smaller else "")
-    return "0 s"
+    largest = next(place for place, (_, length) in enumerate(units) if whole >= length)
+    parts = []
+    for name, length in units[largest : largest + 2]:
+        count, whole = divmod(whole, length)
+        parts += [f"{count} {name}"] if count else []
+    return " ".join(parts)
 
 
 def size(count: float) -> str:
-    """
+    """In kB, MB or GB.
+
     >>> size(900), size(12_345), size(4_200_000), size(3.1e9)
     ('0.9 kB', '12.3 kB', '4.2 MB', '3.1 GB')
     """

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from bench.batch_composition import TestBatches
 from bench.method import Method
 from bench.stream import Stream
-from bench.test_batches import TestBatches
 
 BATCH = 500  # test images at a time, for methods whose scores do not depend on it
 

@@ -144,15 +144,13 @@ def _methods() -> tuple[list[str], list[str]]:
 
 
 def _settings(method: str, protocol: str, changes: Sequence[Sequence[str]]) -> dict[str, Any]:
-    import dataclasses
-
-    from bench.assignments import Assignment, chosen_settings
+    from bench.assignments import Assignment, chosen_settings, identifying
 
     settings, changed = chosen_settings(
         method, registry.load("method", method), protocol, [Assignment(method, *change) for change in changes]
     )
     overrides = ";".join(f"{field}={value}" for field, value in sorted(changed.items()))
-    return {"settings": dataclasses.asdict(settings), "overrides": overrides}
+    return {"settings": identifying(settings), "overrides": overrides}
 
 
 def _weights(backbone: str, pretrained: str | None) -> str:

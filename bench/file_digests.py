@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench.files import write_atomically
+from bench.files import file_digest, write_atomically
 
 WORKERS = min(8, os.cpu_count() or 1)  # hashing and reading both leave the interpreter free
 
@@ -32,7 +32,7 @@ class FileDigests:
         missing = [path for path, stamp in zip(paths, stamps) if known.get(path, ("", ""))[0] != stamp]
         if missing:
             with ThreadPoolExecutor(WORKERS) as pool:
-                digests = list(pool.map(self._read, missing))
+                digests = list(pool.map(lambda path: file_digest(self.root / path), missing))
             stamp_of = dict(zip(paths, stamps))
             fresh = {path: (stamp_of[path], digest) for path, digest in zip(missing, digests)}
             known |= fresh
@@ -42,10 +42,6 @@ class FileDigests:
     def _stamp(self, path: str) -> str:
         facts = os.stat(self.root / path)
         return f"{facts.st_size} {facts.st_mtime_ns}"
-
-    def _read(self, path: str) -> str:
-        with open(self.root / path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _load(self) -> dict[str, tuple[str, str]]:
         """path -> (stamp, digest)"""

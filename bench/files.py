@@ -1,4 +1,4 @@
-"""Writing files so that a killed process never leaves half of one."""
+"""Writing files so that a killed process never leaves half of one, and the digests that tell whether one is whole."""
 
 import contextlib
 import hashlib
@@ -41,3 +41,9 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: Path, kind: str = "sha256") -> str:
+    """The digest of a file's bytes in hex; `kind` is "sha256" or "md5"."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()

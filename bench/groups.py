@@ -1,8 +1,4 @@
-"""Finished runs, sorted into what one picture may show together: a protocol under one set of conditions.
-
-As in tables, runs that differ in anything that voids a comparison (protocol version, backbone, weights, templates,
-exemplars, image limits) never meet.
-"""
+"""Finished runs, sorted into what one picture may show together: a protocol under one set of conditions, as in tables."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench import accuracy, records, samples
+from bench import accuracy, comparable, records, samples
 from bench.files import sha256
-from bench.metrics import TASK_INCREMENTAL, RunData, matrices_of_runs
-from bench.values import SEEDS, SHARED, heading, label
+from bench.metrics import TASK_INCREMENTAL, RunData
+from bench.values import SEEDS, SHARED, ZERO_SHOT, heading, label
 
 
 @dataclass(frozen=True)
@@ -114,20 +110,14 @@ def slug(text: str) -> str:
 
 def build(results: Results) -> list[Group]:
     """All groups, in the order in which their records were found."""
-    found = matrices_of_runs(results.table)
-    runs = results.table.drop_duplicates("run_id")
     groups = []
-    for values, own in runs.groupby(SHARED, sort=False):
-        entries = [
-            Entry(method, overrides, rows.sort_values(SEEDS), [RunData(rows["scenario"].iloc[0], *found[run_id])
-                  for run_id in rows.sort_values(SEEDS)["run_id"]])
-            for (method, overrides), rows in own.groupby(["method", "overrides"], sort=False)
-        ]  # fmt: skip
-        entries.sort(key=lambda entry: (entry.method != "zero-shot", -np.nan_to_num(entry.last.mean(), nan=-1), entry.label))
-        names = results.table[results.table["run_id"].isin(own["run_id"])].groupby("eval_task")["eval_name"].unique()
-        # class orders may give a task different names: then it has a number only
-        tasks = [texts[0] if len(texts) == 1 else f"task {task + 1}" for task, texts in names.items()]
-        groups.append(Group({column: str(value) for column, value in zip(SHARED, values)}, tasks, entries))
+    for found in comparable.sets(results.table):
+        entries = []
+        for (method, overrides), own in found.methods.items():
+            own = own.sort_values(SEEDS)
+            entries.append(Entry(method, overrides, own, [found.data[run_id] for run_id in own["run_id"]]))
+        entries.sort(key=lambda entry: (entry.method != ZERO_SHOT, -np.nan_to_num(entry.last.mean(), nan=-1), entry.label))
+        groups.append(Group(found.conditions, found.tasks, entries))
     return [_set_apart(group, groups) for group in groups]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.dataset import ImageSource
+from bench.dataset import ImageSource, digest_of_pixels
 from bench.errors import BenchError
 from bench.file_digests import FileDigests
 
@@ -38,6 +38,8 @@ class ImageFiles(ImageSource):
             raise ValueError(f"{len(paths)} files and {len(self.labels)} labels")
         self.root, self.paths, self.cache, self.complain = root, np.asarray(paths, dtype=object), cache, complain
 
+    hashes_pixels = False
+
     def select(self, rows: np.ndarray) -> "ImageFiles":
         return ImageFiles(self.root, self.paths[rows], self.labels[rows], self.cache, self.complain)
 
@@ -47,6 +49,9 @@ class ImageFiles(ImageSource):
             return FileDigests(self.root, self.cache).of(paths)
         except OSError as error:
             raise self.complain(Path(error.filename or self.root), error.strerror or str(error)) from error
+
+    def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
+        return in_parallel(lambda path: digest_if_of_shape(self.root / path, shapes), self.paths[np.asarray(rows)])
 
     def _digest_of_files(self) -> str:
         files = "".join(self.image_digests(np.arange(len(self))))
@@ -78,6 +83,21 @@ def decode(image: Path | bytes) -> np.ndarray:
     except Exception as error:  # on damaged bytes Pillow's decoders raise OSError, SyntaxError, struct.error and others
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"not a whole image ({reason})" if isinstance(image, Path) else reason) from error
+
+
+def digest_if_of_shape(image: Path | bytes, shapes: Collection[tuple[int, ...]]) -> str | None:
+    """The digest of the pixels of a file, or of a file's bytes, if it has one of the shapes (height, width, 3).
+
+    The size is read from the file's header, so that the others need not be decoded. A file that is no image has no pixels.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
+            width, height = picture.size
+        return digest_of_pixels(decode(image)) if (height, width, 3) in shapes else None
+    except (OSError, ValueError):
+        return None
 
 
 def in_parallel(decode_one: Callable[[Any], Any], items: Collection[Any]) -> list[Any]:

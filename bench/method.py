@@ -33,16 +33,20 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from bench.backbone import Backbone
+from bench.batch_composition import TestBatches
 from bench.errors import RunFailure
 from bench.randomness import Draws
 from bench.reference_data import Reference, ReferenceNames
 from bench.stream import Scenario, Task
-from bench.test_batches import TestBatches
 
 
-def setting(default: Any, help: str, source: str = "authors' code") -> Any:
-    """A hyper-parameter: its default, what it does (with its unit), and where the default comes from."""
-    return dataclasses.field(default=default, metadata={"help": help, "source": source})
+def setting(default: Any, help: str, source: str = "authors' code", *, added_later: bool = False) -> Any:
+    """A hyper-parameter: its default, what it does (with its unit), and where the default comes from.
+
+    added_later: there were results before it, and its default is what they were computed with. At its default it is no part
+    of a run's identity, so that these results stay valid.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "source": source, "added_later": added_later})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +93,11 @@ class Method(torch.nn.Module):
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         """(b, len(classes)) scores of a batch of features or pixels, for any classes: learned or not, in any order."""
         raise TypeError(f"{type(self).__name__} does not define logits(batch, classes)")
+
+    @property
+    def other_towers(self) -> tuple[str, ...]:
+        """Names of pretrained towers beside the backbone. Records name them with it, and tables never mix them with others."""
+        return ()
 
     @property
     def test_batches(self) -> TestBatches | None:

@@ -50,6 +50,11 @@ class RunData:
         return self.matrix("task" if self.scenario == TASK_INCREMENTAL else "all")
 
     @property
+    def learned_and_future(self) -> np.ndarray:
+        """(T, T): every task as the scenario scores it, the future ones right of the diagonal."""
+        return np.where(np.tri(len(self.n), dtype=bool), self.learned, self.future)
+
+    @property
     def joint(self) -> bool:
         """Were all tasks learned at once, so that only the last row exists?"""
         return len(self.learned) > 1 and bool(np.isnan(self.learned[:-1]).all())
@@ -81,8 +86,8 @@ class Metric:
         return f"{self.unit}, {'higher' if self.higher_is_better else 'lower'} is better: {self.meaning}"
 
 
-def _ece_cells(run: RunData) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(confidence, correct) of every task after the last one; empty if one is missing."""
+def final_cells(run: RunData) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(confidence, correct) of every task after the last one; empty if they were not kept of all tasks."""
     tasks, cells = len(run.n), []
     for k in range(tasks):
         confidence = run.scores("confidence", tasks - 1, k, run.own_candidates)
@@ -93,11 +98,18 @@ def _ece_cells(run: RunData) -> list[tuple[np.ndarray, np.ndarray]]:
     return cells
 
 
-def _ece(run: RunData) -> float:
-    cells = _ece_cells(run)
+def final_scores(run: RunData) -> tuple[np.ndarray, np.ndarray] | None:
+    """(confidence, correct) of all test images after the last task; None if they were not kept."""
+    cells = final_cells(run)
     if not cells:
-        return accuracy.NOT_AVAILABLE
-    return calibration.ece(np.concatenate([c for c, _ in cells]), np.concatenate([hit for _, hit in cells]))
+        return None
+    confidences, hits = zip(*cells)
+    return np.concatenate(confidences).astype(float), np.concatenate(hits)
+
+
+def _ece(run: RunData) -> float:
+    scores = final_scores(run)
+    return calibration.ece(*scores) if scores else accuracy.NOT_AVAILABLE
 
 
 def _novelty(function: Callable[[np.ndarray, np.ndarray], float], score: str) -> Callable[[RunData], float]:
@@ -219,7 +231,7 @@ METRICS: dict[str, Metric] = {
     ),
     "ece_batch32": Metric(
         "ECE/batch32", "ECE at the end of test batches of 32, mean over batches (as CLAP4CLIP's code; biased upwards)",
-        lambda run: calibration.ece_batched(_ece_cells(run), 32), higher_is_better=False, needs="samples",
+        lambda run: calibration.ece_batched(final_cells(run), 32), higher_is_better=False, needs="samples",
     ),
 }  # fmt: skip
 for _score in novelty.SCORES:

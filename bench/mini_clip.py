@@ -114,8 +114,3 @@ def load(path: Path = WEIGHTS) -> CLIP:
         reason = " ".join(str(error).split())
         raise ValueError(f"the miniature CLIP weights at {path} do not fit the model: {reason}") from error
     return model.eval()
-
-
-def trained_token_ids(path: Path = WEIGHTS) -> frozenset[int]:
-    """The token ids that carry meaning, start and end included; a class name with any other is noise to the model."""
-    return frozenset(_read(path)[_IDS].tolist())

@@ -25,8 +25,8 @@ class Kind:
 
 KINDS = {
     "method": Kind("method", ("bench check {name}", "bench run --methods {name},zero-shot --protocol mini60-6x10")),
-    "dataset": Kind("data set", ("bench data check {name}", "bench run --protocol {name}-3x2 --methods zero-shot,coop")),
-    "protocol": Kind("protocol", ("bench show {name}", "bench run --protocol {name} --methods zero-shot,coop")),
+    "dataset": Kind("data set", ("bench check {name}", "bench run --protocol {name}-3x2 --methods zero-shot,coop")),
+    "protocol": Kind("protocol", ("bench check {name}", "bench run --protocol {name} --methods zero-shot,coop")),
 }
 
 

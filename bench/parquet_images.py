@@ -4,15 +4,15 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bench.dataset import ImageSource
+from bench.dataset import READ_AT_ONCE, ImageSource
 from bench.dataset_files import Copy
 from bench.file_digests import FileDigests
-from bench.image_files import decode, in_parallel
+from bench.image_files import decode, digest_if_of_shape, in_parallel
 
 OTHER = -1  # stands for a class that is none of the data set's
 GROUPS_KEPT = 4  # row groups whose encoded images are held in memory; a group has some hundred rows
@@ -54,11 +54,20 @@ class ParquetImages(ImageSource):
         self.copy, self.tables, self.rows = copy, list(tables), rows  # rows: among all rows of the tables
         self.starts = np.cumsum([0] + [len(table.values) for table in tables])
 
+    hashes_pixels = False
+
     def select(self, rows: np.ndarray) -> "ParquetImages":
         return ParquetImages(self.copy, self.tables, self.labels[rows], self.rows[rows])
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return [hashlib.sha256(encoded).hexdigest() for encoded, _ in self._encoded(rows)]
+
+    def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
+        found: list[str | None] = []
+        for start in range(0, len(rows), READ_AT_ONCE):
+            encoded = self._encoded(rows[start : start + READ_AT_ONCE])
+            found += in_parallel(lambda item: digest_if_of_shape(item[0], shapes), encoded)
+        return found
 
     def _digest_of_files(self) -> str:
         """Of the files that hold the rows, and of which rows they are."""

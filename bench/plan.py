@@ -78,7 +78,7 @@ class Run:
             "protocol_version": self.protocol.version,
             "method": self.method_name,
             "method_version": self.method.version,
-            "settings": self.settings if isinstance(self.settings, dict) else dataclasses.asdict(self.settings),
+            "settings": self.settings if isinstance(self.settings, dict) else changes.identifying(self.settings),
             "backbone": self.backbone,
             "weights": self.weights,
             "device": self.device.split(":")[0],
@@ -131,7 +131,7 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """A planned run as plain data, for another process."""
-        return dataclasses.asdict(self) | {"out": str(self.out)}
+        return dataclasses.asdict(self) | {"settings": self.identity["settings"], "out": str(self.out)}
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> "Run":

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench import accuracy, calibration, figures, ranking, series, statistics
-from bench.drawing import INK, MUTED, REFERENCE, Style, encode, look, styles
+from bench.drawing import FORMATS, INK, MUTED, REFERENCE, Style, encode, look, styles
 from bench.errors import BenchError, unknown_name
 from bench.files import write_atomically
 from bench.groups import Entry, Group, Results, build, load, slug
-from bench.metrics import METRICS, RunData
+from bench.metrics import METRICS, RunData, final_scores
 from bench.records import restrictions
+from bench.values import ZERO_SHOT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "svg", "pdf")
 Looks = dict[str, Style]  # label of a method -> how it looks
 
 
@@ -93,9 +93,9 @@ def save(picture: Picture, folder: Path, format: str) -> Path:
 def method_styles(groups: Iterable[Group]) -> dict[str, Style]:
     """One look a method, the same in all pictures; zero-shot is a grey reference."""
     entries = [entry for group in groups for entry in group.entries]
-    learners = sorted({entry.label for entry in entries if entry.method != "zero-shot"})
+    learners = sorted({entry.label for entry in entries if entry.method != ZERO_SHOT})
     joint = {entry.label for entry in entries if entry.joint}
-    return styles(learners, joint) | {entry.label: REFERENCE for entry in entries if entry.method == "zero-shot"}
+    return styles(learners, joint) | {entry.label: REFERENCE for entry in entries if entry.method == ZERO_SHOT}
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------
@@ -168,13 +168,13 @@ def _reliability(group: Group, found: Results, look_of: Looks) -> list[Picture]:
     pictures = []
     for entry in group.entries:
         runs = series.with_samples(entry, found)
-        scores = [pair for run in runs if (pair := series.final_scores(run))]
+        scores = [pair for run in runs if (pair := final_scores(run))]
         if len(scores) < len(runs):
             continue
         confidence, correct = (np.concatenate(arrays) for arrays in zip(*scores))
         ece = float(np.mean([METRICS["ece"].function(run) for run in runs]))
         points = series.bins(confidence, correct)
-        style = Style(INK) if entry.method == "zero-shot" else look_of[entry.label]
+        style = Style(INK) if entry.method == ZERO_SHOT else look_of[entry.label]
         pooled = "one run" if len(runs) == 1 else f"images of {len(runs)} runs, ECE: mean over runs"
         note = f"all test images after the last task; {calibration.BINS} bins, area: share of the images; {pooled}"
         pictures.append(
@@ -188,7 +188,7 @@ def _cost(group: Group, found: Results, look_of: Looks) -> list[Picture]:
     points, drawn, reference, devices = [], [], None, set()
     for entry in group.entries:
         mean, spread = (float(value) for value in series.mean_and_spread(entry.last))
-        if entry.method == "zero-shot":
+        if entry.method == ZERO_SHOT:
             reference = reference or (entry.label, mean)
             continue
         manifests = [found.manifests.get(run_id, {}) for run_id in entry.run_ids]

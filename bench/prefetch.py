@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -33,7 +33,7 @@ def in_background(items: Iterable[Item], prepare: Callable[[Item], Prepared]) ->
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
-        waiting: deque = deque()
+        waiting: deque[tuple[Item, Future[Prepared]]] = deque()
         for item in items:
             waiting.append((item, thread.submit(prepare, item)))
             if len(waiting) > AHEAD:

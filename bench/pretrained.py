@@ -17,6 +17,7 @@ import torch
 from bench import state_dicts, weight_folders
 from bench.architectures import settings_of
 from bench.errors import BenchError, unknown_name
+from bench.files import file_digest
 from bench.weight_folders import WeightFolder
 
 RANDOM = "none"  # --pretrained none
@@ -254,12 +255,6 @@ def _load_mini(pretrained: str | None) -> Pretrained:
 
 
 # -- digests ----------------------------------------------------------------------------------------------------
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digests(files) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bench import run_command
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError
 
 AS_IN_RUN = (
     "protocols", "methods", "seeds", "order_seeds", "backbone", "pretrained", "device", "precision", "assignments", "ablations",
@@ -30,17 +30,10 @@ def options(command: Callable) -> Callable:
 
 def run(given: dict[str, Any], folders) -> str:
     """Carry out the command and return what it prints; `given` holds the options by name."""
-    from bench import protocol_names, registry
-
     for option, name in (("--protocol", "protocols"), ("--methods", "methods")):
         if not given[name]:
             raise BenchError(f"{option} is wanted")
-    for name in given["protocols"]:
-        if not protocol_names.looks_possible(name):
-            raise unknown_name("protocol", name, registry.names("protocol"))
-    for name in given["methods"]:
-        if name != "all" and name not in registry.names("method"):
-            raise unknown_name("method", name, [*registry.names("method"), "all"])
+    run_command.refuse_unknown(given["protocols"], given["methods"])
 
     from pathlib import Path
 

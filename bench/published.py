@@ -46,15 +46,6 @@ def mtil_orders() -> dict[str, list[str]]:
     return {order: list(rows["dataset"]) for order, rows in table.groupby("order")}
 
 
-def mtil_matrices() -> dict[tuple[str, str], pd.DataFrame]:
-    """The full accuracy matrices of ZSCL's runs: (method, order) -> fractions, rows and columns in learning order."""
-    orders, found = mtil_orders(), {}
-    for (method, order), rows in _read("mtil_matrices.csv").groupby(["method", "order"], sort=False):
-        matrix = rows.pivot(index="after_task", columns="eval_dataset", values="accuracy") / 100
-        found[method, order] = matrix.loc[orders[order], orders[order]]
-    return found
-
-
 def difference_in_backbone(reported: str, backbone: str, pretrained: str) -> tuple[str, bool]:
     """(what differs between a reported and a measured backbone, may the numbers be subtracted?).
 

@@ -20,6 +20,7 @@ import pandas as pd
 from bench.errors import BenchError
 
 SCHEMA = 1
+TOWERS = " + "  # between the backbone's name and those of other pretrained towers
 SYNTHETIC = "synthetic"  # `limits` then starts with data=synthetic
 
 COLUMNS = {
@@ -30,7 +31,7 @@ COLUMNS = {
     "scenario": "class-incremental or task-incremental",
     "method": "name of the method",
     "overrides": "hyper-parameters changed by the user, field=value joined by ';' (empty: the method's own)",
-    "backbone": "architecture of the CLIP",
+    "backbone": "architecture of the CLIP, and of other pretrained towers",
     "pretrained": "its weights: a tag, or a file's name and the start of its digest",
     "templates": "first 8 hex digits of the hash of all prompt templates",
     "exemplars": "memory that the protocol allows: none, N/class or N total",

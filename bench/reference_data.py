@@ -22,6 +22,7 @@ from bench.synthetic import stand_in
 # stand-ins for measuring speed: fewer images than ImageNet has, since an update sees a batch of them only
 STAND_IN = DatasetInfo("reference", "1", ("image",), ("{}",), "", "", train_images=6400, test_images=0)
 STAND_IN_SENTENCES = 13_000
+Piece = tuple[ImageSource, np.ndarray]  # a source of images, and the rows that are meant
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,36 @@ def load(names: ReferenceNames, store: FeatureStore, folders: Folders, synthetic
 
 
 def refuse_leaks(reference: Reference, stream: Stream, name: str) -> None:
-    """Reference images may not be images of the stream: what a later task trains or tests on must stay unseen."""
-    own = {digest for source, rows in reference.images.pieces for digest in source.image_digests(rows)}
-    for task in stream.tasks:
-        for kind, split in (("training", task.train), ("test", task.test)):
-            for source, rows in split.pieces:
-                shared = own.intersection(source.image_digests(rows))
-                if shared:
-                    raise BenchError(
-                        f"reference images {name!r} hold {len(shared)} {kind} images of task {task.name!r}; "
-                        "choose others with --set METHOD.reference_images=..."
-                    )
+    """Reference images may not be images of the stream: what a later task trains or tests on must stay unseen.
+
+    Files are compared by their bytes, images in memory by their pixels, and files with images in memory by the pixels of
+    those that have the same size. A file that another program has encoded again is not recognised among files.
+    """
+    pieces = reference.images.pieces
+    splits = [(task, kind, split) for task in stream.tasks for kind, split in (("training", task.train), ("test", task.test))]
+    own = {digest for source, rows in pieces for digest in source.image_digests(rows)}
+    own |= _pixels_of_files(pieces, _shapes_in_memory([piece for _, _, split in splits for piece in split.pieces]))
+    shapes = _shapes_in_memory(pieces)
+    for task, kind, split in splits:
+        theirs = {digest for source, rows in split.pieces for digest in source.image_digests(rows)}
+        shared = own & (theirs | _pixels_of_files(split.pieces, shapes))
+        if shared:
+            raise BenchError(
+                f"reference images {name!r} hold {len(shared)} {kind} images of task {task.name!r}; "
+                "choose others with --set METHOD.reference_images=..."
+            )
+
+
+def _shapes_in_memory(pieces: Sequence[Piece]) -> set[tuple[int, ...]]:
+    return {image.shape for source, rows in pieces if source.hashes_pixels for image in source.read(rows)}
+
+
+def _pixels_of_files(pieces: Sequence[Piece], shapes: set[tuple[int, ...]]) -> set[str]:
+    """Digests of the pixels of images that lie in files and have one of the shapes."""
+    if not shapes:
+        return set()
+    found = {digest for source, rows in pieces if not source.hashes_pixels for digest in source.pixel_digests(rows, shapes)}
+    return {digest for digest in found if digest}
 
 
 def _images(name: str, folders: Folders) -> ImageSource:

@@ -14,7 +14,8 @@ from bench.study import ONE_OF, Request, Study
 LAUNCHERS = ("here", "slurm")
 
 
-def _names(context, parameter, text: str | None) -> tuple[str, ...] | None:
+def split_names(context, parameter, text: str | None) -> tuple[str, ...] | None:
+    """The callback of an option that takes names separated by commas: each name once, in their order."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -35,8 +36,8 @@ def _seeds(context, parameter, text: str) -> tuple[int, ...]:
 
 OPTIONS = [
     click.option("--study", type=click.Path(path_type=Path), help="TOML file with the runs; other options go before it."),
-    click.option("--protocol", "protocols", callback=_names, help="Protocol, or several separated by commas."),
-    click.option("--methods", callback=_names, help='Methods separated by commas, or "all".'),
+    click.option("--protocol", "protocols", callback=split_names, help="Protocol, or several separated by commas."),
+    click.option("--methods", callback=split_names, help='Methods separated by commas, or "all".'),
     click.option("--seeds", default="0", callback=_seeds, help="Seeds of everything random in training.  [0]"),
     click.option("--order-seeds", default="0", callback=_seeds, help="Seeds of the class order.  [0]"),
     click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture."),
@@ -136,16 +137,11 @@ def _study(given: dict[str, Any]) -> Study:
 
 def _planned(study: Study, cache: Path, here: bool, elsewhere: bool) -> tuple[list, list[str]]:
     """The runs of all parts of the study, each once, and notes. elsewhere: on machines that may have other devices."""
-    from bench import plan, protocol_names, registry
+    from bench import plan
     from bench.facts import Facts
 
     for request in study.requests:
-        for name in request.protocols:
-            if not protocol_names.looks_possible(name):
-                raise unknown_name("protocol", name, registry.names("protocol"))
-        for name in request.methods:
-            if name != "all" and name not in registry.names("method"):
-                raise unknown_name("method", name, [*registry.names("method"), "all"])
+        refuse_unknown(request.protocols, request.methods)
     runs, notes = [], []
     with Facts(cache, here) as facts:
         for request in study.requests:
@@ -158,6 +154,18 @@ def _planned(study: Study, cache: Path, here: bool, elsewhere: bool) -> tuple[li
             runs += found
             notes += said
     return plan.without_repeats(runs), notes
+
+
+def refuse_unknown(protocols: Sequence[str], methods: Sequence[str]) -> None:
+    """Names that are surely wrong are said before anything heavy is imported."""
+    from bench import protocol_names, registry
+
+    for name in protocols:
+        if not protocol_names.looks_possible(name):
+            raise unknown_name("protocol", name, registry.names("protocol"))
+    for name in methods:
+        if name != "all" and name not in registry.names("method"):
+            raise unknown_name("method", name, [*registry.names("method"), "all"])
 
 
 def _device(request: Request) -> tuple[str, str]:

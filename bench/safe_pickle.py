@@ -5,6 +5,7 @@ import pickle
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def _decode_text(text: str, encoding: str = "latin1") -> bytes:
 class _DataOnly(pickle.Unpickler):
     """Knows numpy arrays and Python's own containers, nothing else."""
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         package, _, part = module.partition(".")
         if package == "numpy":
             if part.split(".")[-1] == "multiarray" and ("multiarray", name) in _ARRAY_PARTS:
@@ -41,7 +42,7 @@ class _DataOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"the file asks for {module}.{name}, which is not data; it is refused")
 
 
-def _from_buffer(buffer, dtype, shape, order) -> np.ndarray:
+def _from_buffer(buffer: bytes, dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"]) -> np.ndarray:
     return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
 
 

@@ -30,8 +30,7 @@ def mean_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def mean_matrix(entry: Entry) -> np.ndarray:
     """(T, T) accuracy, mean over runs: learned tasks as the scenario scores them, future ones right of the diagonal."""
-    lower = np.tri(len(entry.runs[0].n), dtype=bool)
-    return np.mean([np.where(lower, run.learned, run.future) for run in entry.runs], axis=0)
+    return np.mean([run.learned_and_future for run in entry.runs], axis=0)
 
 
 def bins(confidence: np.ndarray, correct: np.ndarray, count: int = calibration.BINS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,8 +40,7 @@ def bins(confidence: np.ndarray, correct: np.ndarray, count: int = calibration.B
     >>> confidence.round(2).tolist(), accuracy.tolist(), share.round(2).tolist()
     ([0.2, 0.8], [1.0, 0.5], [0.33, 0.67])
     """
-    edges = np.linspace(0, 1, count + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, count - 1)  # (n,)
+    place = calibration.bin_of(confidence, count)
     size = np.bincount(place, minlength=count)
     with np.errstate(invalid="ignore"):
         mean, hit = (np.bincount(place, weights=weights, minlength=count) / size for weights in (confidence, correct))
@@ -52,18 +50,6 @@ def bins(confidence: np.ndarray, correct: np.ndarray, count: int = calibration.B
 def with_samples(entry: Entry, found: Results) -> list[RunData]:
     """The runs of an entry with their per-image arrays, as far as those were kept."""
     return [replace(run, samples=found.samples_of(run_id) or {}) for run_id, run in zip(entry.run_ids, entry.runs)]
-
-
-def final_scores(run: RunData) -> tuple[np.ndarray, np.ndarray] | None:
-    """(confidence, correct) of all test images after the last task; None if they were not kept."""
-    tasks, confidences, hits = len(run.n), [], []
-    for k in range(tasks):
-        confidence, prediction = (run.scores(name, tasks - 1, k, run.own_candidates) for name in ("confidence", "prediction"))
-        if confidence is None or prediction is None or f"labels/{k}" not in run.samples:
-            return None
-        confidences.append(confidence)
-        hits.append(prediction == run.samples[f"labels/{k}"])
-    return np.concatenate(confidences).astype(float), np.concatenate(hits)
 
 
 def training_seconds(manifest: dict) -> float:

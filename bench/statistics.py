@@ -86,22 +86,11 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def average_ranks(scores: np.ndarray) -> np.ndarray:
-    """(methods,) mean rank over blocks of scores (blocks, methods); higher is better, rank 1 is best, ties share.
-
-    Ranks 1, 2.5, 2.5 in the first block and 2, 1, 3 in the second:
-
-    >>> average_ranks([[0.9, 0.8, 0.8], [0.7, 0.9, 0.1]]).tolist()
-    [1.5, 1.75, 2.75]
-    """
-    return block_ranks(scores).mean(axis=0)
-
-
 def block_ranks(scores: np.ndarray) -> np.ndarray:
     """(blocks, methods) ranks of scores within each block; 1 is the highest score, ties share the mean rank.
 
-    >>> block_ranks([[0.9, 0.8, 0.8]]).tolist()
-    [[1.0, 2.5, 2.5]]
+    >>> block_ranks([[0.9, 0.8, 0.8], [0.7, 0.9, 0.1]]).tolist()
+    [[1.0, 2.5, 2.5], [2.0, 1.0, 3.0]]
     """
     from scipy.stats import rankdata
 

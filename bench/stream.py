@@ -69,7 +69,7 @@ class Split:
         if inputs == "pixels":
             return self.pixels(rows)
         layers: dict[str, Layer] = {"features": "projected", "pooled": "pooled"}
-        return self.features(layer=layers[inputs])[rows]
+        return self.chosen(rows).features(layer=layers[inputs])
 
     def chosen(self, rows: torch.Tensor) -> "Split":
         """The images at these rows, in their order."""
@@ -82,6 +82,7 @@ class Split:
             if last > first:
                 source, piece_rows = self.pieces[owner[first]]
                 pieces.append((source, piece_rows[wanted[first:last] - starts[owner[first]]]))
+        pieces = pieces or [(source, piece_rows[:0]) for source, piece_rows in self.pieces[:1]]  # none chosen
         return Split(pieces, self.labels[torch.from_numpy(wanted)], self.store)
 
     @classmethod

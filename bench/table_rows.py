@@ -8,9 +8,9 @@ from statistics import fmean, stdev
 import numpy as np
 import pandas as pd
 
-from bench import accuracy
-from bench.metrics import METRICS, TASK_INCREMENTAL, RunData, find, matrices_of_runs
-from bench.values import SHARED, label
+from bench import accuracy, comparable
+from bench.metrics import METRICS, TASK_INCREMENTAL, RunData, find
+from bench.values import ZERO_SHOT, label
 
 SamplesOf = Callable[[str], Mapping[str, np.ndarray] | None]  # from a run id to its per-sample scores
 
@@ -67,32 +67,18 @@ def metric_column(name: str) -> Column:
 
 def groups(records: pd.DataFrame, samples_of: SamplesOf | None) -> Iterator[tuple[dict, list[Row], list[str]]]:
     """(conditions, rows, task names) of every set of comparable runs."""
-    found = matrices_of_runs(records)
-    runs = records.drop_duplicates("run_id")
-    runs = runs[runs["run_id"].isin(found)]
-    named = records.drop_duplicates(["run_id", "eval_task"])[["run_id", "eval_task", "eval_name"]]
-    for shared, group in runs.groupby(SHARED, sort=False, dropna=False):
-        conditions = {name: str(value) for name, value in zip(SHARED, shared)}
+    for found in comparable.sets(records):
         rows = []
-        for (method, overrides), own in group.groupby(["method", "overrides"], sort=False, dropna=False):
-            data = [
-                RunData(conditions["scenario"], *found[run_id], (samples_of(run_id) or {}) if samples_of else {})
-                for run_id in own["run_id"]
-            ]
-            seeds = list(zip(own["order_seed"].astype(int), own["seed"].astype(int)))
-            rows.append(Row(method, overrides if isinstance(overrides, str) else "", data, seeds))
-        yield conditions, rows, _task_names(named[named["run_id"].isin(group["run_id"])])
-
-
-def _task_names(named: pd.DataFrame) -> list[str]:
-    """Names of the tasks; numbers where class orders give a task different names, or two tasks have the same."""
-    found = named.groupby("eval_task")["eval_name"].unique()
-    names = [own[0] if len(own) == 1 else f"task {task + 1}" for task, own in found.items()]
-    return names if len(set(names)) == len(names) else [f"task {k + 1}" for k in range(len(names))]
+        for (method, overrides), own in found.methods.items():
+            data = [found.data[run_id] for run_id in own["run_id"]]
+            if samples_of:
+                data = [replace(run, samples=samples_of(run_id) or {}) for run, run_id in zip(data, own["run_id"])]
+            rows.append(Row(method, overrides, data, list(zip(own["order_seed"].astype(int), own["seed"].astype(int)))))
+        yield found.conditions, rows, found.tasks
 
 
 def zero_shot_row(rows: list[Row]) -> Row | None:
-    own = sorted((row for row in rows if row.method == "zero-shot"), key=lambda row: row.overrides)
+    own = sorted((row for row in rows if row.method == ZERO_SHOT), key=lambda row: row.overrides)
     return own[0] if own else None
 
 
@@ -114,7 +100,7 @@ def order(row: Row, key: str) -> tuple:
     """Zero-shot first, then from best to worst, methods without the metric last."""
     mean = row.mean(key)
     sign = -1 if METRICS[key].higher_is_better else 1
-    return row.method != "zero-shot", mean is None, sign * (mean or 0), row.label
+    return row.method != ZERO_SHOT, mean is None, sign * (mean or 0), row.label
 
 
 def _entry(function: Callable[[RunData], np.ndarray], i: int, run: RunData) -> float:

@@ -5,6 +5,8 @@ limits) never meet: each such combination gets a table of its own. Zero-shot CLI
 it is marked; a method that learned all tasks at once is shown, but not ranked. Nothing here imports torch.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -12,8 +14,9 @@ from bench import published as publications
 from bench.errors import BenchError
 from bench.formats import INDENT, Cell, Table, write
 from bench.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, find
-from bench.records import refuse_mixture, restrictions
+from bench.records import refuse_mixture
 from bench.table_rows import Column, Row, SamplesOf, add_baselines, groups, metric_column, order, task_blocks, zero_shot_row
+from bench.values import heading
 
 DECIMALS = 1  # of percentages
 VIEWS = ("summary", "tasks", "matrix")
@@ -21,7 +24,7 @@ VIEWS = ("summary", "tasks", "matrix")
 
 def render(
     records: pd.DataFrame,
-    metrics: list[str] | None = None,
+    metrics: Sequence[str] | None = None,
     format: str = "plain",
     view: str = "summary",
     sort: str | None = None,
@@ -40,7 +43,7 @@ def render(
 
 def build(
     records: pd.DataFrame,
-    metrics: list[str] | None = None,
+    metrics: Sequence[str] | None = None,
     view: str = "summary",
     sort: str | None = None,
     samples_of: SamplesOf | None = None,
@@ -64,7 +67,7 @@ def build(
         for row in rows:
             row.fill([metric_column(name) for name in dict.fromkeys([key, final])])
         rows.sort(key=lambda row: order(row, key))
-        head = _describe(conditions)
+        head = heading(conditions, also=("exemplars", "templates"))
         if view == "matrix":
             tables += [_matrix_table(row, names, conditions, head) for row in rows]
             continue
@@ -75,24 +78,11 @@ def build(
     return tables
 
 
-def _need_samples(metrics: list[str] | None, sort: str | None) -> bool:
+def _need_samples(metrics: Sequence[str] | None, sort: str | None) -> bool:
     return any(METRICS[name].needs == "samples" for name in [*(metrics or []), *([sort] if sort else [])])
 
 
 # -- from rows to a table ---------------------------------------------------------------------------------------
-
-
-def _describe(conditions: dict[str, str]) -> str:
-    backbone, weights = conditions["backbone"], conditions["pretrained"]
-    parts = [
-        f"{conditions['protocol']} (version {conditions['protocol_version']}, {conditions['scenario']})",
-        f"backbone {backbone}" + (f" with weights {weights}" if weights != backbone else ""),
-        f"exemplars {conditions['exemplars']}",
-        f"templates {conditions['templates']}",
-    ]
-    if conditions["limits"] not in ("", "nan"):
-        parts.append(restrictions(conditions["limits"]))
-    return ", ".join(parts)
 
 
 def _number(fraction: float) -> str:
@@ -228,10 +218,7 @@ def _notes(rows: list[Row], columns: list[Column], below: list[bool], final: str
 
 def _matrix_table(row: Row, names: list[str], conditions: dict[str, str], head: str) -> Table:
     """Accuracy matrix of one method: learned tasks as the scenario scores them, future tasks to the right of them."""
-    tasks = len(names)
-    lower = np.tril(np.ones((tasks, tasks), dtype=bool))
-    stack = np.stack([np.where(lower, run.learned, run.future) for run in row.runs])  # (runs, T, T)
-    mean = stack.mean(axis=0)
+    mean = np.mean([run.learned_and_future for run in row.runs], axis=0)  # (T, T)
     rows = [[Cell(f"after {name}"), *[Cell("-" if np.isnan(value) else _number(value)) for value in line]]
             for name, line in zip(names, mean)]  # fmt: skip
     data = [{"method": row.method, "overrides": row.overrides, "after_task": t,

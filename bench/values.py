@@ -10,6 +10,7 @@ from bench.records import CONDITIONS, restrictions
 
 SHARED = [c for c in CONDITIONS if c not in ("method", "overrides")]  # runs that differ in one of these never meet
 SEEDS = ["order_seed", "seed"]
+ZERO_SHOT = "zero-shot"  # the method that all others are read against: first in tables, grey in pictures
 DECIMALS = 2  # of percentages: differences need one more than levels
 
 
@@ -50,14 +51,15 @@ def label(method: str, overrides: str) -> str:
     return f"{method} ({overrides})" if overrides else method
 
 
-def heading(conditions: Mapping[str, str]) -> str:
-    """What the runs of one table have in common, as its caption says it."""
+def heading(conditions: Mapping[str, str], also: Sequence[str] = ()) -> str:
+    """What the runs of one table have in common, as its caption says it; `also`: further conditions to be said."""
     backbone, weights = conditions["backbone"], conditions["pretrained"]
     parts = [
         f"{conditions['protocol']} (version {conditions['protocol_version']}, {conditions['scenario']})",
         f"backbone {backbone}" + (f" with weights {weights}" if weights != backbone else ""),
+        *[f"{name} {conditions[name]}" for name in also],
     ]
-    if conditions["limits"]:
+    if conditions["limits"] not in ("", "nan"):
         parts.append(restrictions(conditions["limits"]))
     return ", ".join(parts)
 
@@ -95,6 +97,6 @@ def _before_learning(runs: list[dict], data: list[RunData]) -> dict[tuple, np.nd
     """Stream -> (T,) zero-shot accuracy on each task just before it is learned; the first one has none."""
     found: dict[tuple, list[np.ndarray]] = {}
     for run, one in zip(runs, data):
-        if run["method"] == "zero-shot":
+        if run["method"] == ZERO_SHOT:
             found.setdefault(_stream(run), []).append(one.before_learning)
     return {stream: np.mean(accuracies, axis=0) for stream, accuracies in found.items()}

@@ -118,8 +118,8 @@ def draw() -> str:
     words = [
         text(LEFT, 44, "How data flows", "name", 500),
         text(LEFT, 68, "Arrows show where data goes. Imports between the packages go one way only:", "text", 580),
-        text(LEFT, 86, "methods/ and protocols/ (green) and packages of others import bench/, and", "text", 580),
-        text(LEFT, 104, "bench/ finds them by name, through entry points (registry.py).", "text", 580),
+        text(LEFT, 86, "methods/ and protocols/ (green) import bench/, packages of others import", "text", 580),
+        text(LEFT, 104, "any of the three, and bench/ finds all by name, through entry points.", "text", 580),
         text(LEFT, 140, "The right column above the dashed frame decides what is run, without torch.", "text", 580),
         text(LEFT, 158, "What stands below the results reads files only, without torch, too.", "text", 580),
         text(LEFT, 501, "runner.py: one run, task after task, a checkpoint after each", "text", 600),

@@ -32,7 +32,7 @@ class AttriCLIPSettings(RehearsalSettings):
         "frozen", "trained_per_task: as released, the text tower is tuned too, from the pretrained weights at every task", PAPER
     )
     prompts_at_once: int = setting(
-        512, "prompts encoded together; with more, activations are computed again to save memory", "ours"
+        512, "prompts encoded together; with more, activations are computed again to save memory", "harness"
     )
     label_space: Literal["seen", "present"] = setting("present", "classes in the loss: the task's own, or all seen so far")
     epochs: int = setting(10, "passes over the task's images", PAPER)

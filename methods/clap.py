@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from bench.batch_composition import Composition, TestBatches
 from bench.errors import BenchError
 from bench.method import setting
 from bench.stream import Scenario, Split, Task
-from bench.test_batches import Composition, TestBatches
 from methods.parts.clap_head import ClapHead
 from methods.parts.memory import Rule, exemplars_per_class
 from methods.parts.probabilistic_adapters import (
@@ -51,8 +51,8 @@ class ClapSettings(RehearsalSettings):
     attention_dropout: float = setting(0.1, "dropout inside the attention, while it is trained", "torch's default")
     attention_in_consolidation: bool = setting(False, "train the attention there too")
     adapter_layer_norm: bool = setting(False, "a layer norm in front of each adapter")
-    task_tokens: bool = setting(False, "a learned query per task, whose output its classes get too (unused extra)")
-    orthogonality: float = setting(0.0, "weight of a loss that keeps the classes' means apart (unused extra; the code has 5)")
+    task_tokens: bool = setting(False, "a learned query per task: what the attention gives it is added to its classes")
+    orthogonality: float = setting(0.0, "weight of a loss that keeps the classes' sample means apart; the code has 5, unused")
     exemplar_rule: Rule = setting("first", "which images become exemplars; first is the code's \"random\"")
     selection_as_released: bool = setting(False, "rules energy and variance: keep the code's mix-up of samples and images")
     test_batches: Composition = setting("task", "which test images are scored together; as published: those of one task")

@@ -23,7 +23,7 @@ class ClapAttriCLIPSettings(ClapSettings):
     chosen: int = setting(3, "prompts C that an image takes")
     key_weight: float = setting(0.7, "weight of the key loss; 0: the flag is off")
     prompt_weight: float = setting(0.3, "weight of the likeness between prompts; 0: the flag is off")
-    prompts_at_once: int = setting(512, "prompts encoded together; beyond, activations are computed again", "ours")
+    prompts_at_once: int = setting(512, "prompts encoded together; beyond, activations are computed again", "harness")
 
     def __post_init__(self):
         super().__post_init__()

@@ -25,9 +25,10 @@ class CODAPromptSettings(PromptedVisionSettings):
     orthogonality: float = setting(
         0.0, "mu: weight of the orthogonality penalty; 0.1 in the paper, 0 in the released code", AUTHORS
     )
-    schedule_epochs: int = setting(0, "epochs over which the rate falls; 0: `epochs`", "ours")
+    schedule_epochs: int = setting(0, "epochs over which the rate falls; 0: `epochs`", "harness")
 
     def __post_init__(self):
+        super().__post_init__()
         if self.length < 2 or self.length % 2:
             raise BenchError(f"length={self.length}: an even number is needed, half keys and half values")
 
@@ -53,15 +54,17 @@ class CODAPrompt(PromptedVision):
 
     Exact speed-up: cos(q * A, K) = q (A * K^)^T / sqrt(q^2 (A^2)^T), which needs no (b, M, D) tensor.
 
-    Deviations from the authors' code: training images are not cropped at random (plain and mirrored view).
+    Deviations from the authors' code: crops are taken from the square view of an image, the view is drawn for half of them.
 
     Raises BenchError for layers that the tower does not have, and if there are more tasks than components.
     """
 
     Settings = CODAPromptSettings
     recipes = {
+        "*": {"crop_scale": 0.08},  # the authors' augmentation
         "imagenet-r*": {"epochs": 50},
         "mini*": {
+            "crop_scale": 1.0,
             "layers": (0, 1, 2),
             "components": 60,
             "batch_size": 32,
@@ -73,7 +76,10 @@ class CODAPrompt(PromptedVision):
         "mini-mtil*": {"epochs": 5},
     }
     quick = {"epochs": 1}
-    paper = '"CODA-Prompt: COntinual Decomposed Attention-based Prompting", Smith et al., CVPR 2023, arXiv 2211.13218'
+    paper = (
+        '"CODA-Prompt: COntinual Decomposed Attention-based Prompting for Rehearsal-Free Continual Learning", '
+        "Smith et al., CVPR 2023, arXiv 2211.13218"
+    )
     trains = "prompt components, their keys and attention vectors, and a linear head; the image tower is frozen, text is not used"
     conformance = "checked: orthogonal start from stored draws, prefixes, penalty, losses, rates, gradients, parameters, logits"
 

@@ -42,6 +42,7 @@ class DistilledFineTune(FineTune):
     """
 
     Settings = DistilledFineTuneSettings
+    kept_sentences: tuple[torch.Tensor, torch.Tensor] | None = None  # tokens (M, 77) and the initial CLIP's features (M, d)
 
     def fit(self, task: Task) -> None:
         self.teacher = self.choose_teacher(task)
@@ -52,7 +53,7 @@ class DistilledFineTune(FineTune):
             rows = self.distillation_rows(task, len(images))
             self.batch_of_update = prefetched(rows, images.pixels, self.device)
             self.tokens = self.sentence_tokens(task)
-            self.sentence_features = self.encode_sentences(self.tokens)  # (M, d)
+            self.sentence_features = self.features_of_sentences(self.tokens)  # (M, d)
         try:
             super().fit(task)
         finally:
@@ -89,6 +90,8 @@ class DistilledFineTune(FineTune):
 
     def distillation_losses(self, rows: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """L_img and L_txt of one batch of distillation images; a term whose weight is 0 is not computed, and is 0."""
+        if self.teacher is self.clip:  # a released defect, as an option: the sentences move with the student too
+            self.sentence_features = self.encode_sentences(self.tokens)
         scaled = self.backbone.logit_scale * self.sentence_features.T  # (d, M)
         teacher = F.normalize(self.teacher_features(rows, pixels), dim=-1) @ scaled  # (R, M)
         student = F.normalize(self.clip.encode_image(pixels), dim=-1) @ scaled
@@ -102,8 +105,16 @@ class DistilledFineTune(FineTune):
     def teacher_features(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """(R, d) features of the distillation images by the teacher; the initial CLIP's come from the feature store."""
         if self.teacher is self.backbone.clip:
-            return self.distilled.features()[rows]
+            return self.distilled.chosen(rows).features()
         return self.teacher.encode_image(pixels)
+
+    def features_of_sentences(self, tokens: torch.Tensor) -> torch.Tensor:
+        """As `encode_sentences`; what the initial CLIP, which never changes, made of the same sentences is kept."""
+        if self.teacher is not self.backbone.clip:
+            return self.encode_sentences(tokens)
+        if self.kept_sentences is None or not torch.equal(self.kept_sentences[0], tokens):
+            self.kept_sentences = tokens, self.encode_sentences(tokens)
+        return self.kept_sentences[1]
 
     @torch.no_grad()
     def encode_sentences(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from bench.batch_composition import TestBatches
 from bench.errors import BenchError
 from bench.method import setting
 from bench.stream import Task
-from bench.test_batches import TestBatches
 from bench.towers import blocks, image_tokens, pool_image
 from methods.parts.prefix_attention import block_with_prefix
 from methods.prompted_vision import PromptedVision, PromptedVisionSettings, check_layers
@@ -24,19 +24,20 @@ class DualPromptSettings(PromptedVisionSettings):
     general_length: int = setting(5, "Lg: keys and as many values in each of them", PORT)
     expert_layers: tuple[int, ...] = setting((2, 3, 4), "blocks that get the prefixes of one task", PORT)
     expert_length: int = setting(5, "Le: keys and as many values in each of them", PORT)
-    pool_size: int = setting(0, "M: prefixes of tasks in the pool; 0: as many as there are tasks", "ours")
+    pool_size: int = setting(0, "M: prefixes of tasks in the pool; 0: as many as there are tasks", "harness")
     pull: float = setting(1.0, "lambda: weight of the similarity between queries and the task's key", PAPER)
     layout: Literal["correct", "port"] = setting(
-        "correct", "port: its unpermuted reshape, which mixes the images of a batch", "ours"
+        "correct", "port: its unpermuted reshape, which mixes the images of a batch", "harness"
     )
     batch_vote: bool = setting(
-        False, "all test images of a batch get the prefixes that most of them chose, as in the port", "ours"
+        False, "all test images of a batch get the prefixes that most of them chose, as in the port", "harness"
     )
     copy_prompts: bool = setting(True, "start a task's prefixes from the previous task's", PORT)
     learning_rate: float = setting(0.015, "rate of Adam: 0.03 * batch_size / 256", PORT)
     epochs: int = setting(5, "passes over the task's images", PORT)
 
     def __post_init__(self):
+        super().__post_init__()
         both = set(self.general_layers) & set(self.expert_layers)
         if both:
             raise BenchError(f"block {min(both)} is in general_layers and in expert_layers: a block gets one kind of prefix")
@@ -62,7 +63,7 @@ class DualPrompt(PromptedVision):
     Deviations from the port, which is followed otherwise: it reshapes the gathered prefixes without permuting, so that images
     get keys as values and prefixes of their neighbours; the authors' own JAX code does not, nor does this, unless
     layout="port". Selection at test time is per image ("batch_vote" does the majority vote). Prediction is among the
-    classes asked for; training images are not cropped at random. With more tasks than the pool holds, the port drops the
+    classes asked for; crops are taken from the square view of an image. With more tasks than the pool holds, the port drops the
     mask silently; here the pool has as many prefixes as there are tasks.
 
     Raises BenchError for layers that the tower does not have, and for a pool smaller than the number of tasks.
@@ -70,8 +71,12 @@ class DualPrompt(PromptedVision):
 
     Settings = DualPromptSettings
     recipes = {
+        "*": {"crop_scale": 0.05},  # the port's augmentation
         "imagenet-r*": {"epochs": 50, "expert_length": 20, "learning_rate": 0.0025},
-        "mini*": {"batch_size": 32, "epochs": 12, "expert_layers": (2, 3), "mirrored_view": False, "learning_rate": 5e-3},
+        "mini*": {
+            **{"batch_size": 32, "epochs": 12, "expert_layers": (2, 3), "learning_rate": 5e-3},
+            **{"crop_scale": 1.0, "mirrored_view": False},
+        },
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 5},
     }

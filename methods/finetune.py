@@ -10,11 +10,13 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from bench.batch_composition import TestBatches
 from bench.errors import BenchError
 from bench.method import setting
 from bench.prefetch import prefetched
 from bench.stream import Task
 from bench.text_tower import encode_tokens
+from methods.parts.random_crops import check_crop_scale, random_crops
 from methods.parts.schedules import warmup_cosine
 from methods.parts.text_classifier import TextClassifier
 from methods.parts.training_pixels import training_pixels
@@ -46,16 +48,18 @@ class FineTuneSettings:
     merge_alpha: float = setting(1.0, "share of the trained weights in the merge after each task; 1: off")
     merge_with: Literal["task-start", "zero-shot"] = setting("task-start", "what the trained weights are merged with")
     crop_scale: float = setting(0.9, "train on random crops of at least this share of an image's area; 1: no crops")
-    accumulate: int = setting(1, "parts of a batch that go through the model one after another, to save memory", "ours")
-    gradient_checkpointing: bool = setting(False, "compute activations again in the backward pass, to save memory", "ours")
+    accumulate: int = setting(1, "parts of a batch that go through the model one after another, to save memory", "harness")
+    gradient_checkpointing: bool = setting(False, "compute activations again in the backward pass, to save memory", "harness")
+    faithful_eval_crop: bool = setting(
+        False, "reproduce the released class-incremental evaluation, which crops test images at random too", added_later=True
+    )
 
     def __post_init__(self):
         if self.average_every and self.merge_alpha < 1:
             raise BenchError("average_every and merge_alpha exclude each other: the average replaces what was merged")
         if self.accumulate < 1:
             raise BenchError(f"accumulate={self.accumulate}: at least 1 part is needed")
-        if not 0 < self.crop_scale <= 1:
-            raise BenchError(f"crop_scale={self.crop_scale}: choose a share above 0 and at most 1")
+        check_crop_scale(self.crop_scale)
 
 
 class FineTune(TextClassifier):
@@ -93,7 +97,8 @@ class FineTune(TextClassifier):
     - evaluation scales by tau where theirs writes 100: equal for OpenAI's CLIP, right for others;
     - `train_mode` text trains the text tower alone; theirs filters the wrong weights and multiplies the wrong way round;
     - class-incremental evaluation averages the templates of the protocol, if it has several; theirs has one;
-    - test images are never cropped at random; their class-incremental program crops them as in training.
+    - test images are not cropped at random; their class-incremental program crops them as in training, and
+      `faithful_eval_crop` does the same. A crop is then drawn for an image's place in a batch of `batch_size` images of a task.
     """
 
     Settings = FineTuneSettings
@@ -146,7 +151,13 @@ class FineTune(TextClassifier):
         every_class = range(len(self.scenario.class_names))
         self.class_vectors = self.backbone.classifier(self.scenario, every_class, clip=self.clip)
 
+    @property
+    def test_batches(self) -> TestBatches | None:
+        return TestBatches("task", self.settings.batch_size, shuffled=False) if self.settings.faithful_eval_crop else None
+
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+        if self.settings.faithful_eval_crop:
+            batch = random_crops(batch, self.settings.crop_scale, self.draws, "test crop")
         with torch.no_grad():
             return super().logits(self.clip.encode_image(batch), classes)
 
@@ -155,8 +166,7 @@ class FineTune(TextClassifier):
     def fit(self, task: Task) -> None:
         """All updates on one task. What must be kept from its start (a teacher, old weights) is taken before this."""
         settings = self.settings
-        batches_per_epoch = math.ceil(len(task.train) / settings.batch_size)
-        iterations = settings.epochs * batches_per_epoch or settings.iterations
+        iterations = self.count_iterations(len(task.train))
         peak = dict(settings.lr_of_task).get(task.name, settings.lr)
         optimiser = torch.optim.AdamW(
             [weights for weights in self.clip.parameters() if weights.requires_grad],
@@ -168,15 +178,26 @@ class FineTune(TextClassifier):
             optimiser.param_groups[0]["lr"] = peak * warmup_cosine(update, iterations, settings.warmup)
             optimiser.zero_grad()
             total = torch.zeros((), device=self.device)
-            for part, images in zip(rows.chunk(settings.accumulate), pixels.chunk(settings.accumulate)):
-                loss = self.loss(images, task.train.labels[part].to(self.device), task)
-                loss = (loss + self.extra_loss(update, task)) * (len(part) / len(rows))
+            parts = zip(rows.chunk(settings.accumulate), pixels.chunk(settings.accumulate))
+            for place, (part, images) in enumerate(parts):
+                loss = self.loss(images, task.train.labels[part].to(self.device), task) * (len(part) / len(rows))
+                if place == 0:  # once per update, however many parts it has
+                    loss = loss + self.extra_loss(update, task)
                 loss.backward()
                 total += loss.detach()
             if update % CHECK_EVERY == 0 or update == iterations:
                 self.check_finite(total, f"{task.name}, update {update}")
             optimiser.step()
             self.after_update(update, task)
+
+    def count_iterations(self, n: int) -> int:
+        """Updates on n images, less one; cut at the protocol's budget (Scenario.images_per_task)."""
+        settings, budget = self.settings, self.scenario.images_per_task
+        iterations = settings.epochs * math.ceil(n / settings.batch_size) or settings.iterations
+        if budget is None:
+            return iterations
+        tasks = self.scenario.n_tasks if self.joint else 1  # those learned at once
+        return max(0, min(iterations, math.ceil(tasks * budget / settings.batch_size) - 1))
 
     def batches_of_rows(self, n: int, *purpose: object) -> Iterator[torch.Tensor]:
         """Rows of n images, batch by batch, for ever: a new order each epoch, its last batch may be smaller."""

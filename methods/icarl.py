@@ -30,6 +30,9 @@ class ICaRLSettings(DistilledFineTuneSettings):
     memory_update: Literal["after", "before"] = setting("after", "choose a task's exemplars after or before it is learned")
     teacher: Literal["initial", "previous"] = setting("initial", "initial CLIP, or the weights at the task's start")
     faithful_memory: bool = setting(False, "reproduce the released choice of images: wrong indices, and more than K of them")
+    teacher_is_student: bool = setting(
+        False, "reproduce the released class-incremental code, whose teacher shares the student's memory", added_later=True
+    )
 
 
 class ICaRL(DistilledFineTune):
@@ -57,7 +60,8 @@ class ICaRL(DistilledFineTune):
     Deviations from the authors' code, besides those of `finetune`: their list of candidate features shrinks with each pick
     and their list of images does not, so wrong images and duplicates are kept, and m = K - floor(K / t) exceeds the
     budget from the third task on; `faithful_memory` does both. Their class-incremental teacher shares the student's memory
-    (see `lwf`); here it is a copy. Their iCaRL script sets neither distillation term; here both are on, as in LwF's.
+    (see `lwf`): `teacher_is_student` does the same, the default is a copy. Their iCaRL script sets neither
+    distillation term; here both are on, as in LwF's.
     """
 
     Settings = ICaRLSettings
@@ -65,7 +69,10 @@ class ICaRL(DistilledFineTune):
         pattern: {**recipe, **({} if pattern.startswith(("mtil", "mini")) else CLASS_INCREMENTAL)}
         for pattern, recipe in FineTune.recipes.items()
     } | {"mini*": {**FineTune.recipes["mini*"], "memory_size": 300}}
-    paper = '"iCaRL", Rebuffi et al., CVPR 2017, arXiv 1611.07725; CLIP version: ZSCL, arXiv 2303.06628'
+    paper = (
+        '"iCaRL: Incremental Classifier and Representation Learning", Rebuffi et al., CVPR 2017, arXiv 1611.07725; '
+        "CLIP version: ZSCL, arXiv 2303.06628"
+    )
     conformance = (
         "checked: rates, losses, gradients, saved weights, exemplars with the released defect, standard herding and means"
     )
@@ -87,6 +94,8 @@ class ICaRL(DistilledFineTune):
             self.update_memory()
 
     def choose_teacher(self, task: Task) -> torch.nn.Module | None:
+        if self.settings.teacher_is_student:
+            return self.clip
         return self.backbone.clip if self.settings.teacher == "initial" else self.frozen_copy()
 
     def distillation_images(self, task: Task) -> Split | None:

@@ -32,7 +32,10 @@ class JointPrompts(TextClassifier):
     recipes = {
         protocol: {name: value for name, value in recipe.items() if name in SHARED}
         for protocol, recipe in CGIL.recipes.items()
-    } | {"mini*": {"alignment_lr": 0.003, "alignment_epochs": 30}}  # real images are fewer than samples: more epochs
+    } | {
+        "mini*": {"alignment_lr": 0.003, "alignment_epochs": 30},  # real images are fewer than samples: more epochs
+        "mini-mtil*": {"alignment_epochs": 15},
+    }
     quick = {"alignment_epochs": 2}
     paper = CGIL.paper + " (its upper bound)"
     trains = "a context per class and a shared context generator; CLIP is frozen"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from bench.batch_composition import TestBatches
 from bench.errors import BenchError
 from bench.method import setting
 from bench.stream import Task
-from bench.test_batches import TestBatches
 from bench.towers import blocks, image_tokens
 from methods.prompted_vision import PromptedVision, PromptedVisionSettings
 
@@ -21,13 +21,14 @@ class L2PSettings(PromptedVisionSettings):
     length: int = setting(5, "L: tokens of a prompt", PORT)
     top_k: int = setting(5, "N: prompts that an image gets", PORT)
     pull: float = setting(0.1, "lambda: weight of the similarity between queries and the keys they chose", PORT)
-    batch_vote: bool = setting(False, "all images of a batch get the prompts that most of them chose, as in the port", "ours")
+    batch_vote: bool = setting(False, "all images of a batch get the prompts that most of them chose, as in the port", "harness")
     own_prompts: bool = setting(False, "while task t is learned, use prompts tN .. (t+1)N - 1 only (5-datasets)", PORT)
     copy_prompts: bool = setting(False, "start these from the previous task's", PORT)
     learning_rate: float = setting(0.015, "rate of Adam: 0.03 * batch_size / 256", PORT)
     epochs: int = setting(5, "passes over the task's images", PORT)
 
     def __post_init__(self):
+        super().__post_init__()
         if not 1 <= self.top_k <= self.pool_size:
             raise BenchError(f"top_k={self.top_k}: choose between 1 and pool_size={self.pool_size} prompts per image")
 
@@ -50,18 +51,19 @@ class L2P(PromptedVision):
 
     Deviations from the port, which is followed otherwise: selection is per image by default, since a vote lets test images
     help each other ("batch_vote" does it as the port; its test batches are then single-task batches of `batch_size`);
-    prediction is among the classes asked for instead of all, also those not learned; training images are not cropped at
-    random (plain and mirrored view). The backbone is CLIP's image tower, the paper's an ImageNet-21k ViT-B/16.
+    prediction is among the classes asked for instead of all, also those not learned; crops are taken from the square view of
+    an image, and half of the images are mirrored. The backbone is CLIP's image tower, the paper's an ImageNet-21k ViT-B/16.
 
     Raises BenchError if top_k exceeds the pool.
     """
 
     Settings = L2PSettings
     recipes = {
+        "*": {"crop_scale": 0.05},  # the port's augmentation
         "imagenet-r*": {"epochs": 10},
-        "mini*": {"batch_size": 32, "epochs": 12, "mirrored_view": False, "learning_rate": 5e-3},
+        "mini*": {"crop_scale": 1.0, "batch_size": 32, "epochs": 12, "mirrored_view": False, "learning_rate": 5e-3},
         # nine data sets, with more images each: fewer passes keep a stream within minutes
-        "mini-mtil*": {"epochs": 5},
+        "mini-mtil*": {"epochs": 3},
     }
     quick = {"epochs": 1}
     paper = '"Learning to Prompt for Continual Learning", Wang et al., CVPR 2022, arXiv 2112.08654'

@@ -53,11 +53,6 @@ class LwF(DistilledFineTune):
     def sentence_tokens(self, task: Task) -> torch.Tensor:
         return self.prompt_tokens[list(task.classes)]
 
-    def distillation_losses(self, rows: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.settings.teacher_is_student:  # the sentences move with the student too
-            self.sentence_features = self.encode_sentences(self.tokens)
-        return super().distillation_losses(rows, pixels)
-
 
 @dataclass(frozen=True)
 class LwFVRSettings(LwFSettings):

@@ -42,8 +42,7 @@ class MaPLe(Rehearsal):
     Image features depend on the prompts: nothing can be cached, every step goes through both towers. Class vectors are
     encoded once per task. Before the first task the scores are zero-shot CLIP's, without prompts.
 
-    Without exemplars (the mini protocols) it ends about 6 points above zero-shot CLIP on mini60-6x10 and level with it on
-    mini-objects60-6x10 and mini-mtil-order1. The published rows have exemplars.
+    The published rows have exemplars; the mini protocols allow none.
 
     The released CLAP + MaPLe program leaves only P_0 trainable and keeps everything else at its random start
     (train_only_shallow=True); whether the published MaPLe row shares this is not known, so all is trained by default.

@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from bench.batch_composition import Composition, TestBatches
 from bench.errors import BenchError
 from bench.method import setting
 from bench.prefetch import prefetched
 from bench.reference_data import Reference, ReferenceNames
 from bench.stream import Scenario, Task
-from bench.test_batches import Composition, TestBatches
 from methods.parts.batches import batches, share_budget
 from methods.parts.domain_selection import ORIGINAL, DomainSelection, DomainSelectionSettings
 from methods.parts.mixture_of_adapters import AdaptedTowers

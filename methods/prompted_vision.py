@@ -1,7 +1,7 @@
 """What L2P, DualPrompt and CODA-Prompt share: a frozen image tower with learned prompts and a linear head."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from bench.method import Method, setting
 from bench.prefetch import prefetched
 from bench.stream import Task
 from methods.parts.batches import batches
+from methods.parts.random_crops import check_crop_scale, random_crops
 
 TIMM_HEAD_STD = 0.02
 
@@ -22,14 +23,20 @@ class PromptedVisionSettings:
     batch_size: int = setting(128, "images per step")
     epochs: int = setting(20, "passes over the task's images")
     mirrored_view: bool = setting(True, "train on the plain and the mirrored image, one of them drawn per image and epoch")
+    crop_scale: float = setting(
+        1.0, "train on random crops of at least this share of an image's area; 1: no crops", added_later=True
+    )
+
+    def __post_init__(self):
+        check_crop_scale(self.crop_scale)
 
 
 class PromptedVision(Method):
-    """A frozen image tower, prompts that `forward_pooled` puts into it, and a linear head over all classes.
+    """A frozen image tower, prompts that `pooled` puts into it, and a linear head over all classes.
 
     The query of an image is its pooled feature q (b, D) from the tower without prompts: ln_post of the class token, before
-    the projection into the space shared with text. For training images it comes from the feature store; a test image
-    goes through the tower twice.
+    the projection into the space shared with text. For training images it comes from the feature store, unless they are
+    cropped at random (`crop_scale`): then it is the crop's. A cropped or a test image goes through the tower twice.
 
     In training the classes of other tasks get no logit, so every step is a classification among the task's own classes;
     a test image is classified among the classes asked for, by one head that has learned them at different times.
@@ -68,15 +75,26 @@ class PromptedVision(Method):
         settings, n = self.settings, len(task.train)
         self.start_task(task)
         views = ("plain", "mirrored") if settings.mirrored_view else ("plain",)
-        queries = torch.stack([task.train.features(view, layer="pooled") for view in views], dim=1)  # (n, views, D)
+        cropped = settings.crop_scale < 1
+        if not cropped:
+            queries = torch.stack([task.train.features(view, layer="pooled") for view in views], dim=1)  # (n, views, D)
+
+        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
+            step, epoch, rows = batch
+            return random_crops(task.train.pixels(rows), settings.crop_scale, self.draws, "crop", task.index, epoch, step)
+
         optimiser = torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr=settings.learning_rate)
         steps = batches(self.scenario, self.draws, n, settings.batch_size, settings.epochs, "batch order", task.index)
-        for (_, epoch, rows), pixels in prefetched(steps, lambda step: task.train.pixels(step[2]), self.device):
+        for (_, epoch, rows), pixels in prefetched(steps, prepare, self.device):
             optimiser.param_groups[0]["lr"] = self.rate(epoch)
             mirrored = self._mirrored(n, task.index, epoch)[rows]
             pixels = torch.where(mirrored.to(self.device).view(-1, 1, 1, 1), pixels.flip(-1), pixels)
             labels = task.train.labels[rows].to(self.device)
-            loss = self.loss(pixels, queries[rows.to(self.device), mirrored.long().to(self.device)], labels, task)
+            if cropped:
+                query = self.backbone.pool_images(pixels)
+            else:
+                query = queries[rows.to(self.device), mirrored.long().to(self.device)]
+            loss = self.loss(pixels, query, labels, task)
             optimiser.zero_grad()
             loss.backward()
             self.clip_gradients()
@@ -120,8 +138,7 @@ class PromptedVision(Method):
         return self.head(pooled)[:, wanted]
 
 
-def check_layers(layers: Sequence[int], blocks: Sequence[torch.nn.Module], what: str) -> Iterator[int]:
-    """The layers, if the tower has them all."""
+def check_layers(layers: Sequence[int], blocks: Sequence[torch.nn.Module], what: str) -> None:
+    """Refuse layers that the tower does not have."""
     if layers and max(layers) >= len(blocks):
         raise BenchError(f"{what} layer {max(layers)}: the image tower has only layers 0 to {len(blocks) - 1}; choose others")
-    return iter(layers)

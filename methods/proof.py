@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from bench.batch_composition import Composition, TestBatches
 from bench.errors import BenchError
 from bench.method import setting
 from bench.stream import Scenario, Split, Task
-from bench.test_batches import Composition, TestBatches
 from methods.parts.cross_modal_fusion import CrossModalFusion
 from methods.parts.memory import exemplars_per_class
 from methods.parts.prompt_ensemble import mean_of_prompts, prompts_of_classes
@@ -27,9 +27,9 @@ class PROOFSettings(RehearsalSettings):
     dropout: float = setting(0.1, "on the attention and on its output, in training")
     freeze_old_text: bool = setting(False, "freeze the text projections of earlier tasks, as the paper says")
     normalise_at_test: bool = setting(False, "project to unit length at test time too, as in training")
-    test_batches: Composition = setting("mixed", "which test images are scored together: task, mixed or single", "ours")
+    test_batches: Composition = setting("mixed", "which test images are scored together: task, mixed or single", "harness")
     test_batch_size: int = setting(64, "images of a test batch")
-    test_shuffled: bool = setting(True, "off: in the data set's order, class by class, which was published", "ours")
+    test_shuffled: bool = setting(True, "off: in the data set's order, class by class, which was published", "harness")
     batch_size: int = setting(64, "images per step")
     momentum: float = setting(0.9, "of SGD")
     weight_decay: float = setting(0.05, "of everything that is trained")

@@ -150,10 +150,9 @@ class RAILPrimal(RAIL):
 
     Deviations from the authors' code. It passes once over random crops, 128 at a time; here images are cached as they are, so
     the result has no draw but W_e. It recurs in float32, which drifts; here everything is float64. The solver is a choice
-    without influence (relative differences of 1e-11). "recursive" is the default because it needs a third of the time and of
-    the memory of "gram" for few-shot streams: 100 classes x 50 images in 10 tasks at m = 15000 take 3 instead of 8 minutes of
-    processor time. "gram" is faster above about m / 6 images per task. "woodbury" (half a minute there) keeps every image
-    feature instead of the matrix, which counts as stored training data. The released evaluation is X-TAIL's only; the
+    without influence but rounding. "recursive" is the default: where a task has few images against m, it needs less time and
+    memory than "gram", which is faster where a task has many. "woodbury" is the fastest for few images in all, and keeps every
+    image feature instead of the matrix, which counts as stored training data. The released evaluation is X-TAIL's only; the
     other two are ours.
 
     Raises BenchError for impossible settings.
@@ -220,7 +219,7 @@ class RAILDual(RAIL):
 
     The kept features are training data: no protocol's exemplar limit is applied to them, since without them the method does
     not exist, but the results state their bytes. Time and memory grow with the number of images: s^3 / 3 operations and s^2
-    numbers per task, one to two minutes and 2.5 GB for 1100 classes x 16 images; for few-shot streams only.
+    numbers per task, 2.5 GB for 1100 classes x 16 images; for few-shot streams only.
 
     Deviations from the authors' code: images are cached as they are instead of cropped at random; solutions are in float64;
     only X-TAIL's label space is in their code.

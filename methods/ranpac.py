@@ -15,6 +15,7 @@ from bench.towers import project_image
 from methods.parts.batches import batches
 from methods.parts.image_classifier import FeatureClassifier, FeatureLayer
 from methods.parts.parallel_adapters import ParallelAdapters
+from methods.parts.random_crops import check_crop_scale
 from methods.parts.ridge import GramRidge, held_out_errors
 from methods.parts.schedules import cosine_per_iteration
 from methods.parts.training_pixels import training_pixels
@@ -46,8 +47,7 @@ class RanPACSettings:
             raise BenchError("ridges: at least one value is needed, and all must be positive")
         if not 0 < self.fit_fraction < 1:
             raise BenchError(f"fit_fraction={self.fit_fraction}: choose a value between 0 and 1")
-        if not 0 < self.crop_scale <= 1:
-            raise BenchError(f"crop_scale={self.crop_scale}: choose a share above 0 and at most 1")
+        check_crop_scale(self.crop_scale)
         if self.projection < 0:
             raise BenchError(f"projection={self.projection}: choose a width, or 0 for none")
 

@@ -14,10 +14,10 @@ MAMMOTH = "mammoth"
 
 @dataclass(frozen=True)
 class ReplaySettings(VisionFineTuneSettings):
-    epochs: int = setting(5, "passes over the task's images", "ours")
+    epochs: int = setting(5, "passes over the task's images", "harness")
     batch_size: int = setting(32, "images per step", MAMMOTH)
     replay_batch_size: int = setting(32, "images drawn from the reservoir in every step", MAMMOTH)
-    tower_rate: float = setting(0.1, "the tower's rate as a fraction of the head's", "ours")
+    tower_rate: float = setting(0.1, "the tower's rate as a fraction of the head's", "harness")
     momentum: float = setting(0.0, "of SGD", MAMMOTH)
     weight_decay: float = setting(0.0, "of SGD", MAMMOTH)
 
@@ -38,14 +38,14 @@ class ExperienceReplay(VisionFineTune):
 
     |M| is the protocol's budget for all classes of the stream, 20 a class where it has none.
 
-    Deviations: no paper gives values for a CLIP tower: the rates are ours; images are mirrored, not cropped.
+    Deviations: no paper gives values for a CLIP tower: the rates are ours; images are cropped only with `crop_scale` below 1.
     """
 
     Settings = ReplaySettings
     recipes = {
         "mini*": {"epochs": 6, "exemplars": 10, "mirrored_view": False, "learning_rate": 0.1, "tower_rate": 0.2, "momentum": 0.9},
         # nine data sets, with more images each: fewer passes keep a stream within minutes
-        "mini-mtil*": {"epochs": 3},
+        "mini-mtil*": {"epochs": 2},
     }
     quick = {"epochs": 1}
     paper = '"On Tiny Episodic Memories in Continual Learning", Chaudhry et al., 2019, arXiv 1902.10486'
@@ -136,7 +136,10 @@ class DarkExperienceReplay(ExperienceReplay):
     Settings = DarkReplaySettings
     # at ER's rate the squared distance of logits makes the training diverge here
     recipes = ExperienceReplay.recipes | {"mini*": {**ExperienceReplay.recipes["mini*"], "learning_rate": 0.03}}
-    paper = '"Dark Experience for General Continual Learning", Buzzega et al., NeurIPS 2020, arXiv 2004.07211'
+    paper = (
+        '"Dark Experience for General Continual Learning: a Strong, Simple Baseline", '
+        "Buzzega et al., NeurIPS 2020, arXiv 2004.07211"
+    )
     trains = "the whole image tower and a linear head; text is not used"
 
     def prepare(self) -> None:

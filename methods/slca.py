@@ -13,6 +13,7 @@ from bench.stream import Task
 from bench.towers import pooled_images
 from methods.parts.batches import batches
 from methods.parts.image_classifier import ImageClassifier
+from methods.parts.random_crops import check_crop_scale
 from methods.parts.schedules import cosine_per_iteration
 from methods.parts.training_pixels import training_pixels
 
@@ -45,8 +46,7 @@ class SLCASettings:
             raise BenchError("batch_size and samples_per_class: choose 1 or more")
         if not self.covariance_ridge > 0:
             raise BenchError("covariance_ridge: it must be positive, for a class of few images has a singular covariance")
-        if not 0 < self.crop_scale <= 1:
-            raise BenchError(f"crop_scale={self.crop_scale}: choose a share above 0 and at most 1")
+        check_crop_scale(self.crop_scale)
         if self.logit_norm < 0:
             raise BenchError(f"logit_norm={self.logit_norm}: choose a positive tau, or 0 for plain logits")
 

@@ -16,6 +16,7 @@ from methods.parts.batches import batches, share_budget
 from methods.parts.class_keys import ClassKeys, ClassKeySettings
 from methods.parts.generators import Mixtures
 from methods.parts.image_classifier import ImageClassifier
+from methods.parts.random_crops import check_crop_scale
 from methods.parts.semantic_residuals import ModulationGradient, SemanticResiduals
 from methods.parts.training_pixels import training_pixels
 from methods.parts.value_residual_towers import CLIPTower, open_timm
@@ -35,9 +36,9 @@ class STARPromptSettings(ClassKeySettings):
         CLIP,
         "tower of stage 2: clip, or a vision transformer of timm with the tag of its weights; "
         "vit_base_patch16_224.augreg_in21k is the paper's",
-        "ours",
+        "harness",
     )
-    vit_pretrained: bool = setting(True, "False: random weights for the timm model, to try it out", "ours")
+    vit_pretrained: bool = setting(True, "False: random weights for the timm model, to try it out", "harness")
     epochs: int = setting(20, "stage 2: passes over the task's images", "authors' data sets")
     learning_rate: float = setting(1e-3, "stage 2: rate of Adam at the first epoch, falling as a cosine")
     batch_size: int = setting(128, "stage 2: images per step")
@@ -60,8 +61,7 @@ class STARPromptSettings(ClassKeySettings):
             raise BenchError("batch sizes, samples_per_class and mixture_components: choose 1 or more")
         if min(self.epochs, self.mixture_passes) < 1:
             raise BenchError("epochs and mixture_passes: choose 1 or more")
-        if not 0 < self.crop_scale <= 1:
-            raise BenchError(f"crop_scale={self.crop_scale}: choose a share above 0 and at most 1")
+        check_crop_scale(self.crop_scale)
 
 
 class STARPrompt(ImageClassifier):
@@ -72,8 +72,8 @@ class STARPrompt(ImageClassifier):
 
     **Two backbones in the paper**: CLIP (ViT-L/14) for the keys, and a ViT-B/16 pretrained on ImageNet-21k for
     classification, vit=vit_base_patch16_224.augreg_in21k. The default here is vit=clip, one backbone for both stages, which is
-    not the paper's: this is what compares with the other methods. A row with another tower carries its name as override, and
-    must not be read beside rows of one backbone: such a tower may have been pretrained with labels of the classes to come.
+    not the paper's: this is what compares with the other methods. Runs with another tower carry its name as part of the
+    backbone and get a table of their own: such a tower may have been pretrained with labels of the classes to come.
 
     Trained, with N classes, E the embedding's and D the tower's width, L its blocks: context tokens x (N, w), modulations
     A (L, N, E), residuals P (L, N, D), a linear head W (N, D), b (N,). Frozen: CLIP and the tower. u = CLIP's raw embedding of
@@ -119,6 +119,8 @@ class STARPrompt(ImageClassifier):
             **{"key_learning_rate": 0.02, "key_alignment_epochs": 2, "alignment_epochs": 3, "alignment_rate": 0.1},
             **{"samples_per_class": 64},
         },
+        # nine data sets, with more images each: fewer passes keep a stream within minutes
+        "mini-mtil*": {"epochs": 2},
     }
     quick = {"epochs": 1, "key_alignment_epochs": 1, "alignment_epochs": 1, "samples_per_class": 16, "mixture_iterations": 5}
     paper = '"Semantic Residual Prompts for Continual Learning", Menabue et al., ECCV 2024, arXiv 2403.06870'
@@ -127,6 +129,10 @@ class STARPrompt(ImageClassifier):
         "and a linear head; all towers are frozen. Two backbones unless vit=clip"
     )
     inputs = "pixels"
+
+    @property
+    def other_towers(self) -> tuple[str, ...]:
+        return () if self.settings.vit == CLIP else (self.settings.vit,)
 
     def prepare(self) -> None:
         super().prepare()

@@ -13,6 +13,7 @@ from bench.stream import Split, Task
 from bench.towers import pooled_images
 from methods.parts.batches import batches
 from methods.parts.memory import exemplars_per_class
+from methods.parts.random_crops import check_crop_scale, random_crops
 
 WITHOUT_BUDGET = 20  # images a class, as CLAP4CLIP's replay methods have
 
@@ -29,6 +30,12 @@ class VisionFineTuneSettings:
     exemplars: int = setting(
         0, "stored images per class; 0: what the protocol allows, 20 where it allows none", "CLAP4CLIP's budget"
     )
+    crop_scale: float = setting(
+        1.0, "train on random crops of at least this share of an image's area; 1: no crops", added_later=True
+    )
+
+    def __post_init__(self):
+        check_crop_scale(self.crop_scale)
 
 
 class VisionFineTune(Method):
@@ -78,8 +85,9 @@ class VisionFineTune(Method):
         optimiser = torch.optim.SGD(groups, **options)
 
         def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
-            _, epoch, places = batch
-            return self.pixels(pool, rows_of_pool[places], self.mirrored(n, task.index, epoch)[places])
+            step, epoch, places = batch
+            pixels = self.pixels(pool, rows_of_pool[places], self.mirrored(n, task.index, epoch)[places])
+            return random_crops(pixels, settings.crop_scale, self.draws, "crop", task.index, epoch, step)
 
         steps = batches(self.scenario, self.draws, n, settings.batch_size, settings.epochs, "batch order", task.index)
         for (step, epoch, places), pixels in prefetched(steps, prepare, self.device):

@@ -13,7 +13,7 @@ from methods.finetune import FineTune
 from methods.parts.weight_space import merge, weights_of
 
 AUTHORS = "authors' MTIL scripts"
-CIL = {"image_weight": 5.0, "text_weight": 5.0, "l2_weight": 0.0, "average_every": 10, "weight_decay": 0.0}
+CIL = {"image_weight": 5.0, "text_weight": 5.0, "l2_weight": 0.0, "average_every": 10}
 CIL_REFERENCE = {"reference_images": "conceptual-captions", "reference_sentences": "conceptual-captions"}
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from safetensors.numpy import save
 
 from bench import records
+from bench.evaluation import candidate_sets
 from bench.files import sha256
-from bench.scoring import competing_classes
+from bench.stream import Scenario, Stream, Task
 
 CONDITIONS = {
     "protocol": "toy-3x2", "protocol_version": "1", "scenario": "class-incremental", "method": "coop", "overrides": "",
@@ -46,14 +47,14 @@ def write_run(
     names = [f"task {task}" for task in range(tasks)]
     labels = [np.repeat(np.arange(classes), -(-images // classes))[:images] + classes * task for task in range(tasks)]
     samples = {f"labels/{task}": labels[task].astype(np.int32) for task in range(tasks)}
+    stream = _stream(names, classes)
     rows = []
     for after in [tasks - 1] if joint else range(tasks):
         for task in range(tasks):
             learned = task <= after
-            sets = ("seen", "task") if learned else ("seen", "all", "future", "task") if zero_shot else ("seen",)
             right = np.roll(np.arange(images) < round(accuracies[after][task] * images), first_right)
-            for candidates in sets:
-                competing = competing_classes(candidates, after, task, [classes] * tasks)
+            for candidates, competing in candidate_sets(stream, after, task, zero_shot).items():
+                competing = np.array(competing)
                 answerable = learned or candidates != "seen"
                 hits = right if answerable else np.zeros(images, dtype=bool)
                 other = competing[(np.searchsorted(competing, labels[task]) + 1) % len(competing)]
@@ -104,3 +105,12 @@ def write_run(
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
     return folder
+
+
+def _stream(names: Sequence[str], classes: int) -> Stream:
+    """Tasks of so many classes each, without images."""
+    owner = tuple(task for task in range(len(names)) for _ in range(classes))
+    class_names = tuple(f"class {c}" for c in range(len(owner)))
+    scenario = Scenario("class-incremental", class_names, (("{}",),) * len(owner), owner)
+    own = [tuple(range(classes * task, classes * (task + 1))) for task in range(len(names))]
+    return Stream(scenario, tuple(Task(task, name, own[task], None, None) for task, name in enumerate(names)))

@@ -25,9 +25,9 @@ ORIGINAL = -1  # instead of a task: the model without any task's part
 class DomainSelectionSettings:
     domain_selection: bool = setting(False, "DDAS: autoencoders choose a test image's router; on in MTIL")
     domain_features: Literal["alexnet", "clip"] = setting(
-        "alexnet", "what they reconstruct: AlexNet's fifth convolution, or (ours) CLIP's pooled image features"
+        "alexnet", "what they reconstruct: AlexNet's fifth convolution, or (harness) CLIP's pooled image features"
     )
-    alexnet_weights: str | None = setting(None, "file with torchvision's AlexNet weights; None: torchvision fetches them", "ours")
+    alexnet_weights: str | None = setting(None, "file with torchvision's AlexNet weights; None: it fetches them", "harness")
     reference_images: str | None = setting(
         None, "images of no task, for an autoencoder that stands for everything else: a registered name or a folder; None: none"
     )
@@ -38,7 +38,7 @@ class DomainSelectionSettings:
     domain_rate: float = setting(0.01, "learning rate of the autoencoders (Adam), divided by 10 every 10 epochs")
     domain_weight_decay: float = setting(1e-4, "their weight decay")
     domain_decision: Literal["image", "batch"] = setting(
-        "image", "choose for each image, or as published for a whole test batch", "ours"
+        "image", "choose for each image, or as published for a whole test batch", "harness"
     )
 
     def __post_init__(self):

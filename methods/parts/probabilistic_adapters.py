@@ -119,6 +119,6 @@ def past_task_regularisation(samples: torch.Tensor, language: torch.Tensor, task
 
 
 def orthogonality(samples: torch.Tensor) -> torch.Tensor:
-    """mean_k [ -log softmax_j(zbar_k . zbar_j) at j = k ] over all classes, zbar = mean_r z; an unused extra of the code."""
+    """mean_k [ -log softmax_j(zbar_k . zbar_j) at j = k ] over all classes, zbar = mean_r z: the code's `ortho_loss`."""
     mean = samples.mean(dim=0)
     return F.cross_entropy(mean @ mean.T, torch.arange(len(mean), device=mean.device))

@@ -40,21 +40,17 @@ class ContextPrompts:
         self.tokens = backbone.tokenize(texts)  # (n, 77)
         self.end = self.tokens.argmax(dim=-1)  # (n,) position of the end-of-text token
         self.embeddings = backbone.embed_tokens(self.tokens)  # (n, length, w)
-        self.slots = self._slots(names).to(self.tokens.device)  # (n, length)
+        self.slots = self._slots()  # (n, length)
 
-    def _slots(self, names: Sequence[str]) -> torch.Tensor:
+    def _slots(self) -> torch.Tensor:
         """For each place of the prompt, which token of [start, context, name, rest] comes there."""
-        n, length = self.embeddings.shape[:2]
-        slots = torch.arange(length).repeat(n, 1)
-        before = self.context_before_name
-        for row in range(n):
-            # end-of-text follows the full stop: what lies between the context and these two is the name
-            name_length = int(self.end[row]) - 1 - (1 + self.context_length)
-            context = torch.arange(1, 1 + self.context_length)
-            name_slots = torch.arange(1 + self.context_length, 1 + self.context_length + name_length)
-            order = torch.cat([context[:before], name_slots, context[before:]])
-            slots[row, 1 : 1 + len(order)] = order
-        return slots
+        context, before = self.context_length, self.context_before_name
+        place = torch.arange(self.embeddings.shape[1], device=self.end.device).expand(len(self.end), -1)  # (n, length)
+        # end-of-text follows the full stop: what lies between the context and these two is the name
+        name_length = (self.end - 2 - context).unsqueeze(1)  # (n, 1)
+        name = (place > before) & (place <= before + name_length)
+        rest_of_context = (place > before + name_length) & (place <= context + name_length)
+        return torch.where(name, place + context - before, torch.where(rest_of_context, place - name_length, place))
 
     def features(self, context: torch.Tensor, rows: torch.Tensor | slice = slice(None)) -> torch.Tensor:
         """Text features (n, d), un-normalised, of the chosen prompts.

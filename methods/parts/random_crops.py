@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from bench.errors import BenchError
 from bench.randomness import Draws
 
 ATTEMPTS = 10  # after so many that do not fit, the whole image is taken
@@ -57,3 +58,9 @@ def crop_boxes(n: int, size: int, smallest: float, generator: torch.Generator) -
     chosen = boxes[torch.arange(n), fits.long().argmax(dim=1)]  # the first that fits
     whole = torch.tensor([0.0, 0.0, size, size])
     return torch.where(fits.any(dim=1, keepdim=True), chosen, whole).long()
+
+
+def check_crop_scale(scale: float) -> None:
+    """Refuse a share of an image's area that no crop can have."""
+    if not 0 < scale <= 1:
+        raise BenchError(f"crop_scale={scale}: choose a share above 0 and at most 1")

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bench.batch_composition import TestBatches
 from bench.evaluation import evaluate
 from bench.method import Method
 from bench.randomness import Draws
 from bench.stream import Stream
-from bench.test_batches import TestBatches
 
 DRAWS = Draws("protocol", "method", 0)
 LENGTHS = [5, 3, 4]
@@ -104,3 +104,19 @@ def test_methods_without_such_a_wish_are_scored_in_the_data_set_s_order(small_ba
     cell = next(iter(evaluate(method, stream, after_task=1)))
     features = stream.tasks[0].train.features()
     assert cell.prediction.tolist() == features[:, :4].argmax(dim=-1).tolist()
+
+
+def test_the_first_of_equal_logits_wins(small_backbone, make_stream):
+    class Undecided(Neighbours):
+        test_batches = None
+
+        def logits(self, batch, classes):
+            return torch.zeros(len(batch), len(classes))
+
+    stream = make_stream()
+    stream = Stream(stream.scenario, tuple(replace(task, test=task.train) for task in stream.tasks))
+    cells = list(evaluate(Undecided(None, small_backbone, stream.scenario, DRAWS), stream, after_task=0))
+    assert {cell.candidates for cell in cells} == {"seen", "all", "future", "task"}
+    for cell in cells:
+        first = {"seen": 0, "all": 0, "future": 2, "task": stream.tasks[cell.eval_task].classes[0]}[cell.candidates]
+        assert set(cell.prediction.tolist()) == {first}

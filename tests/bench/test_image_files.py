@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench import file_digests
 from bench.errors import BenchError
 from bench.file_digests import FileDigests
+from bench.files import file_digest
 from bench.image_files import ImageFiles, decode, images_below, in_parallel
 
 
@@ -76,8 +78,7 @@ def test_a_missing_file_is_named(source):
 
 def test_a_limited_source_reads_and_hashes_only_what_it_keeps(source, monkeypatch):
     opened = []
-    real_read = FileDigests._read
-    monkeypatch.setattr(FileDigests, "_read", lambda self, path: opened.append(path) or real_read(self, path))
+    monkeypatch.setattr(file_digests, "file_digest", lambda path: opened.append(path.name) or file_digest(path))
     kept = source.limited(1)
     assert opened == []
     assert kept.digest != source.select(np.array([3, 4, 5])).digest
@@ -110,8 +111,8 @@ def digests(tmp_path, monkeypatch):
     for name in ("a", "b", "c d"):
         (tmp_path / "root" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "root" / name).write_text(name)
-    read, real_read = [], FileDigests._read
-    monkeypatch.setattr(FileDigests, "_read", lambda self, path: read.append(path) or real_read(self, path))
+    read = []
+    monkeypatch.setattr(file_digests, "file_digest", lambda path: read.append(path.name) or file_digest(path))
     return FileDigests(tmp_path / "root", tmp_path / "cache"), read
 
 

@@ -5,7 +5,7 @@ import doctest
 import numpy as np
 import pytest
 
-from bench import accuracy, metrics, scoring
+from bench import accuracy, metrics
 from bench.errors import BenchError
 from tests.bench.fake_records import fake_records
 
@@ -22,9 +22,8 @@ def random_matrix(tasks: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(size=(tasks, tasks))
 
 
-@pytest.mark.parametrize("module", [accuracy, scoring], ids=lambda module: module.__name__)
-def test_docstring_examples(module):
-    result = doctest.testmod(module)
+def test_docstring_examples():
+    result = doctest.testmod(accuracy)
     assert result.attempted > 0 and result.failed == 0
 
 
@@ -134,27 +133,6 @@ def test_one_task_has_no_transfer_and_no_forgetting():
     assert (values["last"], values["avg"], values["avg_samples"]) == (0.7, 0.7, 0.7)
     for name in ("bwt", "forgetting", "ci_transfer", "ci_transfer_task", "mtil_transfer", "image_pooled_transfer", "auroc"):
         assert values[name] is None
-
-
-# -- scoring ----------------------------------------------------------------------------------------------------
-
-
-def test_accuracy_matrices_do_not_depend_on_image_order_and_refuse_an_empty_task():
-    random = np.random.default_rng(0)
-    logits, labels = random.normal(size=(3, 60, 7)), np.concatenate([np.arange(7), random.integers(0, 7, 53)])
-    matrices, n = scoring.accuracy_matrices(logits, labels, [2, 2, 3])
-    shuffled = random.permutation(60)
-    again, n_again = scoring.accuracy_matrices(logits[:, shuffled], labels[shuffled], [2, 2, 3])
-    np.testing.assert_array_equal(n, n_again)
-    for candidates, matrix in matrices.items():
-        np.testing.assert_array_equal(matrix, again[candidates])
-    assert np.isnan(matrices["all"][np.tril_indices(3)]).all() and np.isnan(matrices["seen"][np.triu_indices(3, 1)]).all()
-    with pytest.raises(ValueError, match="task 2 has no test images"):
-        scoring.accuracy_matrices(logits, np.where((labels == 2) | (labels == 3), 0, labels), [2, 2, 3])
-
-
-def test_first_of_equal_logits_wins():
-    assert scoring.per_sample(np.array([[1.0, 2.0, 2.0]]), np.array([4, 7, 9]))["prediction"].tolist() == [7]
 
 
 # -- from records -----------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The miniature CLIP: how it is stored, how it is loaded, and how well the shipped weights do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,11 @@ from protocols.datasets.mini_world.pretrain import Recipe
 @pytest.fixture(scope="module")
 def model() -> CLIP:
     return mini_clip.load()
+
+
+def trained_token_ids(path: Path = mini_clip.WEIGHTS) -> set[int]:
+    """The token ids that carry meaning, start and end included."""
+    return set(load_file(path)["token_embedding.trained_ids"].tolist())
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,7 @@ def test_saving_and_loading_keeps_everything_but_the_pretraining_vocabulary(tmp_
     path = tmp_path / "weights.safetensors"
     mini_clip.save(model.state_dict(), [49406, 320, 49407], path, {"steps": "0"})
     loaded = mini_clip.load(path)
-    assert mini_clip.trained_token_ids(path) == {49406, 320, 49407}
+    assert trained_token_ids(path) == {49406, 320, 49407}
     rows = loaded.token_embedding.weight[[49406, 320, 49407]]
     torch.testing.assert_close(rows, model.token_embedding.weight.half().float())
     torch.testing.assert_close(loaded.visual.proj, model.visual.proj.half().float())
@@ -87,14 +94,14 @@ def test_untrained_rows_depend_on_the_token_id_alone():
 
 def test_untrained_words_get_rows_of_the_size_of_trained_ones(model):
     table = model.token_embedding.weight.detach()
-    trained = sorted(mini_clip.trained_token_ids())
+    trained = sorted(trained_token_ids())
     untrained = np.setdiff1d(np.arange(len(table)), trained)
     assert table.shape == (49408, 128)
     assert table[untrained].std().item() == pytest.approx(table[trained].std().item(), rel=0.01)
 
 
 def test_class_names_are_made_of_trained_words_except_land_use_and_a_single_dot():
-    trained, tokenizer = mini_clip.trained_token_ids(), SimpleTokenizer()
+    trained, tokenizer = trained_token_ids(), SimpleTokenizer()
     assert {tokenizer.sot_token_id, tokenizer.eot_token_id} <= trained and 200 < len(trained) < 400
     unknown = {
         name

@@ -50,9 +50,10 @@ def test_a_method_is_a_class_named_in_the_usual_way(tmp_path):
     assert "class NearestThing2(Method):" in (tmp_path / "nearest-thing2" / "nearest_thing2.py").read_text()
 
 
-def test_it_says_what_to_do_next(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_says_what_to_do_next(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(main, ["new", "method", "novel-one"])
+    result = CliRunner().invoke(main, ["new", kind, "novel-one"])
     assert "pip install ./novel-one" in result.output and "bench check novel-one" in result.output
 
 
@@ -143,8 +144,12 @@ def folder(tmp_path_factory, cache):
 
 TRIED = {  # beyond the commands that `bench new` prints itself: what a user of such a plug-in sees
     "method": ["bench list methods", "bench show {name}"],
-    "dataset": ["bench data list", "bench list datasets"],
-    "protocol": ["bench list protocols", "bench run --protocol {name} --limit-train 5 --limit-test 5 --methods zero-shot"],
+    "dataset": ["bench data list", "bench list datasets", "bench data check {name}"],
+    "protocol": [
+        "bench list protocols",
+        "bench show {name}",
+        "bench run --protocol {name} --limit-train 5 --limit-test 5 --methods zero-shot",
+    ],
 }
 
 

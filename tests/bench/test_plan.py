@@ -97,6 +97,20 @@ def test_every_fact_that_can_change_a_number_changes_the_run_id():
     assert replace(run, out=Path("elsewhere")).run_id == run.run_id
 
 
+def test_a_setting_that_was_added_later_leaves_finished_runs_valid():
+    @dataclass(frozen=True)
+    class Grown(ToySettings):
+        option: bool = setting(False, "option", added_later=True)
+
+    run = build()[0][0]
+    before = replace(run, settings=ToySettings())
+    after, changed = (replace(run, settings=Grown(option=value)) for value in (False, True))
+    assert after.run_id == before.run_id != changed.run_id
+    assert changed.identity["settings"]["option"] is True
+    for one in (after, changed):  # the id goes along to another process
+        assert replace(run, settings=one.to_json()["settings"]).run_id == one.run_id
+
+
 def test_a_fixed_order_has_one_order_seed():
     runs, notes = build(protocols=["mini-mtil-order1"], order_seeds=[0, 1], seeds=[0])
     assert [run.order_seed for run in runs] == [0]

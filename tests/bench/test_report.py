@@ -3,17 +3,21 @@
 import json
 import re
 import shlex
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from bench import cli, costs, plan, report, tables
+from bench import cli, costs, report, tables
 from bench.drawing import SERIES
 from bench.errors import BenchError
 from bench.figures import HEAT
 from bench.formats import Table
 from bench.groups import build, load
+from bench.mini_clip import WEIGHTS
 from bench.records import CONDITIONS
 from bench.reproduction import command
 from tests.results_folder import write_run
@@ -120,41 +124,74 @@ def test_every_run_has_its_command_and_manifest(folder, text):
     assert "bench run --protocol toy-3x2 --methods cgil --order-seeds 0 --seeds 1 --device cpu --set cgil.epochs=3" in commands
 
 
-def test_command_gives_the_same_run_again(tmp_path):
-    arguments = (
-        "--protocol mini60-6x10 --methods coop --order-seeds 2 --seeds 5 --device cpu --set coop.epochs=3 "
-        "--set coop.class_specific=false --limit-train 4 --limit-test 2"
-    )
-    run = planned(shlex.split(arguments), tmp_path)
-    row = {
-        "protocol": run.protocol.name, "method": run.method_name, "overrides": run.overrides, "backbone": run.backbone,
-        "pretrained": run.pretrained or run.backbone, "limits": run.limits, "order_seed": run.order_seed, "seed": run.seed,
-    }  # fmt: skip
-    line = shlex.split(command(row, {"identity": run.identity}))
-    assert line[:2] == ["bench", "run"]
-    assert planned(line[2:], tmp_path).run_id == run.run_id
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--methods zero-shot",
+        "--methods coop --pretrained 'my weights.safetensors' --precision bfloat16 --order-seeds 2 --seeds 5 "
+        "--set coop.epochs=1 --set coop.class_specific=false",
+        "--methods ranpac --data synthetic --set ranpac.ridges=0.1,1",
+    ],
+)
+def test_command_of_a_real_run_plans_that_run_again(options, tmp_path, cache, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(WEIGHTS, "my weights.safetensors")
+
+    def call(*words: str) -> str:
+        done = CliRunner().invoke(cli.main, [*words, "--cache-dir", str(cache)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    call("run", "--protocol", "mini-digits-2x5+exemplars=2-per-class", "--limit-train", "2", "--limit-test", "1",
+         "--device", "cpu", *shlex.split(options))  # fmt: skip
+    results = load([Path("results")])
+    (run,) = build(results)[0].entries[0].table.to_dict("records")
+    program, *words = shlex.split(command(run, results.manifests[run["run_id"]]))
+    assert program == "bench"
+    planned = call(*words, "--dry-run")
+    assert planned.startswith("1 runs, 0 to do") and f" {run['run_id']}  finished" in planned
 
 
-def planned(arguments, out):
-    """The one run that `bench run ARGUMENTS` would do."""
-    given = cli.main.commands["run"].make_context("run", list(arguments)).params
-    (run,), _ = plan.build(
-        given["protocols"], given["methods"], given["order_seeds"], given["seeds"], given["assignments"], given["backbone"],
-        given["pretrained"], given["device"], given["limit_train"], given["limit_test"], out,
-    )  # fmt: skip
-    return run
+ROW = {
+    "protocol": "p", "method": "coop", "overrides": "", "backbone": "ViT-B-16", "pretrained": "openai", "limits": "",
+    "order_seed": 0, "seed": 0,
+}  # fmt: skip
 
 
 def test_command_quotes_for_the_shell_and_names_weights():
-    row = {
-        "protocol": "p", "method": "coop", "overrides": "words=a b;c;epochs=3", "backbone": "ViT-B-16",
-        "pretrained": "my weights.pt", "limits": "", "order_seed": 0, "seed": 0,
-    }  # fmt: skip
-    manifest = {"identity": {"device": "cuda", "settings": {"words": "", "epochs": 1}}}
+    row = ROW | {"overrides": "words=a b;c;epochs=3", "pretrained": "my weights.pt@01234567"}
+    manifest = {"identity": {"device": "cpu", "settings": {"words": "a b;c", "epochs": 3}}, "pretrained": "sub/my weights.pt"}
     assert shlex.split(command(row, manifest))[10:] == [
-        "--backbone", "ViT-B-16", "--pretrained", "my weights.pt", "--device", "cuda",
+        "--backbone", "ViT-B-16", "--pretrained", "sub/my weights.pt", "--device", "cpu",
         "--set", "coop.words=a b;c", "--set", "coop.epochs=3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "words"),
+    [
+        ("cpu", None, ["--device", "cpu"]),
+        ("cpu", "bfloat16", ["--device", "cpu", "--precision", "bfloat16"]),
+        ("cuda", "float16", ["--device", "cuda", "--precision", "float16"]),
+        ("cuda", None, ["--device", "cuda", "--precision", "float32"]),  # not what a GPU would choose by itself
+    ],
+)
+def test_command_names_the_precision_unless_the_device_chooses_it(device, precision, words):
+    identity = {"device": device, **({"precision": precision} if precision else {})}
+    assert shlex.split(command(ROW, {"identity": identity, "pretrained": "openai"}))[14:] == words
+
+
+@pytest.mark.parametrize(
+    ("backbone", "label", "words"),
+    [
+        ("mini", "mini@4c90dd7e", []),
+        ("mini", "other.safetensors@4c90dd7e", ["--pretrained", "other.safetensors"]),
+        ("ViT-B-16", "openai", ["--backbone", "ViT-B-16", "--pretrained", "openai"]),
+        ("ViT-B-16 + vit_base_patch16_224", "openai", ["--backbone", "ViT-B-16", "--pretrained", "openai"]),
+    ],
+)
+def test_command_without_a_manifest_takes_weights_from_their_label(backbone, label, words):
+    assert shlex.split(command(ROW | {"backbone": backbone, "pretrained": label}, {}))[10:] == words
 
 
 def test_cost_is_the_mean_over_runs(folder):

@@ -61,11 +61,11 @@ KILLS = 10
 TINY = ("--protocol", "mini60-6x10", "--limit-train", "4", "--limit-test", "2")
 
 
-def frozen_methods() -> dict[str, type]:
-    """Those that train on stored features."""
+def methods_on(inputs: str) -> dict[str, type]:
+    """Those that train on stored features, or those that train on pixels."""
     loaded, broken = registry.load_all("method")
     assert not broken
-    return {name: method for name, method in loaded.items() if method.inputs != "pixels"}
+    return {name: method for name, method in loaded.items() if (method.inputs == "pixels") == (inputs == "pixels")}
 
 
 def shortest_settings(methods: dict[str, type]) -> list[str]:
@@ -78,9 +78,10 @@ def shortest_settings(methods: dict[str, type]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_processes_killed_at_random_moments(bench, start_bench, tmp_path):
-    """All methods on stored features in one command, killed by the system ten times; what remains is carried on."""
-    methods = frozen_methods()
+@pytest.mark.parametrize("inputs", ["features", "pixels"])
+def test_processes_killed_at_random_moments(inputs, bench, start_bench, tmp_path):
+    """All methods on these inputs in one command, killed by the system ten times; what remains is carried on."""
+    methods = methods_on(inputs)
     arguments = ("run", *TINY, "--methods", ",".join(methods), *shortest_settings(methods))
     began = time.monotonic()
     undisturbed = bench(*arguments, "--out", "whole")

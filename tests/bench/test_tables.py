@@ -318,7 +318,7 @@ def test_mistakes_are_answered_in_one_line():
 def test_no_torch_is_imported():
     code = (
         "import sys; sys.path.insert(0, '.')\n"
-        "from bench import accuracy_files, accuracy_matrix, calibration, metrics, novelty, published, samples, scoring, tables\n"
+        "from bench import accuracy_files, accuracy_matrix, calibration, metrics, novelty, published, samples, tables\n"
         "from tests.bench.fake_records import fake_records\n"
         "tables.render(fake_records(), published=published.load())\n"
         "accuracy_matrix.report(accuracy_files.read_csv('90,60\\n85,88', 'x'))\n"

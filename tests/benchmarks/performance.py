@@ -14,7 +14,7 @@ import io
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -32,13 +32,14 @@ from tests.benchmarks.frozen_methods import cached_stream, measure
 from tests.benchmarks.measuring import MEASURED, show_table
 
 CPU = torch.device("cpu")
-PROTOCOL = "mini60-6x10"
+PROTOCOL, IMAGES = "mini60-6x10", 10  # of every class, for training and for testing
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header, rows
+Wanted = Callable[[str], bool]  # is this row to be measured?
 GROWING, CLASSES = "tinyimagenet-20x10", (10, 20, 50, 100, 200)
 TRAIN, TEST, STEPS = 20, 2, 6  # features of every class; steps of every training loop that are made
 
 
-def machine() -> Table:
+def machine(wanted: Wanted) -> Table:
     rate = matrix_rate(CPU) / 1e9
     facts = [
         ["processor", profiling.cpu_model()],
@@ -50,11 +51,13 @@ def machine() -> Table:
     return ["machine", ""], facts
 
 
-def operations() -> Table:
+def operations(wanted: Wanted) -> Table:
     """Floating-point operations of a run: a number of the method, not of the machine."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for run in _runs(Path(folder) / "results"):
+            if not wanted(run.method_name):
+                continue
             counted = profiling.counted(run, dataclasses.replace(_folders(), features_apart=Path(folder) / "features"))
             encoding = counted["encode"]
             rows.append([run.method_name, str(int(encoding)), str(int(sum(counted.values()) - encoding))])
@@ -62,7 +65,7 @@ def operations() -> Table:
     return ["method", "encoding", "own"], rows
 
 
-def phases() -> Table:
+def phases(wanted: Wanted) -> Table:
     """All methods one after another, as `bench run --methods all`: images are encoded where a method is the first to ask."""
     found, profiles, failures = profiling.profile(_runs(Path()), _folders(), torch.get_num_threads(), count=False)
     with open(MEASURED / "operations.csv", newline="") as file:
@@ -85,18 +88,18 @@ def _shares(seconds: dict[str, float]) -> list[str]:
 
 
 def _runs(out: Path) -> list[Run]:
-    runs, _ = plan.build([PROTOCOL], registry.names("method"), [0], [0], [], "mini", None, "cpu", None, None, out)
+    runs, _ = plan.build([PROTOCOL], registry.names("method"), [0], [0], [], "mini", None, "cpu", IMAGES, IMAGES, out)
     return runs
 
 
-def growth() -> Table:
+def growth(wanted: Wanted) -> Table:
     """Learning and scoring of a task, and how it grows from 100 to 200 classes: 1 is in proportion to the classes seen."""
     backbone = backbones.load("mini", None, "cpu")
     stream = cached_stream(backbone, GROWING, 20, TRAIN, TEST)
     rows = []
     for name in registry.names("method"):
         method = registry.load("method", name)
-        if method.joint or method.inputs == "pixels":
+        if method.joint or method.inputs == "pixels" or not wanted(name):
             continue
         timing = measure(name, backbone, stream, GROWING, STEPS)
         whole = [learning + scoring for learning, scoring in zip(timing.learning, timing.scoring)]
@@ -109,9 +112,13 @@ def growth() -> Table:
     return ["method", *(f"{n} classes" for n in CLASSES), "power"], rows
 
 
-def before_and_after() -> Table:
-    header = ["what", "before", "after", "seconds before", "seconds after", "times faster"]
-    return header, speed_ups.rows(PROTOCOL, _folders())
+def before_and_after(wanted: Wanted) -> Table:
+    rows = []
+    for what, measured in speed_ups.measurements(PROTOCOL, _folders()).items():
+        if wanted(what):
+            rows.append(speed_ups.row(what, measured()))
+            print(*rows[-1], file=sys.stderr, flush=True)
+    return ["what", "before", "after", "seconds before", "seconds after", "times faster"], rows
 
 
 def _folders() -> Folders:
@@ -124,12 +131,17 @@ def main() -> None:
     sections = {"machine": machine, "operations": operations, "phases": phases, "growth": growth, "speed-ups": before_and_after}
     parser.add_argument("section", choices=sections)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", metavar="TEXT", help="measure the rows whose names hold this; the others stay (not: phases)")
     parser.add_argument("--show", action="store_true", help="what was measured last, instead of measuring")
     chosen = parser.parse_args()
     kept = MEASURED / f"{chosen.section}.csv"
     if not chosen.show:
         with launch.limited_threads(chosen.threads):
-            header, rows = sections[chosen.section]()
+            header, rows = sections[chosen.section](lambda name: not chosen.only or chosen.only in name)
+        if chosen.only:
+            with open(kept, newline="") as file:
+                before = {old[0]: old for old in list(csv.reader(file))[1:]}
+            rows = list((before | {new[0]: new for new in rows}).values())
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([header, *rows])
         write_atomically(kept, text.getvalue())

@@ -1,7 +1,7 @@
 """Each exact speed-up against what it replaces: the rows of `python -m tests.benchmarks.performance speed-ups`."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 from bench import backbone as backbones
 from bench import launch, plan, registry
 from bench.dataset import Folders
-from bench.evaluation import candidate_sets, evaluate
+from bench.evaluation import BATCH, _cell, candidate_sets, evaluate
 from bench.randomness import Draws
 from bench.stream import Stream
 from tests.bench import test_exact_speed_ups as ways
@@ -18,35 +18,43 @@ from tests.benchmarks import test_prompt_length, test_vaes_together
 from tests.benchmarks.frozen_methods import cached_stream
 from tests.benchmarks.side_by_side import fastest_of
 
+CPU = torch.device("cpu")
 IMAGES = 10  # of every class, for training and for testing, in runs with a speed-up and without
 WITHOUT = (
     ("coop", ways.whole_text_tower, "prompts of 77 tokens", "of their own length"),
-    ("continual-clip", ways.prompts_encoded_each_time, "prompts of the frozen CLIP in every task", "once"),
     ("cgil", ways.generators_one_by_one, "generators one by one", "together"),
     ("zscl", ways.teacher_asked_at_every_step, "teacher asked at every step", "its outputs stored"),
     ("finetune", ways.decoded_at_every_step, "images resized at every step", "kept in memory"),
 )
+Measurement = Callable[[], dict[str, float]]
 
 
-def rows(protocol: str, folders: Folders) -> list[Sequence[str]]:
-    mini, large = backbones.load("mini", None, "cpu"), backbones.load("ViT-B-16", "none", "cpu")
-    mini60, cifar = (registry.load("dataset", name).info.class_names for name in ("mini60", "cifar100"))
-    rounds = {"at 77 tokens": 1, "at their own length": 2}
-    vaes = test_vaes_together.measured(torch.device("cpu"), epochs=2)
-    found = [
-        _row("prompts of 60 classes, mini CLIP, forward and backward", test_prompt_length.measured(mini, mini60, rounds)),
-        _row("prompts of 100 classes, ViT-B/16's size, forward and backward", test_prompt_length.measured(large, cifar, rounds)),
-        _row("auto-encoders of 20 classes x 500 features x 512, two epochs", vaes),
-        _row("evaluation after 6 of 10 tasks, 100 classes x 100 images", _evaluation(mini)),
-        _row(f"run of clip-adapter on {protocol}", _store(protocol, folders)),
-    ]
-    return found + [_row(f"run of {method}", _run(protocol, folders, method, *others)) for method, *others in WITHOUT]
+def measurements(protocol: str, folders: Folders) -> dict[str, Measurement]:
+    """What is measured, by its name in the table: each gives seconds before and after, and perhaps more."""
+    mini = backbones.load("mini", None, "cpu")
+    return {
+        "prompts of 60 classes, mini CLIP, forward and backward": lambda: _prompts("mini", None, "mini60"),
+        "prompts of 100 classes, ViT-B/16's size, forward and backward": lambda: _prompts("ViT-B-16", "none", "cifar100"),
+        "auto-encoders of 20 classes x 500 features x 512, two epochs": lambda: test_vaes_together.measured(CPU, epochs=2),
+        "evaluation after 6 of 10 tasks, 100 classes x 100 images": lambda: _evaluation(mini),
+        f"run of clip-adapter on {protocol}": lambda: _store(protocol, folders),
+        **{
+            f"run of {method}": lambda method=method, others=others: _run(protocol, folders, method, *others)
+            for method, *others in WITHOUT
+        },
+    }
 
 
-def _row(what: str, found: dict[str, float]) -> list[str]:
+def row(what: str, found: dict[str, float]) -> list[str]:
     """The first two of what was found are the seconds before and after."""
     (before, slow), (after, fast) = list(found.items())[:2]
     return [what, before, after, f"{slow:.3g}", f"{fast:.3g}", f"{slow / fast:.1f}"]
+
+
+def _prompts(backbone: str, pretrained: str | None, dataset: str) -> dict[str, float]:
+    names = registry.load("dataset", dataset).info.class_names
+    rounds = {"at 77 tokens": 1, "at their own length": 2}
+    return test_prompt_length.measured(backbones.load(backbone, pretrained, "cpu"), names, rounds)
 
 
 def _evaluation(backbone: backbones.Backbone) -> dict[str, float]:
@@ -63,10 +71,9 @@ def _evaluation(backbone: backbones.Backbone) -> dict[str, float]:
 def _apart(method, stream: Stream, last: int) -> None:
     """Every candidate set of every task scored by itself."""
     for task in stream.tasks:
-        for classes in candidate_sets(stream, last, task.index, method.zero_shot).values():
-            for batch in task.test.batches(method.inputs, 500):
-                log_probability = method.logits(batch, classes).log_softmax(dim=-1)
-                log_probability.max(dim=-1), -(log_probability.exp() * log_probability).sum(dim=-1)
+        for name, classes in candidate_sets(stream, last, task.index, method.zero_shot).items():
+            logits = torch.cat([method.logits(batch, classes) for batch in task.test.batches(method.inputs, BATCH)])
+            _cell(logits.float().cpu(), classes, task.index, name, task.test.labels)
 
 
 def _store(protocol: str, folders: Folders) -> dict[str, float]:

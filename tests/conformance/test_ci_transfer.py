@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from bench import metrics, scoring
+from bench import metrics
+from tests.conformance.stored_logits import accuracy_matrices
 from tests.conformance.vectors import error_ratio
 
 FIELDS = {  # field of expected.json -> metric of the harness
@@ -23,7 +24,7 @@ FIELDS = {  # field of expected.json -> metric of the harness
 
 def _fields(logits: np.ndarray, labels: np.ndarray, classes_per_task: list[int]) -> dict:
     """Every field of one case, as fractions."""
-    matrices, n = scoring.accuracy_matrices(logits, labels, classes_per_task)
+    matrices, n = accuracy_matrices(logits, labels, classes_per_task)
     run = metrics.RunData(metrics.CLASS_INCREMENTAL, matrices, n)
     values = metrics.of_run(run, FIELDS.values())
     learned = np.tril(np.ones((len(n), len(n)), dtype=bool))

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from bench import accuracy, calibration, novelty, scoring
+from bench import accuracy, calibration, novelty
+from bench.evaluation import Cell
 from methods.parts import selection
+from tests.conformance import stored_logits
 
 SELECTIONS = {
     "sel_entropy": "entropy",
@@ -27,18 +29,21 @@ class Predictions:
         self.sampled = [vectors[f"logits_step{s}"].astype(float) for s in range(self.tasks)]  # (images, samples, seen)
         self.mean = [logits.mean(axis=1) for logits in self.sampled]
 
-    def scores(self, step: int) -> dict[str, np.ndarray]:
-        return scoring.per_sample(self.mean[step], np.arange(self.mean[step].shape[1]))
+        self.classes_per_task = [vectors.params["classes_per_task"]] * self.tasks
+
+    def scores(self, step: int) -> list[Cell]:
+        """What the model after a step says of the images of every task, among the classes seen so far."""
+        found = stored_logits.cells(self.mean[step], self.labels, self.classes_per_task, step)
+        return [cell for cell in found if cell.candidates == "seen"]
 
     def cells(self, step: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """(confidence, correct) of every seen task."""
-        scores = self.scores(step)
-        rows = [self.owner == t for t in range(step + 1)]
-        return [(scores["confidence"][own], (scores["prediction"] == self.labels)[own]) for own in rows]
+        seen = self.scores(step)[: step + 1]
+        return [(cell.confidence, cell.prediction == self.labels[self.owner == cell.eval_task]) for cell in seen]
 
 
 def _accuracies(data: Predictions, params: dict) -> dict:
-    matrices, _ = scoring.accuracy_matrices(data.mean, data.labels, [params["classes_per_task"]] * data.tasks)
+    matrices, _ = stored_logits.accuracy_matrices(data.mean, data.labels, data.classes_per_task)
     seen, task = matrices["seen"], matrices["task"]
     return {
         "acc_matrix": seen,
@@ -62,9 +67,10 @@ def _calibration(data: Predictions, params: dict) -> dict:
 def _novelty(data: Predictions, params: dict) -> dict:
     values, moments = {}, []
     for s in range(data.tasks - 1):
-        score, seen = data.scores(s)["energy"], data.owner <= s
-        values |= {f"energy_id_step{s}": score[seen], f"energy_ood_step{s}": score[~seen]}
-        moments.append((score[seen], score[~seen]))
+        energies = [cell.energy for cell in data.scores(s)]
+        seen, novel = np.concatenate(energies[: s + 1]), np.concatenate(energies[s + 1 :])
+        values |= {f"energy_id_step{s}": seen, f"energy_ood_step{s}": novel}
+        moments.append((seen, novel))
     functions = [novelty.auroc, novelty.aupr, lambda seen, novel: novelty.fpr95(seen, novel, params["fpr_at_tpr"])]
     values["auroc_aupr_fpr95_step"] = [[function(*moment) for function in functions] for moment in moments]
     values["auroc_aupr_fpr95_mean"] = [novelty.over_moments(function, moments) for function in functions]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-COMMAND = re.compile(r"(\w+=\S* +)*(bench|pip|python|pytest|make)(?= |$)(?! *[=:])")
+COMMAND = re.compile(r"(\w+=\S* +)*(bench|pip|python|pytest|make|source)(?= |$)(?! *[=:])")
 MARKER = re.compile(r"<!-- (?P<word>tested|not tested|file|before|slow page)(: *(?P<rest>.+?))? -->")
 GENERATED = re.compile(r"<!-- output: .+? -->\n.*?<!-- end -->\n", re.DOTALL)  # written by docs/regenerate.py
 TIMEOUT = 900
@@ -30,7 +30,11 @@ PROGRAMS = {  # as they are found on the reader's path; -P: the current folder i
     "bench": 'exec "{python}" -P -m bench "$@"',
     "python": 'exec "{python}" "$@"',
     "pytest": 'exec "{python}" -P -m pytest -p no:cacheprovider "$@"',
-    "pip": 'exec "{python}" -m pip "$@" --no-deps --no-build-isolation --no-index --target "{site}"',
+    # a folder is installed apart from this environment; what is asked for by name has to be there already
+    "pip": (
+        'case "$*" in *[./]*) set -- "$@" --no-deps --no-build-isolation --target "{site}";; esac\n'
+        'exec "{python}" -m pip "$@" --no-index'
+    ),
 }
 
 

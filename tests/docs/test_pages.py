@@ -1,5 +1,6 @@
 """Documentation that works: every command in it is run, or says why it is not."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tests.docs import page_commands
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+BEHIND_OUTPUT = re.compile(r"<!-- (?:run|output): (bench (?:run|table|show|metrics) .+?) -->")  # for docs/regenerate.py
 FOLLOWED = [
     pytest.param(name, marks=pytest.mark.slow if page_commands.is_slow(page) else ())
     for name, page in PAGES.items()
@@ -24,6 +26,12 @@ def cache(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", PAGES)
 def test_every_block_of_commands_is_tested_or_says_why_not(name):
     assert page_commands.complaints(PAGES[name]) == []
+
+
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if BEHIND_OUTPUT.search(page)])
+def test_a_page_shows_the_commands_behind_its_output(name):
+    shown = {command for block in page_commands.blocks(PAGES[name]) for command in block.commands}
+    assert set(BEHIND_OUTPUT.findall(PAGES[name])) <= shown
 
 
 @pytest.mark.parametrize("name", FOLLOWED)
@@ -82,6 +90,12 @@ def test_a_wrong_exit_code_is_an_error(page, tmp_path):
         page_commands.Reader(tmp_path, tmp_path / "cache").follow(page)
 
 
+@pytest.mark.parametrize(("name", "code"), [("pytest", 0), ("no-such-package-at-all", 1)])
+def test_what_pip_is_asked_for_by_name_must_be_there(name, code, tmp_path):
+    page_commands.Reader(tmp_path, tmp_path / "cache").follow(f"<!-- tested: exit {code} -->\n    pip install {name}\n")
+    assert not (tmp_path / "site").exists()
+
+
 def test_options_go_to_runs_only(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(page_commands.Reader, "run", lambda self, command, *_: asked.append(command))
@@ -95,6 +109,7 @@ def test_options_go_to_runs_only(tmp_path, monkeypatch):
     [
         ("    bench list\n", "without a marker"),
         ("```\nBENCH_DATA=there bench list\n```\n", "without a marker"),
+        ("    source .venv/bin/activate\n", "without a marker"),
         ("<!-- tested -->\n\nText, no block.\n", "no block follows"),
         ("<!-- tested -->\n", "no block follows"),
         ("<!-- not tested -->\n    bench list\n", "lacks its reason"),

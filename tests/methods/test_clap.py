@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.batch_composition import TestBatches
 from bench.errors import BenchError
 from bench.randomness import Draws
-from bench.test_batches import TestBatches
 from methods.clap import Clap, ClapSettings
 from methods.clap_coop import ClapCoOp, ClapCoOpSettings
 from methods.clap_novi import ClapCoOpNoVI, ClapCoOpNoVISettings, ClapNoVI, ClapNoVISettings

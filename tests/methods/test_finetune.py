@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -7,6 +9,8 @@ import torch.nn.functional as F
 from bench.errors import RunFailure
 from bench.randomness import Draws
 from methods.finetune import FineTune
+from methods.joint import Joint
+from methods.parts.random_crops import random_crops
 from methods.zero_shot import ZeroShot
 
 QUICK = {"lr": 1e-3, "iterations": 3, "warmup": 1, "batch_size": 4}
@@ -33,6 +37,10 @@ class CountingFineTune(FineTune):
         self.updates.append(update)
 
 
+class CountingJoint(CountingFineTune, Joint):
+    """The upper bound, counted."""
+
+
 def test_before_learning_it_is_zero_shot_clip(small_backbone, make_stream):
     stream = make_stream()
     pixels = stream.tasks[0].train.pixels()
@@ -53,6 +61,27 @@ def test_an_epoch_of_three_batches_makes_four_updates(small_backbone, make_strea
     method = build(small_backbone, stream.scenario, CountingFineTune, epochs=1)
     method.learn(stream.tasks[0])
     assert [len(labels) for labels in method.label_batches] == [4, 4, 2, 4]
+
+
+@pytest.mark.parametrize(("method", "updates"), [(CountingFineTune, 2), (CountingJoint, 4)])
+def test_a_compute_budget_cuts_the_updates(method, updates, small_backbone, make_stream):
+    stream = make_stream()  # two tasks
+    budgeted = replace(stream.scenario, images_per_task=7)
+    learner = build(small_backbone, budgeted, method, iterations=9)
+    learner.learn(stream.joined() if method.joint else stream.tasks[0])
+    assert len(learner.updates) == updates == math.ceil(7 * (2 if method.joint else 1) / QUICK["batch_size"])
+
+
+def test_the_released_evaluation_crops_test_images(small_backbone, make_stream):
+    stream = make_stream()
+    pixels, classes = stream.tasks[0].train.pixels(), [0, 1]
+    plain, faithful = (
+        build(small_backbone, stream.scenario, faithful_eval_crop=on, crop_scale=0.5) for on in (False, True)
+    )
+    assert plain.test_batches is None and faithful.test_batches.size == QUICK["batch_size"]
+    cropped = random_crops(pixels, 0.5, faithful.draws, "test crop")
+    assert not torch.allclose(faithful.logits(pixels, classes), plain.logits(pixels, classes))
+    torch.testing.assert_close(faithful.logits(pixels, classes), plain.logits(cropped, classes))
 
 
 def test_every_epoch_sees_every_image_once_in_a_new_order(small_backbone, make_stream):

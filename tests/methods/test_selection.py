@@ -54,3 +54,18 @@ def test_the_released_mix_up_keeps_the_predictions_of_a_batch_together():
         np.testing.assert_array_equal(before, after)
     np.testing.assert_array_equal(mixed[0, 0], logits[0, 0])
     np.testing.assert_array_equal(mixed[0, 1], logits[1, 0])  # the second "sample" of image 0 is image 1's first
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_herding_picks_what_the_formula_picks_and_the_first_of_equals(kind):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(60, 8)).astype(kind)
+    vectors[40:] = vectors[:20]  # equal images
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    mean, total, expected = unit.mean(axis=0), np.zeros(8), []
+    for k in range(1, 31):
+        left = [i for i in range(60) if i not in expected]
+        best = min(left, key=lambda i: (np.linalg.norm(mean - (total + unit[i]) / k), i))
+        expected.append(best)
+        total = total + unit[best]
+    assert selection.herding(vectors, 30).tolist() == expected

@@ -30,6 +30,23 @@ def learned(method_class, backbone, stream, **settings):
     return method
 
 
+@pytest.mark.parametrize("method_class", list(SMALL))
+def test_crops_are_trained_on_with_their_own_query(method_class, small_backbone, make_stream):
+    stream = make_stream()
+    method, pairs = build(method_class, small_backbone, stream, crop_scale=0.3, epochs=1), []
+    loss = method.loss
+    method.loss = lambda pixels, query, *others: pairs.append((pixels, query)) or loss(pixels, query, *others)
+    method.learn(stream.tasks[0])
+    plain = stream.tasks[0].train.pixels().flatten(1)
+    for pixels, query in pairs:
+        torch.testing.assert_close(query, small_backbone.pool_images(pixels), rtol=1e-4, atol=1e-5)
+        assert torch.cdist(pixels.flatten(1), plain).min() > 0.1  # no image is shown whole
+    with pytest.raises(BenchError, match="crop_scale=0"):
+        build(method_class, small_backbone, stream, crop_scale=0.0)
+    published = {name: method_class.settings_for(name).crop_scale for name in ("cifar100-10x10", "mini60-6x10")}
+    assert published["cifar100-10x10"] < 0.1 and published["mini60-6x10"] == 1
+
+
 def test_an_empty_prefix_changes_nothing(small_backbone):
     block, x = blocks(small_backbone.clip.visual)[0], torch.randn(2, 5, 32)
     none = torch.zeros(1, 0, 32)

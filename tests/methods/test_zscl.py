@@ -1,17 +1,21 @@
 """ZSCL and LwF: the distillation losses against a literal transcription, teachers, reference data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from bench import reference_data as references
-from bench.dataset import ImageSource
+from bench import registry
+from bench.dataset import Folders, ImageSource
 from bench.errors import BenchError
 from bench.randomness import Draws
 from bench.reference_data import Reference
 from bench.stream import Split, Stream
 from methods.finetune import FineTune
+from methods.icarl import ICaRL
 from methods.lwf import END, START, LwF, LwFVR
 from methods.parts.distillation import distillation
 from methods.parts.weight_space import weights_of
@@ -91,6 +95,11 @@ def test_every_part_is_a_switch(part, small_backbone, make_stream, reference):
     assert not torch.allclose(ends[0], ends[1], rtol=0, atol=1e-7)
 
 
+def test_class_incremental_weight_decay_is_that_of_fine_tuning():
+    decays = {name: ZSCL.settings_for(f"{name}-10x10").weight_decay for name in ("cifar100", "tinyimagenet", "imagenet100")}
+    assert decays == {"cifar100": 0.0, "tinyimagenet": 0.0, "imagenet100": 0.1}
+
+
 def test_presets_differ_as_the_authors_scripts_do():
     assert (ZSCL.Settings().l2_weight, ZSCLStar.Settings().l2_weight, ZSCLMinus.Settings().l2_weight) == (1.0, 0.0, 0.0)
     assert (ZSCLStar.Settings().average_every, ZSCLMinus.Settings().average_every) == (100, 0)
@@ -130,6 +139,57 @@ def test_the_released_teacher_makes_lwf_fine_tuning(small_backbone, make_stream)
     torch.testing.assert_close(method.clip.visual.proj, plain.clip.visual.proj, rtol=1e-2, atol=1e-4)
 
 
+def test_icarl_with_the_released_teacher_distils_nothing(small_backbone, make_stream):
+    stream = make_stream(sizes=(2, 2))
+    defect, copy_of_start = (
+        build(ICaRL, small_backbone, stream, teacher="previous", memory_size=4, teacher_is_student=on) for on in (True, False)
+    )
+    ends = []
+    for method in (defect, copy_of_start):
+        for task in stream.tasks:
+            method.grow(task)
+            method.learn(task)
+        ends.append(method.clip.visual.proj.detach())
+    plain = build(FineTune, small_backbone, stream)
+    for task in stream.tasks:
+        plain.learn(task)
+    # Adam divides by the gradient's size, so rounding noise in entries without gradient moves them: compare loosely
+    torch.testing.assert_close(ends[0], plain.clip.visual.proj.detach(), rtol=1e-2, atol=1e-4)
+    assert not torch.allclose(ends[1], plain.clip.visual.proj, rtol=1e-2, atol=1e-4)
+
+
+def test_a_batch_in_parts_sees_the_same_reference_batch_once(small_backbone, make_stream, reference):
+    stream = make_stream(sizes=(2,))
+    ends = {}
+    for accumulate in (1, 2):
+        method = build(ZSCL, small_backbone, stream, accumulate=accumulate, average_every=0)
+        method.use_reference(reference)
+        seen, losses = [], method.distillation_losses
+        method.distillation_losses = lambda rows, pixels: seen.append(rows.tolist()) or losses(rows, pixels)
+        method.learn(stream.tasks[0])
+        ends[accumulate] = method.clip.visual.proj.detach(), seen
+    assert ends[1][1] == ends[2][1] and len(ends[1][1]) == QUICK["iterations"] + 1
+    torch.testing.assert_close(ends[2][0], ends[1][0], rtol=1e-2, atol=1e-4)
+
+
+def test_the_initial_teacher_encodes_its_sentences_once(small_backbone, make_stream, reference):
+    stream = make_stream()
+    method = build(ZSCL, small_backbone, stream)
+    method.use_reference(reference)
+    encoded, encode = [], method.encode_sentences
+    method.encode_sentences = lambda tokens: encoded.append(len(tokens)) or encode(tokens)
+    for task in stream.tasks:
+        method.learn(task)
+    assert encoded == [len(SENTENCES)]
+    other = build(ZSCL, small_backbone, stream, teacher="previous")
+    other.use_reference(reference)
+    encode_by_previous = other.encode_sentences
+    other.encode_sentences = lambda tokens: encoded.append(len(tokens)) or encode_by_previous(tokens)
+    for task in stream.tasks:
+        other.learn(task)
+    assert len(encoded) == 1 + len(stream.tasks)  # this teacher is another one in every task
+
+
 def test_random_sentences_are_drawn_once_per_task(small_backbone, make_stream):
     stream = make_stream()
     method = build(LwFVR, small_backbone, stream, sentences=6, sentence_tokens=4)
@@ -160,7 +220,24 @@ def test_a_copy_of_a_test_image_is_recognised_in_another_source(make_stream, ref
         references.refuse_leaks(leaking, stream, "copies")
 
 
-def _with_test(task):
-    from dataclasses import replace
+@pytest.mark.parametrize("reference_is_files", [True, False])
+def test_a_test_image_saved_as_a_file_is_recognised(reference_is_files, make_stream, tmp_path):
+    from PIL import Image
 
+    stream = make_stream()
+    stream = Stream(stream.scenario, tuple(_with_test(task) for task in stream.tasks))
+    source, rows = stream.tasks[1].test.pieces[0]
+    Image.fromarray(np.asarray(source.read(rows[2:3])[0])).save(tmp_path / "one.png")
+    Image.new("RGB", (9, 5)).save(tmp_path / "other.png")
+    files = registry.load("reference", "folder").images(Folders(tmp_path / "none", tmp_path / "cache"), tmp_path)
+    store, labels = stream.tasks[0].train.store, torch.zeros(2, dtype=torch.long)
+    saved = Split([(files, np.arange(2))], labels, store)
+    if not reference_is_files:  # the other way round: the stream's images are files, the reference lies in memory
+        stream = Stream(stream.scenario, (replace(stream.tasks[0], train=saved, test=saved), *stream.tasks[1:]))
+        saved = Split([(source, rows[2:3])], labels[:1], store)
+    with pytest.raises(BenchError, match=f"hold 1 training images of task 'task {int(reference_is_files)}'"):
+        references.refuse_leaks(Reference(saved, ()), stream, "saved")
+
+
+def _with_test(task):
     return replace(task, test=task.train)
