@@ -71,6 +71,7 @@ class ZSCL(DistilledFineTune):
             for pattern, recipe in FineTune.recipes.items()
             if not pattern.startswith(("mtil", "mini"))
         },
+        "cdcl-*": CIL_REFERENCE,  # ImageNet's images belong to the stream there
         "mini*": {
             **FineTune.recipes["mini*"],
             "reference_images": "mini",
