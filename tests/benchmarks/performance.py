@@ -69,18 +69,26 @@ def operations(wanted: Wanted) -> Table:
 def phases(wanted: Wanted) -> Table:
     """All methods one after another, as `bench run --methods all`: images are encoded where a method is the first to ask."""
     found, profiles, failures = profiling.profile(_runs(Path()), _folders(), torch.get_num_threads(), count=False)
-    with open(MEASURED / "operations.csv", newline="") as file:
-        counted = {row["method"]: {"encode": float(row["encoding"]), "train": float(row["own"])} for row in csv.DictReader(file)}
+    counted = _counted_before()
     rows = []
     for one in profiles:
-        floor = sum(dataclasses.replace(one, operations=counted[one.run.method_name]).floor(found.rate).values())
+        floor = sum(dataclasses.replace(one, operations=counted.get(one.run.method_name, {})).floor(found.rate).values())
         # a method that only compares features has next to nothing to compute
         ratio = f"{one.total / floor:.0f}" if floor >= 0.01 else "-"
-        rows.append([one.run.method_name, f"{one.total:.1f}", f"{floor:.2f}", ratio, *_shares(one.seconds)])
+        rows.append([one.run.method_name, f"{one.total:.1f}", f"{floor:.2f}" if floor else "-", ratio, *_shares(one.seconds)])
     whole = {phase: sum(one.seconds[phase] for one in profiles) for phase in PHASES}
     rows.append(["all", f"{sum(whole.values()):.1f}", "", "", *_shares(whole)])
     print(*failures, sep="\n", file=sys.stderr)
     return ["method", "seconds", "floor (s)", "seconds / floor", *PHASES], rows
+
+
+def _counted_before() -> dict[str, dict[str, float]]:
+    """The operations of every method, by phase, as far as they have been counted."""
+    path = MEASURED / "operations.csv"
+    if not path.exists():
+        return {}
+    with open(path, newline="") as file:
+        return {row["method"]: {"encode": float(row["encoding"]), "train": float(row["own"])} for row in csv.DictReader(file)}
 
 
 def _shares(seconds: dict[str, float]) -> list[str]:
