@@ -49,7 +49,7 @@ def machine(wanted: Wanted) -> Table:
         ["torch", torch.__version__.split("+")[0]],
         ["product of two float32 matrices of 1024 rows", f"{rate:.0f} GFLOP/s"],
     ]
-    return ["machine", ""], facts
+    return ["machine", "value"], facts
 
 
 def operations(wanted: Wanted) -> Table:
