@@ -34,8 +34,9 @@ class DistilledFineTune(FineTune):
         L_img = KD(Zt, Zs; T)             rows are images, softmax over the M sentences     (parts/distillation.py)
         L_txt = KD(Zt^T, Zs^T; T)         rows are sentences, softmax over the R images
 
-    Both use the teacher's sentence features, so the distillation sends gradient into the image encoder only. These are
-    encoded once per teacher, where the released code encodes all sentences again in every update: the same numbers.
+    Both use the teacher's sentence features, so the distillation sends gradient into the image encoder only. These and the
+    teacher's image features are computed once per teacher, where the released code encodes all sentences and the batch
+    again in every update: the same numbers.
 
     Subclasses say which images, which sentences and which teacher. These images are never cropped at random, as in the
     authors' MTIL program; its class-incremental sibling crops those of LwF and iCaRL.
@@ -47,7 +48,7 @@ class DistilledFineTune(FineTune):
     def fit(self, task: Task) -> None:
         self.teacher = self.choose_teacher(task)
         images = self.distillation_images(task)
-        self.distilled = None
+        self.distilled = self.taught = None
         if self.teacher is not None and images is not None and len(images):
             self.distilled = images
             rows = self.distillation_rows(task, len(images))
@@ -59,7 +60,7 @@ class DistilledFineTune(FineTune):
         finally:
             if self.distilled is not None:
                 self.batch_of_update.close()
-        self.teacher = self.distilled = self.batch_of_update = self.tokens = self.sentence_features = None
+        self.teacher = self.distilled = self.taught = self.batch_of_update = self.tokens = self.sentence_features = None
 
     # -- what a method says ---------------------------------------------------------------------------------------
 
@@ -103,10 +104,22 @@ class DistilledFineTune(FineTune):
 
     @torch.no_grad()
     def teacher_features(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """(R, d) features of the distillation images by the teacher; the initial CLIP's come from the feature store."""
+        """(R, d) features of the distillation images by the teacher; the initial CLIP's come from the feature store.
+
+        A teacher of one task is asked once about an image, when its row is first drawn.
+        """
         if self.teacher is self.backbone.clip:
             return self.distilled.chosen(rows).features()
-        return self.teacher.encode_image(pixels)
+        if self.teacher is self.clip:  # moves with every update
+            return self.teacher.encode_image(pixels)
+        if self.taught is None:
+            self.taught = torch.empty(len(self.distilled), self.backbone.embedding_width, device=self.device)
+            self.known = torch.zeros(len(self.distilled), dtype=torch.bool)
+        new = ~self.known[rows]
+        if bool(new.any()):
+            self.taught[rows[new]] = self.teacher.encode_image(pixels[new]).float()
+            self.known[rows] = True
+        return self.taught[rows]
 
     def features_of_sentences(self, tokens: torch.Tensor) -> torch.Tensor:
         """As `encode_sentences`; what the initial CLIP, which never changes, made of the same sentences is kept."""

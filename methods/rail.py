@@ -173,8 +173,11 @@ class RAILPrimal(RAIL):
         self.register_buffer("expansion", expansion)  # W_e (m, d)
         if settings.solver == "recursive":
             self.ridge = RecursiveRidge(self.expand, settings.ridge, settings.rows)
+        elif settings.solver == "gram":
+            self.ridge = GramRidge(self.expand)
         else:
-            self.ridge = GramRidge(self.expand) if settings.solver == "gram" else SampleRidge(d, self.expanded_kernel)
+            self.ridge = SampleRidge(d, self.expanded_kernel, settings.ridge)
+        if settings.solver != "recursive":
             self.register_buffer("weights", torch.zeros(settings.expansion, 0, dtype=torch.float64))  # W (m, n)
 
     def expand(self, features: torch.Tensor) -> torch.Tensor:
@@ -186,14 +189,11 @@ class RAILPrimal(RAIL):
         return expanded @ (expanded if left is right else self.expand(right).double()).T
 
     def remember(self, features: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
-        settings = self.settings
-        if settings.solver == "woodbury":
-            self.ridge.add(features, labels)
-            self.weights = self.expand(self.ridge.inputs).double().T @ self.ridge.solve(settings.ridge, n_classes)
-            return
         self.ridge.add(features, labels, n_classes)
-        if settings.solver == "gram":
-            self.weights = self.ridge.solve(settings.ridge)
+        if self.settings.solver == "woodbury":
+            self.weights = self.expand(self.ridge.inputs).double().T @ self.ridge.alpha
+        elif self.settings.solver == "gram":
+            self.weights = self.ridge.solve(self.settings.ridge)
 
     def regression(self, features: torch.Tensor) -> torch.Tensor:
         weights = self.ridge.weights if self.settings.solver == "recursive" else self.weights
@@ -218,8 +218,8 @@ class RAILDual(RAIL):
     The fusion with zero-shot CLIP is that of the primal form (RAILPrimal).
 
     The kept features are training data: no protocol's exemplar limit is applied to them, since without them the method does
-    not exist, but the results state their bytes. Time and memory grow with the number of images: s^3 / 3 operations and s^2
-    numbers per task, 2.5 GB for 1100 classes x 16 images; for few-shot streams only.
+    not exist, but the results state their bytes. Time and memory grow with the number of images: b new ones cost about
+    4 s^2 b operations, and s^2 numbers are held, 2.5 GB for 1100 classes x 16 images; for few-shot streams only.
 
     Deviations from the authors' code: images are cached as they are instead of cropped at random; solutions are in float64;
     only X-TAIL's label space is in their code.
@@ -233,8 +233,7 @@ class RAILDual(RAIL):
 
     def prepare(self) -> None:
         super().prepare()
-        self.ridge = SampleRidge(self.backbone.embedding_width, self.kernel)
-        self.register_buffer("alpha", torch.zeros(0, 0, dtype=torch.float64))  # (s, n)
+        self.ridge = SampleRidge(self.backbone.embedding_width, self.kernel, self.settings.ridge)
 
     def kernel(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """(n, n') of features (n, d) and (n', d)."""
@@ -243,11 +242,10 @@ class RAILDual(RAIL):
         return torch.exp(-self.settings.gamma * squares)
 
     def remember(self, features: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
-        self.ridge.add(features, labels)
-        self.alpha = self.ridge.solve(self.settings.ridge, n_classes)
+        self.ridge.add(features, labels, n_classes)
 
     def regression(self, features: torch.Tensor) -> torch.Tensor:
-        return self.kernel(features, self.ridge.inputs) @ self.alpha
+        return self.kernel(features, self.ridge.inputs) @ self.ridge.alpha
 
     def exemplar_bytes(self) -> int:
         return self.ridge.bytes

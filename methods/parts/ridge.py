@@ -7,7 +7,8 @@ they keep and in their cost; all in float64, whatever the inputs are, for lambda
 
     GramRidge         keeps H^T H (m, m) and H^T Y (m, C); a solution costs m^3 / 3
     RecursiveRidge    keeps the inverse (m, m) and W; a sample costs 4 m^2, there is nothing to solve
-    SampleRidge       keeps the inputs (n, d); a solution costs n^2 m + n^3 / 3: for n well below m. Also for kernels
+    SampleRidge       keeps the inputs (n, d) and alpha (n, C); b samples more cost 2 n^2 b + n b (m + C): for n well below m.
+                      Also for kernels
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -95,13 +96,22 @@ class SampleRidge(torch.nn.Module):
     """The same in the space of the samples, which are kept: alpha = (K + lambda I)^-1 Y with K = kernel(inputs, inputs).
 
     With the kernel expand(x) . expand(x'), H^T alpha is W. With any other kernel, kernel(x, inputs) alpha is the prediction.
+
+    Nothing is solved anew when b samples with targets Y_b come: the Cholesky factor L of K + lambda I gets b rows more, and
+
+        E = L^-1 K_nb,    L_b L_b^T = K_bb + lambda I - E^T E             L <- [L, 0; E^T, L_b]
+        alpha_b = (L_b L_b^T)^-1 (Y_b - K_bn alpha),                      alpha <- [alpha - L^-T E alpha_b; alpha_b]
+
+    L is not part of the state, which would be as large as all pairs of samples: it is computed again, in the same steps.
     """
 
-    def __init__(self, d: int, kernel: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]):
+    def __init__(self, d: int, kernel: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], ridge: float):
         super().__init__()
-        self.kernel = kernel
+        self.kernel, self.ridge = kernel, ridge
         self.register_buffer("inputs", torch.zeros(0, d))  # (n, d)
-        self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (n,)
+        self.register_buffer("alpha", torch.zeros(0, 0, dtype=torch.float64))  # (n, C)
+        self.register_buffer("additions", torch.zeros(0, dtype=torch.long))  # how many samples came at a time
+        self.register_buffer("factor", torch.zeros(0, 0, dtype=torch.float64), persistent=False)  # L (n, n)
 
     @property
     def bytes(self) -> int:
@@ -109,15 +119,31 @@ class SampleRidge(torch.nn.Module):
         return self.inputs.numel() * self.inputs.element_size()
 
     @torch.no_grad()
-    def add(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
-        """Keep inputs (n, d) with labels (n,)."""
-        self.inputs = torch.cat([self.inputs.to(inputs), inputs])
-        self.labels = torch.cat([self.labels.to(labels.device), labels])
+    def add(self, inputs: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
+        """Keep inputs (b, d) with labels (b,) among the n_classes classes so far."""
+        if len(self.factor) < len(self.inputs):  # the run was resumed
+            parts = self.inputs.split(self.additions.tolist())
+            for place, part in enumerate(parts):
+                self._extend_factor(self.kernel(torch.cat([part[:0], *parts[:place]]), part), part)
+        before, alpha, pairs = self.factor, widen(self.alpha, n_classes), self.kernel(self.inputs, inputs)
+        half, corner = self._extend_factor(pairs, inputs)
+        new = torch.cholesky_solve(one_hot(labels, n_classes) - pairs.T @ alpha, corner)
+        # the triangle is solved for the few new samples, not for the many classes
+        change = torch.linalg.solve_triangular(before.mT, half, upper=True) @ new
+        self.inputs, self.alpha = torch.cat([self.inputs, inputs]), torch.cat([alpha - change, new])
+        self.additions = torch.cat([self.additions, self.additions.new_tensor([len(inputs)])])
 
-    @torch.no_grad()
-    def solve(self, ridge: float, n_classes: int) -> torch.Tensor:
-        """alpha (n, C)."""
-        return solve_shifted(self.kernel(self.inputs, self.inputs), ridge, one_hot(self.labels, n_classes))
+    def _extend_factor(self, pairs: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append rows for the samples `new` (b, d), whose kernel with those before is `pairs` K_nb: E (n, b) and L_b (b, b)."""
+        half = torch.linalg.solve_triangular(self.factor, pairs, upper=False)
+        rest = self.kernel(new, new) - half.T @ half
+        rest.diagonal().add_(self.ridge)
+        corner = torch.linalg.cholesky(rest)
+        n = len(pairs)
+        wider = pairs.new_zeros(n + len(new), n + len(new))
+        wider[:n, :n], wider[n:, :n], wider[n:, n:] = self.factor, half.T, corner
+        self.factor = wider
+        return half, corner
 
 
 @torch.no_grad()

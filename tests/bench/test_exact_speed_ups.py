@@ -98,6 +98,7 @@ def decoded_at_every_step(monkeypatch, count: Callable) -> None:
         ("coop", every_candidate_set_apart),
         ("zscl", every_candidate_set_apart),
         ("zscl", teacher_asked_at_every_step),
+        ("lwf", teacher_asked_at_every_step),
         ("zscl", batches_prepared_in_the_background),
         ("finetune", decoded_at_every_step),
     ],

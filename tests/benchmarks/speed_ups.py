@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bench import backbone as backbones
 from bench import launch, plan, registry
@@ -13,6 +14,7 @@ from bench.dataset import Folders
 from bench.evaluation import BATCH, _cell, candidate_sets, evaluate
 from bench.randomness import Draws
 from bench.stream import Stream
+from methods.parts.ridge import SampleRidge, one_hot, solve_shifted
 from tests.bench import test_exact_speed_ups as ways
 from tests.benchmarks import test_prompt_length, test_vaes_together
 from tests.benchmarks.frozen_methods import cached_stream
@@ -24,6 +26,7 @@ WITHOUT = (
     ("coop", ways.whole_text_tower, "prompts of 77 tokens", "of their own length"),
     ("cgil", ways.generators_one_by_one, "generators one by one", "together"),
     ("zscl", ways.teacher_asked_at_every_step, "teacher asked at every step", "its outputs stored"),
+    ("lwf", ways.teacher_asked_at_every_step, "teacher asked at every step", "once about an image"),
     ("finetune", ways.decoded_at_every_step, "images resized at every step", "kept in memory"),
 )
 Measurement = Callable[[], dict[str, float]]
@@ -37,6 +40,7 @@ def measurements(protocol: str, folders: Folders) -> dict[str, Measurement]:
         "prompts of 100 classes, ViT-B/16's size, forward and backward": lambda: _prompts("ViT-B-16", "none", "cifar100"),
         "auto-encoders of 20 classes x 500 features x 512, two epochs": lambda: test_vaes_together.measured(CPU, epochs=2),
         "evaluation after 6 of 10 tasks, 100 classes x 100 images": lambda: _evaluation(mini),
+        "rail-dual, 200 images more after 3800 of 190 classes": _ridge,
         f"run of clip-adapter on {protocol}": lambda: _store(protocol, folders),
         **{
             f"run of {method}": lambda method=method, others=others: _run(protocol, folders, method, *others)
@@ -74,6 +78,22 @@ def _apart(method, stream: Stream, last: int) -> None:
         for name, classes in candidate_sets(stream, last, task.index, method.zero_shot).items():
             logits = torch.cat([method.logits(batch, classes) for batch in task.test.batches(method.inputs, BATCH)])
             _cell(logits.float().cpu(), classes, task.index, name, task.test.labels)
+
+
+def _ridge() -> dict[str, float]:
+    """Kernel ridge regression when ten classes come: all solved anew, and the factor of the earlier ones extended."""
+    generator = torch.Generator().manual_seed(0)
+    features = F.normalize(torch.randn(4000, 128, generator=generator), dim=-1)
+    labels = torch.arange(200).repeat_interleave(20)
+    ridge = SampleRidge(128, lambda left, right: torch.exp(-0.1 * torch.cdist(left.double(), right.double()).square()), 1e-3)
+    ridge.add(features[:3800], labels[:3800], 190)
+    return fastest_of(
+        {
+            "solved anew": lambda: solve_shifted(ridge.kernel(features, features), ridge.ridge, one_hot(labels, 200)),
+            "factor extended": lambda: ridge.add(features[3800:], labels[3800:], 200),
+        },
+        rounds=1,
+    )
 
 
 def _store(protocol: str, folders: Folders) -> dict[str, float]:

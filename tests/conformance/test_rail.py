@@ -47,7 +47,7 @@ def test_rail(vectors, tiny, monkeypatch, solver):
             f"{place}_R_diag": inverse.diagonal(),
             f"{place}_R_row0": inverse[0],
             f"{place}_W": (primal.ridge if solver == "recursive" else primal).weights.T.clone(),
-            f"{place}_alpha": dual.alpha,
+            f"{place}_alpha": dual.ridge.alpha,
             f"{place}_mask": zero_shot.argmax(dim=-1) < n,
         }
         for name, method in (("primal", primal), ("dual", dual)):

@@ -46,14 +46,30 @@ def fusion_parts(method: PROOF, images: torch.Tensor, texts: torch.Tensor):
     return outputs[:, 0], outputs[:, 1 : 1 + n].mean(dim=0), outputs[:, 1 + n : 1 + 2 * n].mean(dim=0)
 
 
-def test_fusion_is_attention_over_the_whole_sequence():
-    fusion = CrossModalFusion(8, 0.1, Draws("test", "fusion", 0)).eval()
+@pytest.mark.parametrize("dropout", [0.0, 1e-12])  # the second takes the way of training, and drops nothing
+def test_fusion_is_attention_over_the_whole_sequence(dropout):
+    fusion = CrossModalFusion(8, dropout, Draws("test", "fusion", 0))
     generator = torch.Generator().manual_seed(0)
     images, shared = torch.randn(3, 8, generator=generator), torch.randn(5, 8, generator=generator)
     own, means = fusion(images, shared, wanted=4)
     outputs = torch.stack([attend(fusion, torch.cat([x[None], shared])) for x in images])
     torch.testing.assert_close(own, outputs[:, 0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(means, outputs[:, 1:5].mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_both_ways_through_the_fusion_have_the_same_gradients():
+    fusion = CrossModalFusion(8, 1e-12, Draws("test", "fusion", 0))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(3, 8, generator=generator, requires_grad=True)
+    shared = torch.randn(5, 8, generator=generator, requires_grad=True)
+    inputs = [images, shared, *fusion.parameters()]
+
+    def gradients():
+        own, means = fusion(images, shared, wanted=4)
+        return torch.autograd.grad(own.square().sum() + means[:, 0].sum(), inputs)
+
+    for one, other in zip(gradients(), (fusion.eval(), gradients())[1]):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_acts_in_training_only():

@@ -30,15 +30,15 @@ def kernel(left, right):
 
 @pytest.mark.parametrize("rows", [1, 3, 100])
 def test_all_three_ways_give_the_solution_over_all_samples_after_every_task(rows):
-    gram, recursive, samples = GramRidge(expand), RecursiveRidge(expand, RIDGE, rows), SampleRidge(5, kernel)
+    gram, recursive, samples = GramRidge(expand), RecursiveRidge(expand, RIDGE, rows), SampleRidge(5, kernel, RIDGE)
     inputs, labels = torch.zeros(0, 5), torch.zeros(0, dtype=torch.long)
     for x, y, n_classes in tasks():
         inputs, labels = torch.cat([inputs, x]), torch.cat([labels, y])
         gram.add(x, y, n_classes)
         recursive.add(x, y, n_classes)
-        samples.add(x, y)
+        samples.add(x, y, n_classes)
         expected = torch.from_numpy(literal(inputs, labels, n_classes))
-        from_samples = expand(samples.inputs).double().T @ samples.solve(RIDGE, n_classes)
+        from_samples = expand(samples.inputs).double().T @ samples.alpha
         for found in (gram.solve(RIDGE), recursive.weights, from_samples):
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 

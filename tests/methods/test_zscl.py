@@ -190,6 +190,24 @@ def test_the_initial_teacher_encodes_its_sentences_once(small_backbone, make_str
     assert len(encoded) == 1 + len(stream.tasks)  # this teacher is another one in every task
 
 
+def test_a_frozen_copy_is_asked_once_about_an_image(small_backbone, make_stream, monkeypatch):
+    stream = make_stream()
+    method = build(LwF, small_backbone, stream, iterations=7)
+    asked, copied = [], method.frozen_copy
+
+    def counting_copy():
+        teacher = copied()
+        encode = teacher.encode_image
+        teacher.encode_image = lambda pixels: asked.append(len(pixels)) or encode(pixels)
+        return teacher
+
+    monkeypatch.setattr(method, "frozen_copy", counting_copy)
+    for place, task in enumerate(stream.tasks, start=1):
+        method.learn(task)
+        images = sum(len(learned.train) for learned in stream.tasks[:place])
+        assert sum(asked) == images < place * 8 * QUICK["batch_size"]
+
+
 def test_random_sentences_are_drawn_once_per_task(small_backbone, make_stream):
     stream = make_stream()
     method = build(LwFVR, small_backbone, stream, sentences=6, sentence_tokens=4)
