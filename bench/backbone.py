@@ -125,7 +125,8 @@ class Backbone:
             raise ValueError(f"unknown view {view!r}")
         squares = torch.from_numpy(np.stack(list(self.resize(images))))  # (b, size, size, 3)
         if self.device.type == "cuda":
-            squares = squares.pin_memory().to(self.device, non_blocking=True)  # a quarter of the bytes that floats would be
+            squares = squares.pin_memory()
+        squares = squares.to(self.device, non_blocking=True)  # a quarter of the bytes that floats would be
         full, mean, std = self._scaling
         pixels = squares.permute(0, 3, 1, 2).float().div_(full).sub_(mean).div_(std)
         return (pixels.flip(-1) if view == "mirrored" else pixels).contiguous()

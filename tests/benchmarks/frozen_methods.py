@@ -12,6 +12,7 @@ no time. Training loops are cut after `--steps` steps unless `--whole` is given;
 import argparse
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,8 +113,13 @@ class Timing:
         }
 
 
-def measure(name: str, backbone: Backbone, stream: Stream, protocol_name: str, steps: int | None) -> Timing:
-    """Learn and score every task once; after `steps` steps every training loop ends (None: none is cut short)."""
+def measure(
+    name: str, backbone: Backbone, stream: Stream, protocol_name: str, steps: int | None, scored: Collection[int] | None = None
+) -> Timing:
+    """Learn every task once, and score after each (or after those of `scored` alone; 0 seconds stand for the others).
+
+    After `steps` steps every training loop ends (None: none is cut short).
+    """
     method_class = registry.load("method", name)
     began = time.perf_counter()
     method = method_class(
@@ -130,8 +136,9 @@ def measure(name: str, backbone: Backbone, stream: Stream, protocol_name: str, s
             method.learn(task.for_training())  # tests stay sealed, as in a run
             method.eval()
             learned = time.perf_counter()
-            for _ in evaluate(method, stream, task.index):
-                pass
+            if scored is None or task.index in scored:
+                for _ in evaluate(method, stream, task.index):
+                    pass
             scoring.append(time.perf_counter() - learned)
             new = phases[before:]
             learning.append(learned - started + sum(phase.seconds_missing for phase in new))
