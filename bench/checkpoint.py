@@ -37,11 +37,13 @@ def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) ->
     from safetensors.torch import save
 
     tensors = {f"state/{name}": value.contiguous().clone() for name, value in state.items()}
-    tensors |= {f"samples/{name}": value for name, value in journal.samples.items()}
+    scores, places = _joined(journal.samples)
+    tensors |= {f"samples/{name}": value for name, value in scores.items()}
     facts = {
         "run_id": run_id,
         "finished_tasks": journal.finished_tasks,
         "rows": journal.rows,
+        "samples": places,
         "seconds": journal.seconds,
         "image_passes": journal.image_passes,
     }
@@ -65,8 +67,32 @@ def from_bytes(data: bytes) -> tuple[Journal, str, dict[str, "torch.Tensor"]]:
     def part(prefix: str) -> dict[str, "torch.Tensor"]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-    journal = Journal(facts["finished_tasks"], facts["rows"], part("samples/"), facts["seconds"], facts["image_passes"])
+    try:
+        samples = _separated(part("samples/"), facts["samples"])
+        journal = Journal(facts["finished_tasks"], facts["rows"], samples, facts["seconds"], facts["image_passes"])
+    except KeyError as missing:
+        raise Damaged(f"another version of the program has written it, without {missing}") from None
     return journal, facts["run_id"], part("state/")
+
+
+def _joined(samples: dict[str, "torch.Tensor"]) -> tuple[dict[str, "torch.Tensor"], dict[str, dict[str, int]]]:
+    """The arrays of one kind end to end, and how long each is: the time to save them is a time for every tensor."""
+    import torch
+
+    kinds: dict[str, dict[str, torch.Tensor]] = {}
+    for name, values in samples.items():
+        kinds.setdefault(str(values.dtype).removeprefix("torch."), {})[name] = values
+    lengths = {kind: {name: len(values) for name, values in parts.items()} for kind, parts in kinds.items()}
+    return {kind: torch.cat(list(parts.values())) for kind, parts in kinds.items()}, lengths
+
+
+def _separated(joined: dict[str, "torch.Tensor"], lengths: dict[str, dict[str, int]]) -> dict[str, "torch.Tensor"]:
+    """What `_joined` made one, as it was."""
+    return {
+        name: values.clone()
+        for kind, parts in lengths.items()
+        for name, values in zip(parts, joined[kind].split(list(parts.values())))
+    }
 
 
 def finished_tasks(path: Path) -> int:

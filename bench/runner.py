@@ -57,7 +57,7 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
         method, reference_facts = _prepare(run, backbone, stream, store, folders)
         journal = checkpoint.Journal()
     prepared = time.perf_counter() - started
-    towers = records.TOWERS.join([run.backbone, *method.other_towers])
+    described = _description(run, records.TOWERS.join([run.backbone, *method.other_towers]))
 
     for task in stream.tasks[journal.finished_tasks :]:
         last = task.index == len(stream.tasks) - 1
@@ -75,7 +75,7 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
         progress(task.index, f"evaluating after {task.name}")
         with phase("evaluate"):
             for cell in evaluate(method, stream, task.index):
-                _note(journal, run, towers, stream, task.index, cell)
+                _note(journal, described, stream, task.index, cell)
         journal.seconds.append({"learn": learned - clock, "evaluate": time.perf_counter() - learned})
         journal.image_passes += backbone.image_passes - passes_before
         journal.finished_tasks = task.index + 1
@@ -158,8 +158,28 @@ def _take_over(method: Method, state: dict[str, torch.Tensor]) -> None:
 # -- results ----------------------------------------------------------------------------------------------------
 
 
+def _description(run: Run, towers: str) -> dict[str, Any]:
+    """The columns of records.csv that are the same in all rows of a run."""
+    return {
+        "schema": records.SCHEMA,
+        "run_id": run.run_id,
+        "protocol": run.protocol.name,
+        "protocol_version": run.protocol.version,
+        "scenario": run.protocol.kind,
+        "method": run.method_name,
+        "overrides": run.overrides,
+        "backbone": towers,
+        "pretrained": run.weights_label,
+        "templates": run.protocol.templates_digest(),
+        "exemplars": run.protocol.exemplars,
+        "limits": run.limits,
+        "order_seed": run.order_seed,
+        "seed": run.seed,
+    }
+
+
 @phase("write")
-def _note(journal: checkpoint.Journal, run: Run, towers: str, stream: Stream, after_task: int, cell: Cell) -> None:
+def _note(journal: checkpoint.Journal, described: dict[str, Any], stream: Stream, after_task: int, cell: Cell) -> None:
     """One scored cell into the journal: a row if it has an accuracy, and its per-sample scores."""
     place = f"{after_task}/{cell.eval_task}/{cell.candidates}"
     for name in ("prediction", "confidence", "entropy", "energy"):
@@ -168,21 +188,8 @@ def _note(journal: checkpoint.Journal, run: Run, towers: str, stream: Stream, af
         return
     n = len(cell.prediction)
     journal.rows.append(
-        {
-            "schema": records.SCHEMA,
-            "run_id": run.run_id,
-            "protocol": run.protocol.name,
-            "protocol_version": run.protocol.version,
-            "scenario": run.protocol.kind,
-            "method": run.method_name,
-            "overrides": run.overrides,
-            "backbone": towers,
-            "pretrained": run.weights_label,
-            "templates": run.protocol.templates_digest(),
-            "exemplars": run.protocol.exemplars,
-            "limits": run.limits,
-            "order_seed": run.order_seed,
-            "seed": run.seed,
+        described
+        | {
             "after_task": after_task,
             "eval_task": cell.eval_task,
             "eval_name": stream.tasks[cell.eval_task].name,

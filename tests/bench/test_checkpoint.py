@@ -25,6 +25,29 @@ def test_what_was_written_comes_back(data, tmp_path):
     assert checkpoint.finished_tasks(tmp_path / "file") == 2
 
 
+def test_scores_of_any_kind_and_length_come_back():
+    samples = {
+        "prediction/0": torch.tensor([3, 1], dtype=torch.int32),
+        "confidence/0": torch.tensor([0.5, 0.25]),
+        "prediction/1": torch.zeros(0, dtype=torch.int32),
+        "confidence/1": torch.tensor([0.125]),
+    }
+    journal, _, state = checkpoint.from_bytes(checkpoint.to_bytes(Journal(samples=samples), "run", {}))
+    assert state == {} and journal.samples.keys() == samples.keys()
+    for name, values in samples.items():
+        torch.testing.assert_close(journal.samples[name], values, rtol=0, atol=0)
+
+
+def test_another_layout_is_noticed(monkeypatch):
+    monkeypatch.setattr(checkpoint, "_joined", lambda samples: (samples, None))
+    layout = checkpoint.json.dumps
+    monkeypatch.setattr(
+        checkpoint.json, "dumps", lambda facts: layout({name: fact for name, fact in facts.items() if name != "samples"})
+    )
+    with pytest.raises(Damaged, match="another version"):
+        checkpoint.from_bytes(checkpoint.to_bytes(Journal(), "run", {}))
+
+
 def test_any_changed_byte_is_noticed(data):
     for place in random.Random(0).sample(range(len(data)), 200):
         changed = bytearray(data)
