@@ -113,11 +113,13 @@ class DistilledFineTune(FineTune):
         if self.teacher is self.clip:  # moves with every update
             return self.teacher.encode_image(pixels)
         if self.taught is None:
-            self.taught = torch.empty(len(self.distilled), self.backbone.embedding_width, device=self.device)
             self.known = torch.zeros(len(self.distilled), dtype=torch.bool)
         new = ~self.known[rows]
         if bool(new.any()):
-            self.taught[rows[new]] = self.teacher.encode_image(pixels[new]).float()
+            answers = self.teacher.encode_image(pixels[new])
+            if self.taught is None:
+                self.taught = answers.new_empty(len(self.distilled), answers.shape[1])
+            self.taught[rows[new]] = answers
             self.known[rows] = True
         return self.taught[rows]
 
