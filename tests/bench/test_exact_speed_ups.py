@@ -96,7 +96,7 @@ def decoded_at_every_step(monkeypatch, count: Callable) -> None:
         ("clip-adapter", prompts_encoded_each_time),
         ("cgil", generators_one_by_one),
         ("coop", every_candidate_set_apart),
-        ("zscl", every_candidate_set_apart),
+        ("finetune", every_candidate_set_apart),
         ("zscl", teacher_asked_at_every_step),
         ("lwf", teacher_asked_at_every_step),
         ("zscl", batches_prepared_in_the_background),

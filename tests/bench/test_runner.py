@@ -10,6 +10,10 @@ import pytest
 
 QUICK = ("--protocol", "mini60-6x10", "--limit-train", "4", "--limit-test", "2")
 FEW_EPOCHS = ("--set", "cgil.vae_epochs=20")
+FEW_UPDATES = (
+    *FEW_EPOCHS, "--set", "cgil.alignment_epochs=1", "--set", "coop.epochs=1",
+    "--set", "finetune.iterations=4", "--set", "finetune.warmup=1",
+)  # fmt: skip
 
 
 def files(out, name: str = "records.csv") -> dict[str, bytes]:
@@ -23,9 +27,9 @@ def written(out) -> dict:
 
 
 def test_the_same_seed_gives_the_same_files_whatever_the_order_and_the_store(bench, tmp_path):
-    first = bench("run", *QUICK, *FEW_EPOCHS, "--methods", "cgil,coop,finetune", "--out", "a", "--cache-dir", "cold")
+    first = bench("run", *QUICK, *FEW_UPDATES, "--methods", "cgil,coop,finetune", "--out", "a", "--cache-dir", "cold")
     assert first.returncode == 0, first.stderr
-    second = bench("run", *QUICK, *FEW_EPOCHS, "--methods", "finetune,coop,cgil", "--out", "b", "--cache-dir", "cold")
+    second = bench("run", *QUICK, *FEW_UPDATES, "--methods", "finetune,coop,cgil", "--out", "b", "--cache-dir", "cold")
     assert second.returncode == 0, second.stderr
     for name in ("records.csv", "samples.safetensors"):
         assert files(tmp_path / "a", name) == files(tmp_path / "b", name)
@@ -93,7 +97,7 @@ def kill_and_repeat(bench, start_bench, tmp_path, kills: int, methods: str) -> N
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(bench, start_bench, tmp_path):
-    kill_and_repeat(bench, start_bench, tmp_path, kills=2, methods="cgil")
+    kill_and_repeat(bench, start_bench, tmp_path, kills=1, methods="cgil")
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ def rows_of(methods: str, out, options: list[str]) -> dict[str, dict[str, str]]:
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_each_method_is_measured_in_a_process_of_its_own(tmp_path):
     rows = rows_of("slca,no-such-method", tmp_path / "table.csv", SMALL)
     assert float(rows["slca"]["steps/s"]) > 0
