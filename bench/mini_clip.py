@@ -67,9 +67,13 @@ def untrained_rows(token_ids: np.ndarray, width: int, std: float) -> np.ndarray:
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2**53 + 2**-54
 
-    element = token_ids.astype(np.uint64)[:, None] * np.uint64(width) + np.arange(width, dtype=np.uint64)  # (n, width)
-    radius = np.sqrt(-2 * np.log(uniform(2 * element)))
-    return (std * radius * np.cos(2 * np.pi * uniform(2 * element + np.uint64(1)))).astype(np.float32)
+    def rows(ids: np.ndarray) -> np.ndarray:
+        element = ids.astype(np.uint64)[:, None] * np.uint64(width) + np.arange(width, dtype=np.uint64)  # (n, width)
+        radius = np.sqrt(-2 * np.log(uniform(2 * element)))
+        return (std * radius * np.cos(2 * np.pi * uniform(2 * element + np.uint64(1)))).astype(np.float32)
+
+    # a few rows at a time stay in the processor's cache, and starting a run waits for this
+    return np.concatenate([rows(token_ids[start : start + 256]) for start in range(0, len(token_ids), 256)])
 
 
 def save(state: dict[str, torch.Tensor], token_ids: list[int], path: Path, metadata: dict[str, str]) -> None:
