@@ -39,11 +39,8 @@ def test_scores_of_any_kind_and_length_come_back():
 
 
 def test_another_layout_is_noticed(monkeypatch):
-    monkeypatch.setattr(checkpoint, "_joined", lambda samples: (samples, None))
-    layout = checkpoint.json.dumps
-    monkeypatch.setattr(
-        checkpoint.json, "dumps", lambda facts: layout({name: fact for name, fact in facts.items() if name != "samples"})
-    )
+    dumps = checkpoint.json.dumps
+    monkeypatch.setattr(checkpoint.json, "dumps", lambda facts: dumps({k: v for k, v in facts.items() if k != "samples"}))
     with pytest.raises(Damaged, match="another version"):
         checkpoint.from_bytes(checkpoint.to_bytes(Journal(), "run", {}))
 
