@@ -27,6 +27,7 @@ class Journal:
     samples: dict[str, "torch.Tensor"] = field(default_factory=dict)  # of samples.safetensors
     seconds: list[dict[str, float]] = field(default_factory=list)  # per learned task: learn, evaluate
     image_passes: int = 0  # images that went through an image tower
+    made_from: dict[str, Any] = field(default_factory=dict)  # digests of code and data that the finished tasks were made from
 
 
 def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) -> bytes:
@@ -46,6 +47,7 @@ def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) ->
         "samples": places,
         "seconds": journal.seconds,
         "image_passes": journal.image_passes,
+        "made_from": journal.made_from,
     }
     data = save(tensors, metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
     start = _place_of_digest(data)
@@ -69,7 +71,9 @@ def from_bytes(data: bytes) -> tuple[Journal, str, dict[str, "torch.Tensor"]]:
 
     try:
         samples = _separated(part("samples/"), facts["samples"])
-        journal = Journal(facts["finished_tasks"], facts["rows"], samples, facts["seconds"], facts["image_passes"])
+        journal = Journal(
+            facts["finished_tasks"], facts["rows"], samples, facts["seconds"], facts["image_passes"], facts.get("made_from", {})
+        )
     except KeyError as missing:
         raise Damaged(f"another version of the program has written it, without {missing}") from None
     return journal, facts["run_id"], part("state/")
@@ -98,13 +102,26 @@ def _separated(joined: dict[str, "torch.Tensor"], lengths: dict[str, dict[str, i
 def finished_tasks(path: Path) -> int:
     """How many tasks are done according to a checkpoint file; 0 if there is none."""
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > os.fstat(file.fileno()).st_size:
-                return 0
-            return int(json.loads(json.loads(file.read(length))["__metadata__"]["facts"])["finished_tasks"])
+        return int(_header(path)["finished_tasks"])
     except (OSError, ValueError, LookupError, TypeError):
         return 0
+
+
+def made_from(path: Path) -> dict[str, Any]:
+    """What the finished tasks were made from, according to a checkpoint file; empty where it does not say."""
+    try:
+        return dict(_header(path)["made_from"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint file, read without its tensors."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > os.fstat(file.fileno()).st_size:
+            raise ValueError("no checkpoint")
+        return json.loads(json.loads(file.read(length))["__metadata__"]["facts"])
 
 
 def _place_of_digest(data: bytes) -> int:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -183,6 +183,13 @@ class DatasetInfo:
         return {"train": self.train_images, "test": self.test_images}[split]
 
 
+# What the name and version of a data set say about its images.
+#   pinned: all of it; a digest in the package is compared whenever they are made
+#   official: which images are meant; a copy may lack or alter some, so a finished run is compared with the copy that is there
+#   own: nothing, they are anybody's; what they are is a part of the identity of every run on them
+Content = Literal["pinned", "official", "own"]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set: facts, and two sources that are opened when first asked for.
@@ -195,3 +202,4 @@ class Dataset:
     info: DatasetInfo
     open_split: Callable[[str, Folders], ImageSource]
     layouts: tuple["Layout", ...] = ()
+    content: Content = "official"

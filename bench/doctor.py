@@ -61,8 +61,8 @@ class Diagnosis:
 
 
 def examine(results: Path, folders: Folders, repair: bool = False) -> Diagnosis:
-    """Environment, results, feature store, in this order."""
-    from bench import doctor_results, doctor_store
+    """Environment, results and their images, feature store, in this order."""
+    from bench import doctor_images, doctor_results, doctor_store
 
     diagnosis = Diagnosis(repair)
     _packages(diagnosis)
@@ -72,6 +72,7 @@ def examine(results: Path, folders: Folders, repair: bool = False) -> Diagnosis:
         _folder(diagnosis, name, folder, written)
     _data(diagnosis, folders.data)
     doctor_results.examine(results, diagnosis)
+    doctor_images.examine(results, folders, diagnosis)
     doctor_store.examine(folders.features, diagnosis)
     return diagnosis
 

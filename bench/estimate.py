@@ -1,7 +1,7 @@
 """How long a plan will take and how much disk it will fill, from the manifests of finished runs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -29,25 +29,38 @@ class Cost:
     alike: bool = True  # False: taken from another protocol
 
 
-def of_plan(runs: Sequence[Run]) -> list[Cost | None]:
-    """What each run that is not finished still costs, as far as the results folder tells; None: nothing comparable there."""
-    past = _Past({run.out for run in runs})
-    return [None if run.finished else past.cost(run) for run in runs]
+def of_plan(runs: Sequence[Run], to_do: Collection[str] | None = None) -> list[Cost | None]:
+    """What each run still costs, as far as the results folder tells; None: nothing comparable there, or nothing to do.
+
+    to_do: ids of the runs that will be carried out (default: those that are not finished).
+    """
+    past, waits = _Past({run.out for run in runs}), _waiting(runs, to_do)
+    return [past.cost(run) if run.run_id in waits else None for run in runs]
 
 
-def columns(runs: Sequence[Run], costs: Sequence[Cost | None]) -> dict[str, list[str]]:
+def _waiting(runs: Sequence[Run], to_do: Collection[str] | None) -> Collection[str]:
+    return {run.run_id for run in runs if not run.finished} if to_do is None else to_do
+
+
+def columns(
+    runs: Sequence[Run], costs: Sequence[Cost | None], to_do: Collection[str] | None = None
+) -> dict[str, list[str]]:
     """What each run takes, as cells for the table of the plan."""
     found: dict[str, list[str]] = {"time": [], "disk": []}
+    waits = _waiting(runs, to_do)
     for run, cost in zip(runs, costs):
-        absent = "-" if run.finished else "unknown"
+        absent = "unknown" if run.run_id in waits else "-"
         found["time"].append(duration(cost.seconds) if cost else absent)
         found["disk"].append(size(cost.bytes) if cost else absent)
     return found
 
 
-def summary(runs: Sequence[Run], costs: Sequence[Cost | None], workers: int = 1) -> str:
+def summary(
+    runs: Sequence[Run], costs: Sequence[Cost | None], workers: int = 1, to_do: Collection[str] | None = None
+) -> str:
     """One line on the whole plan."""
-    waiting = [cost for run, cost in zip(runs, costs) if not run.finished]
+    waits = _waiting(runs, to_do)
+    waiting = [cost for run, cost in zip(runs, costs) if run.run_id in waits]
     known = [cost for cost in waiting if cost]
     if not waiting:
         return "nothing to do: every run of this plan is finished (--fresh starts over)"

@@ -13,13 +13,15 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import registry, stream_identity
+from bench.dataset import Folders
 from bench.errors import BenchError
 from bench.files import write_atomically
 
@@ -30,10 +32,12 @@ KEPT = 8  # files of answers: several environments may share a cache folder
 class Facts:
     """Answers to questions about registered things. Use it as a context: on leaving, new answers are kept.
 
-    cache: the folder for answers; None keeps nothing. here: answer in this process, importing what that needs.
+    cache: the folder for answers; None keeps nothing. here: answer in this process, importing what that needs. data: where
+    data sets lie; without it nothing is known of their images.
     """
 
-    def __init__(self, cache: Path | None = None, here: bool = False):
+    def __init__(self, cache: Path | None = None, here: bool = False, data: Path | None = None):
+        self.folders = [str(data.absolute()), str(cache.absolute())] if data and cache else None
         self.path = cache / "facts" / f"{_sources_digest()}.json" if cache else None
         self.here = here or "torch" in sys.modules
         self.known = _read(self.path)
@@ -56,12 +60,47 @@ class Facts:
                 pass  # a cache folder that cannot be written makes plans slower, not wrong
 
     def protocol(self, name: str) -> dict[str, Any]:
-        """Canonical name, version, kind, whether its order is fixed."""
+        """Canonical name, version, kind, whether its order is fixed, and what its name says about its images."""
         return self._ask("protocol", name, lasts=_is_plain(name))
 
     def tasks(self, protocol: str, order_seed: int) -> int:
         """The number of tasks; an order seed that the order does not have is refused."""
         return self._ask("tasks", protocol, order_seed, lasts=_is_plain(protocol))
+
+    def words(self, protocol: str, order_seed: int) -> str:
+        """The digest of the class names and prompts of a stream."""
+        return self._ask("words", protocol, order_seed, lasts=_is_plain(protocol))
+
+    def images(
+        self, protocol: str, order_seed: int, limit_train: int | None, limit_test: int | None
+    ) -> dict[str, dict[str, str]] | None:
+        """The digests of a stream's images as they lie on disk now; None if some are not there."""
+        return self._of_files("images", protocol, order_seed, limit_train, limit_test)
+
+    def images_in_learning_order(
+        self, protocol: str, order_seed: int, limit_train: int | None, limit_test: int | None
+    ) -> str | None:
+        """The one digest that manifests of earlier versions hold; None if some images are not there."""
+        return self._of_files("images_in_learning_order", protocol, order_seed, limit_train, limit_test)
+
+    def own_images(self, protocol: str, content: str, limit_train: int | None, limit_test: int | None) -> str:
+        """The digest of a stream's images where its name says nothing about them, so that they identify its runs; else empty."""
+        if content != "own":
+            return ""
+        found = self.images(protocol, 0, limit_train, limit_test)
+        if found is None:
+            raise BenchError(f"{protocol}: its images cannot be read; bench data check says what is wrong with a data set")
+        return stream_identity.digest(found)
+
+    def reference(self, images: str | None, sentences: str | None) -> dict[str, str] | None:
+        """The digests of reference images and sentences as they are now; None if they are not there."""
+        return self._of_files("reference", images, sentences)
+
+    def _of_files(self, about: str, *rest: Any) -> Any:
+        if self.folders:
+            return self._ask(about, self.folders, *rest, lasts=False)
+        with tempfile.TemporaryDirectory() as nothing_kept:
+            return self._ask(about, [nothing_kept, nothing_kept], *rest, lasts=False)
 
     def method(self, name: str) -> dict[str, Any]:
         """Version and scenarios."""
@@ -116,7 +155,8 @@ def answer(question: Sequence[Any]) -> Any:
     about, *rest = question
     return {
         "protocol": _protocol, "tasks": _tasks, "method": _method, "methods": _methods, "settings": _settings,
-        "weights": _weights, "device": _device,
+        "weights": _weights, "device": _device, "words": _words, "images": _images,
+        "images_in_learning_order": _images_in_learning_order, "reference": _reference,
     }[about](*rest)  # fmt: skip
 
 
@@ -124,7 +164,42 @@ def _protocol(name: str) -> dict[str, Any]:
     from bench import protocol_names
 
     found = protocol_names.find(name)
-    return {"name": found.name, "version": found.version, "kind": found.kind, "fixed_order": found.fixed_order}
+    return {
+        "name": found.name, "version": found.version, "kind": found.kind, "fixed_order": found.fixed_order,
+        "content": found.content,
+    }  # fmt: skip
+
+
+def _words(name: str, order_seed: int) -> str:
+    from bench import protocol_names
+
+    return stream_identity.words_of_protocol(protocol_names.find(name), order_seed)
+
+
+def _images(folders: Sequence[str], name: str, order_seed: int, *limits: int | None) -> dict[str, dict[str, str]] | None:
+    from bench import protocol_names
+
+    return stream_identity.present(protocol_names.find(name), order_seed, _folders(folders), *limits)
+
+
+def _images_in_learning_order(folders: Sequence[str], name: str, order_seed: int, *limits: int | None) -> str | None:
+    """Only where all images are there: nothing is downloaded for a plan."""
+    from bench import protocol_names
+
+    protocol, places = protocol_names.find(name), _folders(folders)
+    if stream_identity.present(protocol, order_seed, places, *limits) is None:
+        return None
+    return stream_identity.digest_in_learning_order(protocol, order_seed, places, *limits)
+
+
+def _reference(folders: Sequence[str], images: str | None, sentences: str | None) -> dict[str, str] | None:
+    from bench import reference_data
+
+    return reference_data.digests(images, sentences, _folders(folders))
+
+
+def _folders(places: Sequence[str]) -> Folders:
+    return Folders(*map(Path, places))
 
 
 def _tasks(name: str, order_seed: int) -> int:

@@ -1,4 +1,8 @@
-"""Digests of files, remembered between runs: a file is read again only if its size or its time of change differ."""
+"""Digests of files, remembered between runs: a file is read again only if its size or one of its times differs.
+
+The times are that of the content and that of the file's entry, which a program cannot set: a file that was put in the place of
+another one is read again even if it has the other's size and date.
+"""
 
 import functools
 import hashlib
@@ -17,13 +21,13 @@ WORKERS = min(8, os.cpu_count() or 1)  # hashing and reading both leave the inte
 class FileDigests:
     """The digests of the files below one folder.
 
-    They are kept in the cache folder, in one text file for each folder of images, a line a file: digest, bytes, time of
-    change in ns, path. A damaged line is a file that is read again.
+    They are kept in the cache folder, in one text file for each folder of images, a line a file: digest, bytes, times of
+    change of content and entry in ns, path. A damaged line is a file that is read again.
     """
 
     def __init__(self, root: Path, cache: Path):
         self.root = root
-        self.path = cache / "file-digests" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]}.txt"
+        self.path = cache / "file-digests-2" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]}.txt"
 
     def of(self, paths: Sequence[str]) -> list[str]:
         """SHA-256 of the content of each file, 64 hex digits; paths are relative to the folder."""
@@ -41,7 +45,7 @@ class FileDigests:
 
     def _stamp(self, path: str) -> str:
         facts = os.stat(self.root / path)
-        return f"{facts.st_size} {facts.st_mtime_ns}"
+        return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
 
     def _load(self) -> dict[str, tuple[str, str]]:
         """path -> (stamp, digest)"""
@@ -64,7 +68,7 @@ def _parse(path: Path, size: int, changed_ns: int) -> dict[str, tuple[str, str]]
     """What a file of digests says, path -> (stamp, digest); size and time of change tell whether it is still the same."""
     known = {}
     for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        parts = line.split(" ", 3)
-        if len(parts) == 4 and len(parts[0]) == 64:
-            known[parts[3]] = (f"{parts[1]} {parts[2]}", parts[0])
+        parts = line.split(" ", 4)
+        if len(parts) == 5 and len(parts[0]) == 64:
+            known[parts[4]] = (" ".join(parts[1:4]), parts[0])
     return known

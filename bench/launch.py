@@ -45,15 +45,15 @@ class Place:
 Launcher = Callable[[Sequence[Run], Place, Report], Iterable[Outcome]]
 
 
-def forget(runs: Sequence[Run]) -> None:
-    """Delete what finished and unfinished runs of a plan have written; none if another process is at one of them."""
+def forget(runs: Sequence[Run], option: str) -> None:
+    """Delete what finished and unfinished runs have written, as `option` asks; none if another process is at one of them."""
     with contextlib.ExitStack() as claims:
         for run in runs:
             if run.folder.exists():
                 try:
                     claims.enter_context(claim(run))
                 except Held as holder:
-                    raise BenchError(f"--fresh: {run.label} is being carried out by {holder}; stop it or wait") from holder
+                    raise BenchError(f"{option}: {run.label} is being carried out by {holder}; stop it or wait") from holder
         for run in runs:
             if run.folder.exists():
                 shutil.rmtree(run.folder)

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench import assignments as changes
 from bench import protocol_names, registry
 from bench.assignments import Assignment
-from bench.checkpoint import finished_tasks
+from bench.dataset import Content
 from bench.errors import BenchError
 from bench.facts import Facts
 from bench.records import SCHEMA, SYNTHETIC
@@ -32,6 +32,7 @@ class PlannedProtocol:
     name: str
     version: str
     given: str  # the name by which the user asked for it: that of folder:PATH says where the folder lies
+    content: Content = "official"  # what its name says about its images
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PlannedMethod:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: everything that can change its numbers, and where they go. `loaded` is what can be carried out."""
+    """One run: everything that is asked for, and where its numbers go. `loaded` is what can be carried out."""
 
     protocol: "Protocol | PlannedProtocol"
     method_name: str
@@ -62,6 +63,8 @@ class Run:
     precision: str = "float32"  # of the towers' blocks
     synthetic: bool = False  # stand-in images instead of the data sets' own
     tasks: int = 0  # so many the stream has; 0: not known
+    given: str = ""  # how its protocol is found again, where that is more than its name
+    images: str = ""  # digest of the images of a stream whose name says nothing about them; else empty
 
     @property
     def limits(self) -> str:
@@ -86,7 +89,12 @@ class Run:
             "order_seed": self.order_seed,
             "seed": self.seed,
             "limits": self.limits,
+            **({"images": self.images} if self.images else {}),
         }
+
+    @property
+    def content(self) -> Content:
+        return self.protocol.content
 
     @property
     def run_id(self) -> str:
@@ -124,6 +132,7 @@ class Run:
             protocol=protocol_names.find(self.protocol.given),
             method=method,
             settings=changes.restored(method.Settings, self.settings),
+            given=self.protocol.given,
         )
         if run.run_id != self.run_id:
             raise BenchError(f"{self.label}: protocol, method or settings are not what they were in the plan; repeat the command")
@@ -191,12 +200,16 @@ def build(
             orders = [0]
         # an order that does not exist is said before anything is run
         tasks = {order_seed: facts.tasks(given, order_seed) for order_seed in orders}
+        planned = PlannedProtocol(
+            protocol["name"], protocol["version"], protocol_names.from_anywhere(given), protocol["content"]
+        )
+        images = "" if synthetic else facts.own_images(given, protocol["content"], limit_train, limit_test)
         for order_seed, name in itertools.product(orders, names):
             for variant, seed in itertools.product(_variants(name, common, grid, extra), seeds):
                 hyper = facts.settings(name, protocol["name"], [one.change for one in variant])
                 runs.append(
                     Run(
-                        protocol=PlannedProtocol(protocol["name"], protocol["version"], given),
+                        protocol=planned,
                         method_name=name,
                         method=PlannedMethod(facts.method(name)["version"]),
                         settings=hyper["settings"],
@@ -213,6 +226,7 @@ def build(
                         precision=precision,
                         synthetic=synthetic,
                         tasks=tasks[order_seed],
+                        images=images,
                     )
                 )
     return without_repeats(runs), notes
@@ -251,23 +265,23 @@ def _variants(
     return points + [[*point, one] for one in ablations if one.method == method for point in points]
 
 
-def render(runs: Sequence[Run], columns: dict[str, Sequence[str]] | None = None) -> str:
-    """The plan as a table: what is finished, what will be continued, what is new; `columns` adds a cell for each run."""
+def render(
+    runs: Sequence[Run], statuses: Sequence[str], to_do: Collection[str], columns: dict[str, Sequence[str]] | None = None
+) -> str:
+    """The plan as a table. statuses: what there is of each run (bench/reuse.py); to_do: the ids of those that will be carried
+    out; columns: more cells for each run."""
     from tabulate import tabulate
 
     columns = columns or {}
     rows = []
     for place, run in enumerate(runs):
-        done = finished_tasks(run.checkpoint)
-        status = "finished" if run.finished else f"continues after task {done}" if done else "new"
         method = f"{run.method_name} {run.overrides}" if run.overrides else run.method_name
         extra = [cells[place] for cells in columns.values()]
-        rows.append([run.protocol.name, method, run.order_seed, run.seed, run.run_id, status, *extra])
-    waiting = sum(not run.finished for run in runs)
+        rows.append([run.protocol.name, method, run.order_seed, run.seed, run.run_id, statuses[place], *extra])
     conditions = dict.fromkeys(
         f"backbone {run.backbone} ({run.weights_label}) on {run.device} in {run.precision}"
         f"{', SYNTHETIC images' if run.synthetic else ''}, results in {run.out}"
         for run in runs
     )
     header = ["protocol", "method", "order", "seed", "run", "status", *columns]
-    return f"{len(runs)} runs, {waiting} to do; {'; '.join(conditions)}\n{tabulate(rows, header, tablefmt='simple')}"
+    return f"{len(runs)} runs, {len(to_do)} to do; {'; '.join(conditions)}\n{tabulate(rows, header, tablefmt='simple')}"

@@ -39,11 +39,13 @@ def run(given: dict[str, Any], folders) -> str:
 
     from bench import backbone as backbones
     from bench import plan, profiling
+    from bench.facts import Facts
 
     device = backbones.resolve_device(given["device"])
     as_given = {name: given[name] for name in AS_IN_RUN if name not in ("data", "threads")}
     as_given |= {"device": device, "precision": backbones.resolve_precision(given["precision"], device)}
-    runs, notes = plan.build(**as_given, synthetic=given["data"] == "synthetic", out=Path())
+    with Facts(folders.cache, here=True, data=folders.data) as facts:
+        runs, notes = plan.build(**as_given, synthetic=given["data"] == "synthetic", out=Path(), facts=facts)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     threads = given["threads"] or (1 if given["backbone"] == "mini" else None)

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from bench import registry
-from bench.dataset import Dataset, Folders, ImageSource
+from bench.dataset import Content, Dataset, Folders, ImageSource
 from bench.errors import BenchError
 from bench.features import FeatureStore
 from bench.randomness import stable_seed
 from bench.stream import Scenario, ScenarioKind, Split, Stream, Task
 from bench.synthetic import stand_in
+
+CONTENTS: tuple[Content, ...] = ("own", "official", "pinned")  # from the least that a name says to the most
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,20 @@ class Protocol:
         """One of its data sets."""
         return self.datasets[name] if name in self.datasets else registry.load("dataset", name)
 
+    @property
+    def content(self) -> Content:
+        """What its name says about its images: as much as the name of that data set of which the name says least."""
+        found = {self.dataset(name).content for name in self.dataset_names(0)}
+        return next(kind for kind in CONTENTS if kind in found)
+
+    def dataset_names(self, order_seed: int) -> list[str]:
+        """The data sets of a stream, each once."""
+        return list(dict.fromkeys(plan.dataset for plan in self.tasks(order_seed)))
+
+    def images(self, dataset: str, split: str, folders: Folders, limit: int | None, synthetic: bool = False) -> ImageSource:
+        """The images of "train" or "test" that a stream draws on: as many of every class as protocol and limit allow."""
+        return _open(self.dataset(dataset), split, folders, self.shots if split == "train" else None, limit, synthetic)
+
     def scenario(self, order_seed: int) -> Scenario:
         """What a method may know before it starts; opens no image, so a compute budget is not in it yet."""
         plans = self.tasks(order_seed)
@@ -106,15 +122,15 @@ class Protocol:
         for index, plan in enumerate(self.tasks(order_seed)):
             dataset = self.dataset(plan.dataset)
             train, test = (
-                _split(_open(dataset, split, folders, shots, limit, synthetic), plan, first, store)
-                for split, shots, limit in (("train", self.shots, limit_train), ("test", None, limit_test))
+                _split(self.images(plan.dataset, split, folders, limit, synthetic), plan, first, store)
+                for split, limit in (("train", limit_train), ("test", limit_test))
             )
             for split, images in (("train", train), ("test", test)):
                 if not len(images):
                     raise BenchError(f"{self.name}: task {plan.name!r} has no {split} images; check data set {plan.dataset}")
             tasks.append(Task(index, plan.name, tuple(range(first, first + len(plan.labels))), train, test))
             first += len(plan.labels)
-            present = len(_split(_open(dataset, "train", folders, self.shots, None, synthetic), plan, first, store))
+            present = len(_split(self.images(plan.dataset, "train", folders, None, synthetic), plan, first, store))
             available += present / _completeness(dataset, folders, synthetic)
         budget = len(tasks[0].train) if self.budgeted else None
         used = sum(len(task.train) for task in tasks) / available

@@ -9,6 +9,7 @@ A name is one of these, with or without options (bench/protocol_options.py) afte
 """
 
 import re
+from pathlib import Path
 
 from bench import registry
 from bench.errors import BenchError, unknown_name
@@ -39,6 +40,14 @@ def split(name: str) -> tuple[str, list[str]]:
     folders, slash, last = name.rpartition("/")
     base, *options = last.split("+")
     return folders + slash + base, options
+
+
+def from_anywhere(name: str) -> str:
+    """The name with which the same protocol is found from every working folder: a path in it is made absolute."""
+    prefix, colon, rest = name.partition(":")
+    if prefix != "folder" or not colon:
+        return name
+    return f"{prefix}:{Path(rest).expanduser().absolute()}"
 
 
 def _without_options(name: str):

@@ -61,9 +61,33 @@ def load(names: ReferenceNames, store: FeatureStore, folders: Folders, synthetic
         "images_digest": source.digest,
         "sentences": "synthetic" if synthetic else names.sentences,
         "sentences_count": len(sentences),
-        "sentences_digest": hashlib.sha256("\n".join(sentences).encode()).hexdigest(),
+        "sentences_digest": _digest_of_sentences(sentences),
     }
     return reference, facts
+
+
+def digests(images: str | None, sentences: str | None, folders: Folders) -> dict[str, str]:
+    """The digests of what lies under these names now, as far as it is people's own and can be read without fetching anything.
+
+    What is made here, and sentences that are registered, are known by their names.
+    """
+    found = {}
+    if images and _can_differ(images, folders):
+        found["images"] = _images(images, folders).digest
+    if sentences and sentences not in registry.names("reference") and Path(sentences).is_file():
+        found["sentences"] = _digest_of_sentences(_sentences(sentences, folders))
+    return found
+
+
+def _can_differ(name: str, folders: Folders) -> bool:
+    if name in registry.names("reference"):
+        there = getattr(registry.load("reference", name), "there", None)
+        return there is not None and there(folders)
+    return Path(name).is_dir()
+
+
+def _digest_of_sentences(sentences: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sentences).encode()).hexdigest()
 
 
 def refuse_leaks(reference: Reference, stream: Stream, name: str) -> None:

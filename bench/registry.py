@@ -16,7 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench import method_source
 from bench.errors import BenchError, unknown_name
+from bench.method_source import Source
 
 KINDS = {
     "method": "bench.methods",
@@ -39,6 +41,9 @@ class Entry:
     broken: str  # why it cannot work, if that shows without importing it; else empty
 
 
+_SOURCES: dict[str, Source | None] = {}  # of methods, when they were imported: their files may be edited while a process runs
+
+
 @functools.cache
 def _points(kind: str) -> dict[str, EntryPoint]:
     """Entry points by name; a built-in name cannot be taken over by another package."""
@@ -58,6 +63,19 @@ def names(kind: str) -> list[str]:
     return list(_points(kind))
 
 
+def target(kind: str, name: str) -> str:
+    """module:object of a registered name; empty if there is none."""
+    point = _points(kind).get(name)
+    return point.value if point else ""
+
+
+def source_of_method(name: str) -> Source | None:
+    """The source that this process has imported for a method; None where it cannot be read."""
+    imported = _SOURCES.get(name)
+    now = method_source.of_object(target("method", name)) if imported else None
+    return now if imported and now and now.text == imported.text else imported
+
+
 def entries(kind: str) -> list[Entry]:
     """All registered names with what can be known cheaply."""
     return [_inspect(point) for point in _points(kind).values()]
@@ -70,7 +88,10 @@ def load(kind: str, name: str) -> Any:
         raise unknown_name(kind, name, points)
     point = points[name]
     try:
-        return point.load()
+        found = point.load()
+        if kind == "method" and name not in _SOURCES:
+            _SOURCES[name] = method_source.of_object(point.value, syntax=False)
+        return found
     except Exception as error:  # a plug-in may raise anything at import
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise BenchError(

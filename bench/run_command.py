@@ -1,15 +1,18 @@
 """`bench run`: from options, or a study file with options that go before it, to runs, to a launcher, to the table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from bench.errors import BenchError, unknown_name
 from bench.study import ONE_OF, Request, Study
+
+if TYPE_CHECKING:
+    from bench.facts import Facts
 
 LAUNCHERS = ("here", "slurm")
 
@@ -57,6 +60,8 @@ OPTIONS = [
                  help="CPU threads of a run.  [1 for mini, else torch's; with --jobs the cores divided]"),
     click.option("--dry-run", is_flag=True, help="Print the plan, with time and disk as far as finished runs tell, and stop."),
     click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over."),
+    click.option("--rerun-changed", is_flag=True,
+                 help="Run finished runs again whose method's code, images or other data have changed since."),
     click.option("--retry-failed", is_flag=True, help="Try runs again that have failed by themselves."),
     click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True,
                  help="Runs at a time on this machine, each in a worker process; spread over its GPUs."),
@@ -76,23 +81,37 @@ def options(command: Callable) -> Callable:
 
 def run(given: dict[str, Any], folders) -> int:
     """Carry out the command and return its exit code; `given` holds the options by name."""
-    from bench import estimate, launch, plan
+    from bench import estimate, launch, plan, reuse
+    from bench.facts import Facts
 
     study = _study(given)
     launcher = _launcher(given, study)
     in_this_process = launcher is launch.in_process and not given["dry_run"]
-    runs, notes = _planned(study, folders.cache, here=in_this_process, elsewhere=given["launcher"] == "slurm")
+    with Facts(folders.cache, here=in_this_process, data=folders.data) as facts:
+        runs, notes = _planned(study, facts, elsewhere=given["launcher"] == "slurm")
+        found = reuse.examine(runs, facts)
     for note in dict.fromkeys(notes):
         click.echo(f"note: {note}", err=True)
-    if given["dry_run"]:
-        costs = estimate.of_plan(runs)
-        click.echo(plan.render(runs, estimate.columns(runs, costs)))
-        click.echo(estimate.summary(runs, costs, given["jobs"]))
-        return 0
     if given["fresh"]:
-        launch.forget(runs)
-    click.echo(plan.render(runs))
-    if all(one.finished for one in runs):
+        found = {one.run_id: reuse.NOTHING for one in runs}
+    changed = [one for one in runs if found[one.run_id].state == "finished" and found[one.run_id].differs]
+    again = changed if given["rerun_changed"] else []
+    to_do = {one.run_id for one in runs if found[one.run_id].state != "finished" or one in again}
+    statuses = [("runs again: " if one in again else "") + found[one.run_id].status for one in runs]
+    remarks = [f"note: {remark}" for remark in reuse.remarks(runs, found, given["rerun_changed"])]
+    if given["dry_run"]:
+        costs = estimate.of_plan(runs, to_do)
+        click.echo(plan.render(runs, statuses, to_do, estimate.columns(runs, costs, to_do)))
+        click.echo("\n".join([*remarks, estimate.summary(runs, costs, given["jobs"], to_do)]))
+        return 0
+    click.echo(plan.render(runs, statuses, to_do))
+    for remark in remarks:
+        click.echo(remark, err=True)
+    if given["fresh"]:
+        launch.forget(runs, "--fresh")
+    launch.forget(again, "--rerun-changed")
+    not_asked_for = {one.run_id for one in runs if one.run_id not in to_do and not found[one.run_id].shown}
+    if not (to_do or not_asked_for):
         click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
     threads = given["threads"] or (1 if all(one.backbone == "mini" for one in runs) else None)
     try:
@@ -100,14 +119,14 @@ def run(given: dict[str, Any], folders) -> int:
     except KeyboardInterrupt:
         click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
         return 130
-    return _conclude(outcomes)
+    return _conclude(outcomes, not_asked_for)
 
 
-def _conclude(outcomes: Sequence) -> int:
-    """Print the table of what is finished and the list of what is not."""
+def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:
+    """Print the table of what is finished and the list of what is not; the runs on other data have their line already."""
     from bench import records, tables
 
-    done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished]
+    done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished and o.run.run_id not in not_asked_for]
     if done:
         click.echo("\n" + tables.render(records.load(done)))
     for outcome in outcomes:
@@ -116,7 +135,7 @@ def _conclude(outcomes: Sequence) -> int:
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     if failed:
         click.echo(f"{failed} of {len(outcomes)} runs failed; --retry-failed tries them again", err=True)
-    return 1 if failed else 0
+    return 1 if failed or not_asked_for else 0
 
 
 def _study(given: dict[str, Any]) -> Study:
@@ -135,24 +154,22 @@ def _study(given: dict[str, Any]) -> Study:
     return Study((Request(**{name: given[name] for name in names}, **changes),), {})
 
 
-def _planned(study: Study, cache: Path, here: bool, elsewhere: bool) -> tuple[list, list[str]]:
+def _planned(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list, list[str]]:
     """The runs of all parts of the study, each once, and notes. elsewhere: on machines that may have other devices."""
     from bench import plan
-    from bench.facts import Facts
 
     for request in study.requests:
         refuse_unknown(request.protocols, request.methods)
     runs, notes = [], []
-    with Facts(cache, here) as facts:
-        for request in study.requests:
-            device, precision = _device(request) if elsewhere else facts.device(request.device, request.precision)
-            found, said = plan.build(
-                request.protocols, request.methods, request.order_seeds, request.seeds, request.set, request.backbone,
-                request.pretrained, device, request.limit_train, request.limit_test, request.out,
-                request.data == "synthetic", precision, request.ablate, request.grid, study.methods, facts,
-            )  # fmt: skip
-            runs += found
-            notes += said
+    for request in study.requests:
+        device, precision = _device(request) if elsewhere else facts.device(request.device, request.precision)
+        found, said = plan.build(
+            request.protocols, request.methods, request.order_seeds, request.seeds, request.set, request.backbone,
+            request.pretrained, device, request.limit_train, request.limit_test, request.out,
+            request.data == "synthetic", precision, request.ablate, request.grid, study.methods, facts,
+        )  # fmt: skip
+        runs += found
+        notes += said
     return plan.without_repeats(runs), notes
 
 

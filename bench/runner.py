@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 
-from bench import __version__, checkpoint, failures, records
+from bench import __version__, checkpoint, failures, method_source, records, registry, stream_identity
 from bench import reference_data as references
 from bench.backbone import Backbone
 from bench.dataset import Folders
@@ -30,6 +30,7 @@ from bench.features import FeatureStore
 from bench.files import remove_leftovers, sha256, write_atomically
 from bench.interruption import held_back
 from bench.method import Method
+from bench.method_source import Source
 from bench.phases import phase
 from bench.plan import Run
 from bench.randomness import Draws
@@ -52,10 +53,12 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
     with phase("load"):
         stream = run.protocol.stream(run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic)
     method, reference_facts = _prepare(run, backbone, stream, store, folders)
-    journal = _resume(run, method, stream)
+    made_from = _made_from(run, folders, reference_facts)
+    journal = _resume(run, method, stream, made_from)
     if journal is None:  # the method may have taken over part of a state: a new one
         method, reference_facts = _prepare(run, backbone, stream, store, folders)
         journal = checkpoint.Journal()
+    journal.made_from = journal.made_from or made_from | {"environment": environment(backbone.device)}
     prepared = time.perf_counter() - started
     described = _description(run, records.TOWERS.join([run.backbone, *method.other_towers]))
 
@@ -125,7 +128,24 @@ def _made(
     return method, facts
 
 
-def _resume(run: Run, method: Method, stream: Stream) -> checkpoint.Journal | None:
+@phase("load")
+def _made_from(run: Run, folders: Folders, reference_facts: dict | None) -> dict[str, Any]:
+    """Digests of what the run is made from beside what its id says: see bench/reuse.py."""
+    images = stream_identity.recorded(
+        run.protocol, run.order_seed, folders, run.limit_train, run.limit_test, run.synthetic
+    )
+    if run.images and stream_identity.digest(images) != run.images:
+        raise BenchError(f"{run.label}: its images have changed since the command began; repeat it")
+    source = registry.source_of_method(run.method_name)
+    return {
+        "source": source.to_json() if source else None,
+        "images": images,
+        "words": stream_identity.words_of_protocol(run.protocol, run.order_seed),
+        "reference": reference_facts,
+    }
+
+
+def _resume(run: Run, method: Method, stream: Stream, made_from: dict[str, Any]) -> checkpoint.Journal | None:
     """Load the checkpoint into the method; an empty journal if there is none, None if it is of no use (it is then gone)."""
     if not run.checkpoint.exists():
         return checkpoint.Journal()
@@ -133,6 +153,7 @@ def _resume(run: Run, method: Method, stream: Stream) -> checkpoint.Journal | No
         journal, run_id, state = checkpoint.from_bytes(run.checkpoint.read_bytes())
         if run_id != run.run_id:
             raise checkpoint.Damaged("it belongs to another run")
+        _refuse_mixture(journal.made_from, made_from)
         for task in stream.tasks[: journal.finished_tasks]:
             method.grow(task.for_training())
         _take_over(method, state)
@@ -143,6 +164,16 @@ def _resume(run: Run, method: Method, stream: Stream) -> checkpoint.Journal | No
         return None
     method.eval()
     return journal
+
+
+def _refuse_mixture(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """One half of a run by one code or on one set of images, the other half by others, would be the number of neither."""
+    since = Source.from_json(then.get("source"))
+    if since and now["source"] and method_source.changed_modules(since, Source.from_json(now["source"])):
+        raise checkpoint.Damaged("it was begun by other code of the method")
+    for key, what in (("images", "images"), ("words", "classes or prompts"), ("reference", "reference data")):
+        if then.get(key) is not None and then[key] != now[key]:
+            raise checkpoint.Damaged(f"it was begun on other {what}")
 
 
 def _take_over(method: Method, state: dict[str, torch.Tensor]) -> None:
@@ -235,6 +266,10 @@ def _write_results(
         "pretrained": run.pretrained,
         "weights_digest": backbone.digest,
         "backbone": backbone.facts,
+        "source": journal.made_from.get("source"),
+        "protocol_given": run.given or run.protocol.name,
+        "content": run.content,
+        "images": journal.made_from.get("images"),
         "images_digest": images.hexdigest(),
         "tasks": [
             {
@@ -249,10 +284,17 @@ def _write_results(
         "templates": sorted({t for templates in stream.scenario.templates for t in templates}),
         "cost": cost,
         "environment": environment(backbone.device),
+        **_begun_elsewhere(journal, backbone),
         "earlier_failures": [dataclasses.asdict(failure) for failure in failures.of(run)],
         "checksums": {"records.csv": sha256(table), "samples.safetensors": sha256(samples)},
     }
     write_atomically(run.folder / "manifest.json", json.dumps(manifest, indent=1, default=str))
+
+
+def _begun_elsewhere(journal: checkpoint.Journal, backbone: Backbone) -> dict[str, Any]:
+    """The versions and hardware of the first tasks, where an interrupted run was continued under others."""
+    begun = journal.made_from.get("environment")
+    return {"begun_in": begun} if begun and begun != environment(backbone.device) else {}
 
 
 def environment(device: torch.device) -> dict[str, str | int]:
@@ -263,6 +305,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "bench": __version__,
         "python": platform.python_version(),
         **packages,
+        "cuda": torch.version.cuda or "none",
         "device": f"{device.type} {name}",
         "threads": torch.get_num_threads(),
     }

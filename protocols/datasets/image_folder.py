@@ -48,7 +48,7 @@ def image_folder(path: str | Path) -> Dataset:
         test_images=len(files["test"]),
     )
     labels = {split: np.repeat(np.arange(len(classes)), [len(own) for own in splits[split].values()]) for split in SPLITS}
-    return Dataset(info, partial(_open_split, root, files, labels))
+    return Dataset(info, partial(_open_split, root, files, labels), content="own")
 
 
 def _open_split(

@@ -61,7 +61,7 @@ def _domain(name: str, summary: str) -> Dataset:
     facts = downstream.DATASETS[name]
     counts = (len(_labels(name, "train")), len(_labels(name, "test")))
     info = DatasetInfo(f"mini-{name}", VERSION, tuple(facts.class_names), (facts.template,), summary, ORIGIN, *counts, SIZE)
-    return Dataset(info, partial(_open_domain, name))
+    return Dataset(info, partial(_open_domain, name), content="pinned")
 
 
 def _open_union(parts: dict[str, int], split: str, folders: Folders) -> ImageSource:
@@ -83,7 +83,7 @@ def _union(name: str, parts: dict[str, int], summary: str) -> Dataset:
     class_names = tuple(c for part, classes in parts.items() for c in downstream.DATASETS[part].class_names[:classes])
     counts = (sum(int((_labels(part, split) < classes).sum()) for part, classes in parts.items()) for split in ("train", "test"))
     info = DatasetInfo(name, VERSION, class_names, ("a photo of a {}.",), summary, ORIGIN, *counts, SIZE)
-    return Dataset(info, partial(_open_union, parts))
+    return Dataset(info, partial(_open_union, parts), content="pinned")
 
 
 counts = _domain("counts", summary="one to eight dots: counting, which pretraining hardly teaches")

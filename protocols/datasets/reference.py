@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import downloads, registry
+from bench import dataset_files, downloads, registry
 from bench.dataset import Folders, ImageSource
 from bench.errors import BenchError
 from bench.image_files import ImageFiles, images_below
@@ -41,6 +41,7 @@ class ReferenceData:
 
     images: Callable[..., ImageSource]
     sentences: Callable[[Folders], tuple[str, ...]]
+    there: Callable[[Folders], bool] | None = None  # do its images lie on disk? None: they are made here, or there are none
 
 
 def _none(what: str, name: str, instead: str) -> Callable:
@@ -77,6 +78,10 @@ def _mini_sentences(folders: Folders) -> tuple[str, ...]:
 
 def _training_images(dataset: str, folders: Folders) -> ImageSource:
     return registry.load("dataset", dataset).open_split("train", folders)
+
+
+def _lies_on_disk(dataset: str, folders: Folders) -> bool:
+    return dataset_files.find(registry.load("dataset", dataset).layouts, folders.data) is not None
 
 
 def _imagenet_classes(folders: Folders) -> tuple[str, ...]:
@@ -158,11 +163,15 @@ def _caption_of(number: int, line: str) -> str:
 
 mini = ReferenceData(_mini_images, _mini_sentences)
 tiny_imagenet = ReferenceData(
-    functools.partial(_training_images, "tiny-imagenet"), _none("sentences", "tiny-imagenet", "give a text file")
+    functools.partial(_training_images, "tiny-imagenet"),
+    _none("sentences", "tiny-imagenet", "give a text file"),
+    functools.partial(_lies_on_disk, "tiny-imagenet"),
 )
 imagenet = ReferenceData(
-    functools.partial(_training_images, "imagenet"), _none("sentences", "imagenet", "its class names are 'imagenet-classes'")
+    functools.partial(_training_images, "imagenet"),
+    _none("sentences", "imagenet", "its class names are 'imagenet-classes'"),
+    functools.partial(_lies_on_disk, "imagenet"),
 )
 imagenet_classes = ReferenceData(_none("images", "imagenet-classes", "the images are 'imagenet'"), _imagenet_classes)
-conceptual_captions = ReferenceData(_caption_images, _captions)
+conceptual_captions = ReferenceData(_caption_images, _captions, lambda folders: (folders.data / CAPTIONS / "images").is_dir())
 folder = ReferenceData(_images_below, _none("sentences", "folder", "give a text file with one sentence a line"))

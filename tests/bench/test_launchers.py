@@ -148,7 +148,7 @@ def test_fresh_leaves_alone_what_another_process_is_carrying_out(tmp_path):
     for run in (one, other):
         run.folder.mkdir(parents=True)
     with claim(other), pytest.raises(BenchError, match="zero-shot.*is being carried out by process"):
-        forget([one, other])
+        forget([one, other], "--fresh")
     assert one.folder.exists() and other.folder.exists()
-    forget([one, other])
+    forget([one, other], "--fresh")
     assert not one.folder.exists() and not other.folder.exists()

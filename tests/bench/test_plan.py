@@ -128,7 +128,8 @@ def test_synthetic_images_make_another_run_that_its_records_name():
     real, made = (build(synthetic=synthetic, limit_train=3, seeds=[0])[0][0] for synthetic in (False, True))
     assert (real.limits, made.limits) == ("train=3", "data=synthetic;train=3")
     assert real.run_id != made.run_id
-    assert "SYNTHETIC" in plan.render([made]) and "SYNTHETIC" not in plan.render([real])
+    assert "SYNTHETIC" in plan.render([made], ["new"], [made.run_id])
+    assert "SYNTHETIC" not in plan.render([real], ["new"], [real.run_id])
 
 
 def test_options_of_a_protocol_make_other_runs_and_keep_its_recipes():
