@@ -25,7 +25,7 @@ SYNTHETIC = "synthetic"  # `limits` then starts with data=synthetic
 
 COLUMNS = {
     "schema": "version of this table's layout",
-    "run_id": "hash of everything that can change the numbers",
+    "run_id": "hash of everything that was asked for",
     "protocol": "name of the protocol",
     "protocol_version": "bumped whenever a change of the protocol moves numbers",
     "scenario": "class-incremental or task-incremental",

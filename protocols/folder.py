@@ -1,8 +1,8 @@
 """Protocols over a folder of images: folder:PATH-<tasks>x<classes> and folder:PATH-b<base>-<tasks>x<classes>.
 
 A sub-folder is a class (protocols/datasets/image_folder.py). Results call the stream by the folder's own name,
-"folder:pets-5x4", whatever lies above it; the protocol's version holds a digest of the files' names, so that runs on another
-folder of that name, or on one that has changed, are other runs.
+"folder:pets-5x4", whatever lies above it. The images are part of the identity of every run (Dataset.content "own"), so that runs
+on another folder of that name, or on one that has changed, are other runs.
 """
 
 from bench.errors import BenchError
