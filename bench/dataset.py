@@ -177,6 +177,7 @@ class DatasetInfo:
     train_images: int | None = None  # number of images of the whole split; None: not fixed
     test_images: int | None = None
     image_size: tuple[int, int] = (224, 224)  # height and width of a typical image
+    repeated_names: tuple[str, ...] = ()  # names that the official list has twice; any other two classes of one name are refused
 
     def images(self, split: str) -> int | None:
         """The number of images of the whole "train" or "test" split, if it is fixed."""
@@ -203,3 +204,4 @@ class Dataset:
     open_split: Callable[[str, Folders], ImageSource]
     layouts: tuple["Layout", ...] = ()
     content: Content = "official"
+    notes: tuple[str, ...] = ()  # what a user should know of this copy: files that are not read, for instance

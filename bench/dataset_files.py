@@ -12,7 +12,8 @@ import numpy as np
 from bench import downloads
 from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
 from bench.errors import BenchError
-from bench.image_files import ImageFiles, images_below
+from bench.image_files import ImageFiles
+from bench.image_listing import TORCHVISION, Walk, in_words, is_litter
 
 
 @dataclass(frozen=True)
@@ -66,21 +67,26 @@ class Copy:
         """The names of the folders in a folder of the copy, sorted as torchvision's ImageFolder sorts them."""
         place = self.folder / below
         with self.reading(place):
-            return sorted(entry.name for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+            return sorted(entry.name for entry in place.iterdir() if entry.is_dir() and not is_litter(entry.name))
 
     def class_folders(self, classes: Sequence[str], below: str = "") -> tuple[list[str], np.ndarray]:
-        """The images of class folders, class k being `classes[k]`: paths relative to the copy's folder, and labels."""
+        """The images of class folders, class k being `classes[k]`: paths relative to the copy's folder, and labels.
+
+        Read are the kinds of files that torchvision's image folders read; what lies there beside them is said.
+        """
         prefix = f"{below}/" if below else ""
-        paths, labels = [], []
+        paths, labels, walk = [], [], Walk(TORCHVISION)
         for label, name in enumerate(classes):
             place = self.folder / prefix / name
             if not place.is_dir():
                 raise self.damaged(place, f"the folder of class {self.info.class_names[label]!r} is missing")
-            own = images_below(place, f"{prefix}{name}/")
+            own = walk.images_below(place, f"{prefix}{name}/")
             if not own:
                 raise self.damaged(place, f"the folder of class {self.info.class_names[label]!r} holds no image")
             paths += own
             labels += [label] * len(own)
+        if walk.left_out:
+            _note(f"{self.info.name}: {in_words(walk.left_out, str(self.folder / below))}")
         return paths, np.array(labels, dtype=np.int64)
 
 

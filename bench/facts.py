@@ -166,7 +166,7 @@ def _protocol(name: str) -> dict[str, Any]:
     found = protocol_names.find(name)
     return {
         "name": found.name, "version": found.version, "kind": found.kind, "fixed_order": found.fixed_order,
-        "content": found.content,
+        "content": found.content, "notes": found.notes,
     }  # fmt: skip
 
 

@@ -13,16 +13,16 @@ import numpy as np
 from bench.dataset import ImageSource, digest_of_pixels
 from bench.errors import BenchError
 from bench.file_digests import FileDigests
+from bench.image_decoding import decode
 
 WORKERS = min(8, os.cpu_count() or 1)  # Pillow's decoders leave the interpreter free
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's image folders
 
 
 class ImageFiles(ImageSource):
     """One file an image. `paths` are relative to `root`; what is wrong with a file is said by `complain(path, why)`.
 
     The digest is made of the files' contents and the labels; contents are hashed once and remembered in `cache`, and a
-    selection hashes only the files that it keeps.
+    selection hashes only the files that it keeps. upright: turned as cameras say, for people's own pictures.
     """
 
     def __init__(
@@ -32,16 +32,18 @@ class ImageFiles(ImageSource):
         labels: np.ndarray,
         cache: Path,
         complain: Callable[[Path, str], BenchError],
+        upright: bool = False,
     ):
         super().__init__(labels, self._decode, self._digest_of_files)
         if len(paths) != len(self.labels):
             raise ValueError(f"{len(paths)} files and {len(self.labels)} labels")
         self.root, self.paths, self.cache, self.complain = root, np.asarray(paths, dtype=object), cache, complain
+        self.upright = upright
 
     hashes_pixels = False
 
     def select(self, rows: np.ndarray) -> "ImageFiles":
-        return ImageFiles(self.root, self.paths[rows], self.labels[rows], self.cache, self.complain)
+        return ImageFiles(self.root, self.paths[rows], self.labels[rows], self.cache, self.complain, self.upright)
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         paths = self.paths[rows].tolist()
@@ -51,7 +53,9 @@ class ImageFiles(ImageSource):
             raise self.complain(Path(error.filename or self.root), error.strerror or str(error)) from error
 
     def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
-        return in_parallel(lambda path: digest_if_of_shape(self.root / path, shapes), self.paths[np.asarray(rows)])
+        return in_parallel(
+            lambda path: digest_if_of_shape(self.root / path, shapes, self.upright), self.paths[np.asarray(rows)]
+        )
 
     def _digest_of_files(self) -> str:
         files = "".join(self.image_digests(np.arange(len(self))))
@@ -63,29 +67,12 @@ class ImageFiles(ImageSource):
     def _decode_one(self, path: str) -> np.ndarray:
         whole = self.root / path
         try:
-            return decode(whole)
+            return decode(whole, self.upright)
         except ValueError as error:
             raise self.complain(whole, str(error)) from error
 
 
-def decode(image: Path | bytes) -> np.ndarray:
-    """The pixels of a file, or of a file's bytes, as uint8 (height, width, 3); grey and palette images become RGB.
-
-    ValueError says in a few words what is wrong with it.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
-            return np.array(picture.convert("RGB"))  # a copy of its own: batches may be written to
-    except FileNotFoundError:
-        raise ValueError("the file is missing") from None
-    except Exception as error:  # on damaged bytes Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"not a whole image ({reason})" if isinstance(image, Path) else reason) from error
-
-
-def digest_if_of_shape(image: Path | bytes, shapes: Collection[tuple[int, ...]]) -> str | None:
+def digest_if_of_shape(image: Path | bytes, shapes: Collection[tuple[int, ...]], upright: bool = False) -> str | None:
     """The digest of the pixels of a file, or of a file's bytes, if it has one of the shapes (height, width, 3).
 
     The size is read from the file's header, so that the others need not be decoded. A file that is no image has no pixels.
@@ -95,7 +82,10 @@ def digest_if_of_shape(image: Path | bytes, shapes: Collection[tuple[int, ...]])
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
             width, height = picture.size
-        return digest_of_pixels(decode(image)) if (height, width, 3) in shapes else None
+        if not ({(height, width, 3), (width, height, 3)} if upright else {(height, width, 3)}) & set(shapes):
+            return None
+        pixels = decode(image, upright)
+        return digest_of_pixels(pixels) if pixels.shape in shapes else None
     except (OSError, ValueError):
         return None
 
@@ -106,14 +96,3 @@ def in_parallel(decode_one: Callable[[Any], Any], items: Collection[Any]) -> lis
         return [decode_one(item) for item in items]
     with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(decode_one, items))
-
-
-def images_below(folder: Path, prefix: str = "") -> list[str]:
-    """The image files of a folder and its sub-folders, sorted as torchvision sorts them; paths begin with `prefix`."""
-    found = []
-    for place, _, files in sorted(os.walk(folder, followlinks=True)):
-        relative = Path(place).relative_to(folder).as_posix()
-        start = prefix + ("" if relative == "." else relative + "/")
-        # "._x.jpg" is what some archives keep of a file's attributes; it is no image
-        found += [start + name for name in sorted(files) if name.lower().endswith(SUFFIXES) and not name.startswith("._")]
-    return found

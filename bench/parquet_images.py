@@ -12,7 +12,8 @@ import numpy as np
 from bench.dataset import READ_AT_ONCE, ImageSource
 from bench.dataset_files import Copy
 from bench.file_digests import FileDigests
-from bench.image_files import decode, digest_if_of_shape, in_parallel
+from bench.image_decoding import decode
+from bench.image_files import digest_if_of_shape, in_parallel
 
 OTHER = -1  # stands for a class that is none of the data set's
 GROUPS_KEPT = 4  # row groups whose encoded images are held in memory; a group has some hundred rows

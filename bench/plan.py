@@ -195,6 +195,7 @@ def build(
     runs = []
     for given, protocol, names in zip(protocols, found, chosen):
         orders = list(order_seeds)
+        notes += protocol["notes"] if not synthetic else []
         if protocol["fixed_order"] and orders != [0]:
             notes.append(f"{protocol['name']} has one fixed order: order seeds other than 0 are left out")
             orders = [0]

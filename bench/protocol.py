@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from bench import registry
-from bench.dataset import Content, Dataset, Folders, ImageSource
+from bench import class_names, registry
+from bench.dataset import Content, Dataset, DatasetInfo, Folders, ImageSource
 from bench.errors import BenchError
 from bench.features import FeatureStore
 from bench.randomness import stable_seed
@@ -79,6 +79,11 @@ class Protocol:
         found = {self.dataset(name).content for name in self.dataset_names(0)}
         return next(kind for kind in CONTENTS if kind in found)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of its data sets as they lie here."""
+        return [note for name in self.dataset_names(0) for note in self.dataset(name).notes]
+
     def dataset_names(self, order_seed: int) -> list[str]:
         """The data sets of a stream, each once."""
         return list(dict.fromkeys(plan.dataset for plan in self.tasks(order_seed)))
@@ -91,6 +96,8 @@ class Protocol:
         """What a method may know before it starts; opens no image, so a compute budget is not in it yet."""
         plans = self.tasks(order_seed)
         infos = [self.dataset(plan.dataset).info for plan in plans]
+        for info in {info.name: info for info in infos}.values():
+            _refuse_repeated_names(info)
         return Scenario(
             kind=self.kind,
             class_names=tuple(info.class_names[k] for plan, info in zip(plans, infos) for k in plan.labels),
@@ -135,6 +142,13 @@ class Protocol:
         budget = len(tasks[0].train) if self.budgeted else None
         used = sum(len(task.train) for task in tasks) / available
         return Stream(replace(self.scenario(order_seed), images_per_task=budget, train_fraction=used), tuple(tasks))
+
+
+def _refuse_repeated_names(info: DatasetInfo) -> None:
+    """Of two classes with one prompt the second could never be predicted."""
+    for one, other in class_names.unexpected(info.class_names, info.repeated_names):
+        names = f"{info.class_names[one]!r} (label {one}) and {info.class_names[other]!r} (label {other})"
+        raise BenchError(f"data set {info.name}: two classes make the same prompt, {names}; give them different names")
 
 
 _SOURCES: dict[tuple[object, ...], ImageSource] = {}  # opened image sources of this process, shared by all runs

@@ -82,6 +82,7 @@ def _protocol(name: str, protocol: "Protocol") -> str:
     ]
     if protocol.source:
         facts.append(("source", protocol.source))
+    facts += [("note", note) for note in protocol.notes]
     options = [[f"+{option}", what] for option, what in options_of(protocol).items()]
     of_tasks = ["task", "name", "data set", "classes", "which (order seed 0)"]
     of_datasets = ["data set", "classes", "train", "test", "templates", "first template"]

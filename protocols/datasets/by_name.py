@@ -16,6 +16,7 @@ def data_set(
     image_size: tuple[int, int] = (224, 224),
     names: str = "",
     templates: str = "",
+    repeated_names: tuple[str, ...] = (),
 ) -> Dataset:
     """A data set on disk; the facts are those of DatasetInfo.
 
@@ -23,6 +24,6 @@ def data_set(
     """
     info = DatasetInfo(
         name, version, data.class_names(names or name), data.templates(templates or name), summary, origin,
-        train_images, test_images, image_size,
+        train_images, test_images, image_size, repeated_names,
     )  # fmt: skip
     return dataset_on_disk(info, *layouts)

@@ -1,40 +1,52 @@
 """Any folder of images as a data set: a sub-folder is a class, and its name the class's name.
 
-    pets/train/tabby_cat/1.jpg, pets/test/tabby_cat/7.jpg     train/ and test/ side by side: they are the splits
+    pets/train/tabby_cat/1.jpg, pets/test/tabby_cat/7.jpg     folders of splits side by side; val or valid serves as test
+                                                              where there is no test
     pets/tabby_cat/1.jpg                                      else a fixed fifth of every class is for testing
 
-Images may lie deeper in a class's folder. Sub-folders whose names begin with a dot or two underscores are left out, and so
-is whatever lies beside train/ and test/.
+A folder that holds class folders is one of a split if it is called train, training, val, valid, validation, test or testing, in
+any case, alone (Train) or with something before or behind it (seg_train, train_images). A folder of such a name that holds
+images is a class ("train" beside "bus"), unless there are several of them. Images may lie deeper in a class's folder, and are
+turned as their camera says. What is not read is said: other files, other folders beside the splits. Hidden entries and what
+systems and notebooks leave behind are passed over.
 """
 
 import hashlib
+import re
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from bench import class_names
 from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
 from bench.errors import BenchError
-from bench.image_files import SUFFIXES, ImageFiles, images_below
+from bench.image_files import ImageFiles
+from bench.image_listing import Walk, in_words, is_litter
 
-RULE = "1"  # bump when the classes, their names or the split of a folder change
+RULE = "2"  # bump when the classes, their names, the images or the split of a folder change
 TEMPLATE = "a photo of a {}."
 SPLITS = ("train", "test")
+WORDS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test",
+}  # fmt: skip
 TEST_SHARE = 0.2
 
 
 def image_folder(path: str | Path) -> Dataset:
     """The data set in a folder; a list of its files is read at once, an image only when it is needed.
 
-    Its name is "folder:" and the folder's own name, whatever lies above. Its version holds a digest of the files' names, so
-    that a run on a folder that has changed is another run. Raises BenchError for a folder that holds no classes.
+    Its name is "folder:" and the folder's own name, whatever lies above. Its version holds a digest of the files' names.
+    Raises BenchError for a folder that holds no classes, or whose classes and splits cannot be told for sure.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise BenchError(f"{root}: there is no such folder; give one that has a sub-folder of images for every class")
-    splits = _listed(root)
+    reading = _Reading(root)
+    splits = reading.listed()
     classes = list(splits["train"])
-    names = tuple(name.replace("_", " ").replace("-", " ").strip() for name in classes)
+    names = _class_names(root, classes)
     files = {split: [path for own in splits[split].values() for path in own] for split in SPLITS}
     listed = "\n".join(f"{split} {path}" for split in SPLITS for path in files[split])
     info = DatasetInfo(
@@ -48,7 +60,7 @@ def image_folder(path: str | Path) -> Dataset:
         test_images=len(files["test"]),
     )
     labels = {split: np.repeat(np.arange(len(classes)), [len(own) for own in splits[split].values()]) for split in SPLITS}
-    return Dataset(info, partial(_open_split, root, files, labels), content="own")
+    return Dataset(info, partial(_open_split, root, files, labels), content="own", notes=tuple(reading.notes()))
 
 
 def _open_split(
@@ -57,24 +69,166 @@ def _open_split(
     def complain(path: Path, why: str) -> BenchError:
         return BenchError(f"{path}: {why}; replace or remove the file")
 
-    return ImageFiles(root, files[split], labels[split], folders.cache, complain)
+    return ImageFiles(root, files[split], labels[split], folders.cache, complain, upright=True)
 
 
-def _listed(root: Path) -> dict[str, dict[str, list[str]]]:
-    """split -> folder of a class -> its images, relative to the root; the classes of both splits are equal and sorted."""
-    subfolders = _subfolders(root)
-    if all(split in subfolders for split in SPLITS):
-        found = {split: {name: _images(root, f"{split}/{name}") for name in _subfolders(root / split)} for split in SPLITS}
+def _class_names(root: Path, folders: list[str]) -> tuple[str, ...]:
+    """The folders' names as words; BenchError for one without any, or for two that make the same prompt."""
+    names = tuple(" ".join(name.replace("_", " ").replace("-", " ").split()) for name in folders)
+    for folder, name in zip(folders, names):
+        if not class_names.as_tokenized(name):
+            raise BenchError(f"{root / folder}: there is no word in its name, which names a class; rename the folder")
+    for one, other in class_names.same_prompts(names):
+        raise BenchError(
+            f"{root}: the folders {folders[one]!r} and {folders[other]!r} make the same prompt "
+            f"({TEMPLATE.format(class_names.as_tokenized(names[one]))!r}); rename one of them, or put their images together"
+        )
+    return names
+
+
+@dataclass
+class _Reading:
+    """The folders and files below a root, and what is left out of them."""
+
+    root: Path
+    walk: Walk = field(default_factory=Walk)
+    said: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """What is not read, a line each."""
+        return self.said + [words for words in [in_words(self.walk.left_out, str(self.root))] if words]
+
+    def listed(self) -> dict[str, dict[str, list[str]]]:
+        """split -> folder of a class -> its images, relative to the root; the classes of both splits are equal and sorted."""
+        folders = self._folders(self.root)
+        chosen = self._split_folders(folders)
+        if chosen:
+            if _role(chosen["test"]) == "val":
+                self.said.append(f"{chosen['test']}/ in {self.root} serves as the test split")
+            self.said += [self._not_read(name) for name in folders if name not in chosen.values()]
+            found = {
+                split: {name: self._images(f"{chosen[split]}/{name}") for name in self._folders(self.root / chosen[split])}
+                for split in SPLITS
+            }
+            self._refuse_different_classes(found, chosen)
+        else:
+            self._refuse_splits_of_other_names(folders)
+            found = _divided({name: self._images(name) for name in folders}, self.root)
+        for place in [self.root, *(self.root / name for name in chosen.values())]:
+            if beside := sum(name.lower().endswith(self.walk.suffixes) for name in self._files(place)):
+                self.said.append(f"{beside} image{'s' * (beside > 1)} in {place} beside the folders there: not read")
+        if len(found["train"]) < 2:
+            within = f"; did you mean {self.root / folders[0]}?" if len(folders) == 1 and self._holds_folders(folders[0]) else ""
+            raise BenchError(
+                f"{self.root}: {len(found['train'])} class folders; a stream needs at least two sub-folders with images{within}"
+            )
+        return found
+
+    def _not_read(self, folder: str) -> str:
+        try:
+            images = len(Walk().images_below(self.root / folder))
+        except BenchError:  # a folder that cannot be read does not matter here
+            return f"{folder}/ in {self.root} is not read"
+        return f"{folder}/ in {self.root} is not read ({images} image{'s' * (images != 1)})"
+
+    # -- splits ---------------------------------------------------------------------------------------------------
+
+    def _split_folders(self, folders: list[str]) -> dict[str, str]:
+        """ "train" and "test" -> the folder that holds it; empty if the folders are classes."""
+        named = {name: role for name in folders if (role := _role(name))}
+        found = {name: role for name, role in named.items() if self._holds_folders(name)}
+        if not found:
+            if len(named) == len(folders) > 1 and len({_beside_the_word(name) for name in named}) == 1:
+                raise BenchError(
+                    f"{self.root}: {_and(named)} hold images and no class folders; put the images of every class into a folder "
+                    "of its name"
+                )
+            return {}
+        by_role: dict[str, list[str]] = {}
+        for name, role in found.items():
+            by_role.setdefault(role, []).append(name)
+        for role, names in by_role.items():
+            if len(names) > 1 and (role != "val" or "test" not in by_role):
+                raise BenchError(f"{self.root}: {_and(names)} are both folders of a {role} split; keep one of them there")
+        if "train" not in by_role or not ("test" in by_role or "val" in by_role):
+            there = _and(found)
+            raise BenchError(
+                f"{self.root}: {there} holds a split, and there is no other one to go with it; two folders are wanted, train and "
+                "test (or val), with a sub-folder for every class in each; or none, and every sub-folder is a class"
+            )
+        return {"train": by_role["train"][0], "test": by_role.get("test", by_role.get("val", []))[0]}
+
+    def _refuse_splits_of_other_names(self, folders: list[str]) -> None:
+        """Folders that hold folders of the same names are splits (fold1, fold2), and not classes."""
+        below = {name: set(self._folders(self.root / name)) for name in folders if self._holds_folders(name)}
+        for one, other in zip(list(below), list(below)[1:]):
+            shared = sorted(below[one] & below[other])
+            if len(shared) > 1:
+                raise BenchError(
+                    f"{self.root}: {one} and {other} hold folders of the same names ({', '.join(shared[:3])}), so they are "
+                    "splits and not classes; call the two that are wanted train and test"
+                )
+
+    def _refuse_different_classes(self, found: dict[str, dict[str, list[str]]], chosen: dict[str, str]) -> None:
         for split, other in (SPLITS, SPLITS[::-1]):
             for name in found[other]:
                 if not found[split].get(name):
-                    raise BenchError(f"{root / split / name}: class {name!r} is in {other} but has no images here; add some")
-        splits = found
-    else:
-        splits = _divided({name: _images(root, name) for name in subfolders}, root)
-    if len(splits["train"]) < 2:
-        raise BenchError(f"{root}: {len(splits['train'])} class folders; a stream needs at least two sub-folders with images")
-    return splits
+                    place = self.root / chosen[split] / name
+                    raise BenchError(f"{place}: class {name!r} is in {chosen[other]} but has no images here; add some")
+
+    # -- folders and files ----------------------------------------------------------------------------------------
+
+    def _folders(self, place: Path) -> list[str]:
+        """The folders in a folder, sorted."""
+        try:
+            entries = sorted(place.iterdir())
+        except OSError as error:
+            raise BenchError(f"{place}: the folder cannot be read ({error.strerror})") from error
+        return [entry.name for entry in entries if entry.is_dir() and not is_litter(entry.name)]
+
+    def _holds_folders(self, name: str) -> bool:
+        """Are there folders in it, and no images beside them?"""
+        place = self.root / name
+        files = (file.lower() for file in self._files(place))
+        return bool(self._folders(place)) and not any(file.endswith(self.walk.suffixes) for file in files)
+
+    def _files(self, place: Path) -> list[str]:
+        return [entry.name for entry in place.iterdir() if not entry.is_dir() and not is_litter(entry.name)]
+
+    def _images(self, folder: str) -> list[str]:
+        """The images of a class, relative to the root."""
+        before = self.walk.left_out.copy()
+        found = self.walk.images_below(self.root / folder, f"{folder}/")
+        if not found:
+            others = in_words(self.walk.left_out - before, folder)
+            found_instead = f" ({others})" if others else ""
+            raise BenchError(
+                f"{self.root / folder}: no image in it{found_instead}; every sub-folder is a class: add images or remove it"
+            )
+        return found
+
+
+def _role(name: str) -> str | None:
+    """Which split a folder's name says that it is.
+
+    >>> [_role(name) for name in ("Train", "seg_test", "valid-images", "TESTING", "trainer", "latest", "my training set")]
+    ['train', 'test', 'val', 'test', None, None, None]
+    """
+    words = [word for word in re.split(r"[\W_]+", name.lower()) if word]
+    return WORDS.get(words[-1]) or WORDS.get(words[0]) if words else None
+
+
+def _beside_the_word(name: str) -> str:
+    """What a split's name holds beside the word for the split, which its sibling has too.
+
+    >>> _beside_the_word("seg_train"), _beside_the_word("Test")
+    ('seg', '')
+    """
+    return " ".join(word for word in re.split(r"[\W_]+", name.lower()) if word not in WORDS)
+
+
+def _and(names) -> str:
+    return " and ".join(f"{name}/" for name in names)
 
 
 def _divided(classes: dict[str, list[str]], root: Path) -> dict[str, dict[str, list[str]]]:
@@ -88,17 +242,3 @@ def _divided(classes: dict[str, list[str]], root: Path) -> dict[str, dict[str, l
         splits["test"][name] = [path for path in images if path in chosen]
         splits["train"][name] = [path for path in images if path not in chosen]
     return splits
-
-
-def _subfolders(place: Path) -> list[str]:
-    return sorted(entry.name for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
-
-
-def _images(root: Path, folder: str) -> list[str]:
-    """The images of a class, relative to the root."""
-    found = images_below(root / folder, f"{folder}/")
-    if not found:
-        raise BenchError(
-            f"{root / folder}: no image in it ({', '.join(SUFFIXES)}); every sub-folder is a class: add images or remove it"
-        )
-    return found

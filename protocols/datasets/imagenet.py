@@ -25,6 +25,7 @@ BY_HAND = (
     "class folders, train/n01440764/... and val/n01440764/..., as torchvision.datasets.ImageNet does, or take the parquet "
     "files of huggingface.co/datasets/ILSVRC/imagenet-1k"
 )
+REPEATED = ("missile", "sunglasses")  # CLIP's own list of names has each for two classes
 ALL_IDS = data.wordnet_ids("imagenet")
 
 
@@ -51,6 +52,7 @@ def _imagenet(name: str, templates: str, train_images: int | None, test_images: 
         test_images=test_images,
         image_size=(375, 500),
         templates=templates,
+        repeated_names=REPEATED,
     )
 
 

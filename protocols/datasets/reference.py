@@ -22,7 +22,8 @@ import numpy as np
 from bench import dataset_files, downloads, registry
 from bench.dataset import Folders, ImageSource
 from bench.errors import BenchError
-from bench.image_files import ImageFiles, images_below
+from bench.image_files import ImageFiles
+from bench.image_listing import Walk, in_words
 from protocols.datasets import data
 
 MINI_PAIRS = 1000  # drawn in about a second
@@ -91,14 +92,17 @@ def _imagenet_classes(folders: Folders) -> tuple[str, ...]:
 def _images_below(folders: Folders, folder: Path | None = None) -> ImageSource:
     if folder is None:
         raise BenchError("reference images 'folder': give the path of a folder of images instead")
-    paths = images_below(folder)
+    walk = Walk()
+    paths = walk.images_below(folder)
     if not paths:
         raise BenchError(f"reference images: {folder} holds no image")
+    if walk.left_out:
+        print(f"note: reference images: {in_words(walk.left_out, str(folder))}", file=sys.stderr)
 
     def complain(path: Path, why: str) -> BenchError:
         return BenchError(f"reference images: {path}: {why}; replace or remove the file")
 
-    return ImageFiles(folder, paths, np.zeros(len(paths), np.int64), folders.cache, complain)
+    return ImageFiles(folder, paths, np.zeros(len(paths), np.int64), folders.cache, complain, upright=True)
 
 
 # -- Conceptual Captions ----------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from bench import file_digests
 from bench.errors import BenchError
 from bench.file_digests import FileDigests
 from bench.files import file_digest
-from bench.image_files import ImageFiles, decode, images_below, in_parallel
+from bench.image_decoding import decode
+from bench.image_files import ImageFiles, in_parallel
+from bench.image_listing import images_below
 
 
 def complain(path: Path, why: str) -> BenchError:

@@ -145,3 +145,154 @@ def test_a_truncated_image_is_named(divided, tmp_path):
     path.write_bytes(path.read_bytes()[:-120])
     with pytest.raises(BenchError, match=f"{path}: not a whole image .*; replace or remove the file"):
         source.read(np.arange(6))
+
+
+# -- splits are never classes -------------------------------------------------------------------------------------
+
+
+def write_split(root, *splits: str, classes=("apple", "fig", "pear"), images: int = 2) -> None:
+    for split in splits:
+        for label, name in enumerate(classes):
+            for number in range(images):
+                write_picture(root / split / name / f"{number}.png", label, number)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train", "test"), ("Train", "Test"), ("TRAIN", "VAL"), ("train", "valid"), ("training", "validation"),
+        ("Training", "Testing"), ("seg_train", "seg_test"), ("train_images", "val_images"), ("fruit-train", "fruit-test"),
+        ("images.train", "images.test"), ("my Train", "my Val"),
+    ],
+)  # fmt: skip
+def test_folders_of_splits_are_found_by_their_names(tmp_path, train, test):
+    write_split(tmp_path / "fruit", train)
+    write_split(tmp_path / "fruit", test, images=1)
+    dataset = image_folder(tmp_path / "fruit")
+    assert dataset.info.class_names == ("apple", "fig", "pear")
+    assert (dataset.info.train_images, dataset.info.test_images) == (6, 3)
+    assert [note for note in dataset.notes if "serves as the test split" in note] == (
+        [f"{test}/ in {tmp_path / 'fruit'} serves as the test split"] if "test" not in test.lower() else []
+    )
+
+
+def test_with_three_splits_the_third_is_said_to_be_left_out(tmp_path):
+    write_split(tmp_path / "fruit", "train", "test", "val", "extra")
+    dataset = image_folder(tmp_path / "fruit")
+    assert set(paths(dataset, "test", tmp_path)) == {f"test/{name}/{k}.png" for name in ("apple", "fig", "pear") for k in (0, 1)}
+    assert dataset.notes == tuple(f"{name}/ in {tmp_path / 'fruit'} is not read (6 images)" for name in ("extra", "val"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["train"], "train/ holds a split, and there is no other one to go with it; two folders are wanted"),
+        (["Training", "more"], "Training/ holds a split"),
+        (["test", "val"], "test/ and val/ holds a split"),
+        (["train", "Train", "test"], "Train/ and train/ are both folders of a train split"),
+        (["seg_train", "train", "test"], "seg_train/ and train/ are both folders of a train split"),
+        (["train", "val", "valid"], "val/ and valid/ are both folders of a val split"),
+        (["fold1", "fold2"], "fold1 and fold2 hold folders of the same names .*, so they are splits and not classes"),
+        (["2019", "2020", "2021"], "2019 and 2020 hold folders of the same names"),
+    ],
+)
+def test_splits_that_cannot_be_told_for_sure_are_refused_in_one_line(tmp_path, folders, said):
+    write_split(tmp_path / "fruit", *folders)
+    with pytest.raises(BenchError, match=said) as error:
+        image_folder(tmp_path / "fruit")
+    one_line(error)
+
+
+def test_splits_without_class_folders_are_refused(tmp_path):
+    for split in ("train", "test"):
+        write_picture(tmp_path / "fruit" / split / "0.png", 0)
+        write_picture(tmp_path / "fruit" / split / "1.png", 0)
+    with pytest.raises(BenchError, match="test/ and train/ hold images and no class folders") as error:
+        image_folder(tmp_path / "fruit")
+    one_line(error)
+
+
+def test_words_that_only_look_like_splits_name_classes(tmp_path):
+    write_split(tmp_path / "words", "", classes=("latest", "trainer", "validator", "test tube", "training shoe"), images=3)
+    assert len(image_folder(tmp_path / "words").info.class_names) == 5
+
+
+def test_a_folder_around_the_data_set_is_named(tmp_path):
+    write_split(tmp_path / "fruit" / "data", "train", "test")
+    with pytest.raises(BenchError, match=f"1 class folders; .*did you mean {tmp_path / 'fruit' / 'data'}") as error:
+        image_folder(tmp_path / "fruit")
+    one_line(error)
+
+
+# -- what is left out is said -------------------------------------------------------------------------------------
+
+
+def test_files_that_are_no_images_are_counted(divided):
+    for name in ("a.txt", "b.txt", "c.mp4"):
+        (divided / "Zebra" / name).touch()
+    write_picture(divided / "lost.jpg", 0)
+    (divided / "LICENSE").touch()
+    assert image_folder(divided).notes == (
+        f"1 image in {divided} beside the folders there: not read",
+        f"3 files in {divided} are no images that are read (.txt 2, .mp4 1)",
+    )
+    assert len(image_folder(divided).info.class_names) == 4
+
+
+def test_a_class_of_other_files_names_them(divided):
+    (divided / "sounds").mkdir()
+    (divided / "sounds" / "1.wav").touch()
+    with pytest.raises(BenchError, match=r"no image in it \(1 file in sounds is no image that is read \(.wav 1\)\)"):
+        image_folder(divided)
+
+
+def test_gif_and_jfif_are_read(tmp_path):
+    from PIL import Image
+
+    for label, name in enumerate(("cat", "dog")):
+        for number, suffix in enumerate((".gif", ".jfif", ".jpe", ".webp", ".tga")):
+            path = tmp_path / "pets" / name / f"{number}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (200 * label, 10, 10)).save(path, {".jfif": "JPEG", ".jpe": "JPEG"}.get(suffix))
+    dataset = image_folder(tmp_path / "pets")
+    assert (dataset.info.train_images, dataset.info.test_images, dataset.notes) == (8, 2, ())
+    source = dataset.open_split("train", Folders(tmp_path, tmp_path / "cache"))
+    assert [int(image[0, 0, 0]) > 100 for image in source.read(np.arange(8))] == [False] * 4 + [True] * 4
+
+
+def test_links_between_classes_and_splits_are_refused(divided, tmp_path):
+    (divided / "Zebra" / "more").symlink_to(divided / "sea_horse")
+    with pytest.raises(BenchError, match="are the same folder; its images can belong to one class of one split only"):
+        image_folder(divided)
+    write_split(tmp_path / "fruit", "train")
+    (tmp_path / "fruit" / "test").symlink_to("train")
+    with pytest.raises(BenchError, match="are the same folder"):
+        image_folder(tmp_path / "fruit")
+
+
+# -- names of classes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("red_apple", "red-apple"), ("Apple", "apple"), ("red  apple", "red apple"), ("caf\u00e9", "cafe\u0301"),
+        ("salt & pepper", "salt &amp; pepper"), ("_apple", "apple"), ("\uff21pple", "Apple"),
+    ],
+)  # fmt: skip
+def test_two_folders_of_one_prompt_are_refused_by_name(tmp_path, one, other):
+    write_split(tmp_path / "fruit", "", classes=(one, other, "pear"))
+    with pytest.raises(BenchError, match="make the same prompt") as error:
+        image_folder(tmp_path / "fruit")
+    assert repr(one) in one_line(error) and repr(other) in one_line(error)
+
+
+def test_a_folder_without_a_word_in_its_name_is_refused(tmp_path):
+    write_split(tmp_path / "fruit", "", classes=("-_-", "apple", "pear"))
+    with pytest.raises(BenchError, match="there is no word in its name"):
+        image_folder(tmp_path / "fruit")
+
+
+def test_names_that_differ_only_in_words_are_fine(tmp_path):
+    write_split(tmp_path / "fruit", "", classes=("red apple", "apple red", "apples"))
+    assert len(image_folder(tmp_path / "fruit").info.class_names) == 3
