@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from bench.features import FeatureStore
 from bench.files import remove_leftovers, sha256, write_atomically
 from bench.interruption import held_back
 from bench.method import Method
+from bench.peak_memory import peak_bytes_of_process
 from bench.phases import phase
 from bench.plan import Run
 from bench.randomness import Draws
@@ -204,7 +204,7 @@ def _note(journal: checkpoint.Journal, described: dict[str, Any], stream: Stream
 def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
     own = list(method.parameters())
     frozen = sum(p.numel() for p in backbone.clip.parameters())
-    memory = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    memory = {"peak_memory_bytes": peak_bytes_of_process()}
     if backbone.device.type == "cuda":
         memory["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(backbone.device)
     return {
