@@ -33,6 +33,7 @@ from bench.peak_memory import peak_bytes_of_process
 from bench.phases import phase
 from bench.plan import Run
 from bench.randomness import Draws
+from bench.stated import is_stated
 from bench.stream import Stream
 
 Progress = Callable[[int, str], None]  # (tasks finished, what is happening now)
@@ -210,7 +211,7 @@ def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
     return {
         "trainable_parameters": sum(p.numel() for p in own if p.requires_grad),
         "total_parameters": frozen + sum(p.numel() for p in own),
-        "exemplar_bytes": method.exemplar_bytes(),
+        "exemplar_bytes": method.exemplar_bytes() if is_stated(type(method), "exemplar_bytes") else None,
         **memory,
     }
 
