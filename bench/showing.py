@@ -75,9 +75,11 @@ def _by_default(method: type, attribute: str) -> str:
 
 
 def _extended(method: type) -> list[tuple[str, str]]:
-    """The built-in method that a plug-in extends: what it inherits is that method's, what is said about that method is not its."""
-    found = [] if is_built_in(method) else [base for base in method.__mro__ if is_built_in(base)]
-    return [("extends", f"{found[0].__qualname__} of {found[0].__module__}")] if found and found[0].__module__ != "bench.method" else []
+    """The built-in method that a plug-in extends, which explains what it inherits."""
+    base = next((base for base in method.__mro__ if is_built_in(base)), method)
+    if base is method or base.__module__ == "bench.method":
+        return []
+    return [("extends", f"{base.__qualname__} of {base.__module__}")]
 
 
 def _protocol(name: str, protocol: "Protocol") -> str:
