@@ -54,6 +54,38 @@ def test_a_head_with_more_classes_than_the_tasks_have(method, request, monkeypat
     assert vectors.ratios
 
 
+@pytest.mark.parametrize(
+    ("method", "images", "labels", "per_class"),
+    [
+        ("l2p", "train_index", "train_label", ["init/head.*"]),
+        ("simplecil", "train_index", "train_label", []),
+        ("ranpac", "train_index_in_order", "train_label_in_order", []),
+    ],
+)
+def test_tasks_of_other_sizes_and_orders_and_a_class_of_one_image(method, images, labels, per_class, request, monkeypatch):
+    """No author ran this one: that every array is computed, and of the right shape, is all that can be asked."""
+    [(name, facts), *_] = [(name, facts) for own, name, facts in FILES if own == method]
+    vectors = Vectors(OWN_VECTORS / method / name, facts)
+    tasks, seen = [[6, 2, 5], [0], [7, 1]], np.array([3, 4, 6])
+    order = [c for classes in tasks for c in classes]
+    expected = [name for name, _ in vectors.expected(facts["dtype"]) if name.startswith("task0/")]
+    vectors.params = vectors.params | {"tasks": tasks}
+    arrays = {name: array for name, array in vectors.arrays.items() if not name.startswith("task")}
+    arrays |= {name: array[: len(order)] for name, array in arrays.items() if any(fnmatchcase(name, one) for one in per_class)}
+    for index, classes in enumerate(tasks):
+        rows = np.array([12 * c + k for c in classes for k in range(1 if c == 5 else 8)])  # image 12 c + k is of class c
+        arrays |= {f"task{index}/{images}": rows, f"task{index}/{labels}": np.array([order.index(row // 12) for row in rows])}
+        arrays |= {f"task{index}/{name}": vectors[f"task0/{name}"] for name in ("val_mse", "Q") if f"task0/{name}" in vectors}
+    vectors.arrays = arrays | {"class_order": np.array(order)}
+    found = {}
+    monkeypatch.setattr(vectors, "check", lambda actual, **options: found.update(actual))
+    run(sets.readers(method, name)[0], vectors, request, monkeypatch)
+    assert {name.replace("task0", f"task{index}") for name in expected for index in range(len(tasks))} <= set(found)
+    for index, known in enumerate(seen if method != "l2p" else [6, 6, 6]):  # the ports score all classes
+        logits = [value for name, value in found.items() if name.startswith(f"task{index}/") and name.endswith("test_logits")]
+        assert logits and {tuple(one.shape) for one in logits} == {(len(vectors["test_index"]), known)}
+
+
 def quick(vectors: Vectors) -> Vectors:
     """Only some of the runs that a file holds."""
     runs = vectors.params.get("runs")
