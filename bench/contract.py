@@ -24,6 +24,7 @@ from bench.method import Method
 from bench.promises import Result, tried
 from bench.protocol import Protocol, TaskPlan
 from bench.randomness import Draws
+from bench.stated import UNSTATED, claim
 from bench.stream import Stream, Task
 
 TASKS, CLASSES_PER_TASK, TRAIN_IMAGES, TEST_IMAGES = 3, 3, 8, 4
@@ -118,7 +119,7 @@ def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -
 
 def describes_itself(bench: Bench) -> str:
     """says what it is: docstring, paper, what is trained, help for every hyper-parameter"""
-    missing = [what for what in ("paper", "trains") if not getattr(bench.method, what)]
+    missing = [what for what in ("paper", "trains") if claim(bench.method, what) == UNSTATED]
     if not (bench.method.__doc__ or "").strip():
         missing.append("docstring")
     fields = dataclasses.fields(bench.method.Settings)

@@ -174,7 +174,7 @@ class DatasetInfo:
     templates: tuple[str, ...]  # each with one "{}"; training uses the first, evaluation averages all of them
     summary: str  # one line
     origin: str  # where the images come from, and their licence
-    train_images: int | None = None  # number of images of the whole split; None: not fixed
+    train_images: int | None = None  # number of images of the whole split; None: not fixed, or not stated
     test_images: int | None = None
     image_size: tuple[int, int] = (224, 224)  # height and width of a typical image
     repeated_names: tuple[str, ...] = ()  # names that the official list has twice; any other two classes of one name are refused

@@ -43,7 +43,7 @@ def launch(runs: Sequence[Run], place: Place, report: Report, jobs: int = 2, ret
     """Carry out the runs with so many workers; a run that loses its worker is tried again `retries` times."""
     pool = _Pool(deque(runs), place, retries, queue.SimpleQueue(), Hopeless(), {})
     jobs = min(jobs, len(runs))
-    threads = place.threads or max(1, len(os.sched_getaffinity(0)) // jobs)
+    threads = place.threads or max(1, _usable_cores() // jobs)
     device = next((run.device for run in runs if run.device.startswith("cuda")), "cpu")
     workers = [_Worker(pool, _environment(k, device, threads), threads) for k in range(jobs)]
     for worker in workers:
@@ -115,8 +115,9 @@ class _Worker(threading.Thread):
         self.process = None
         if self.pool.ending:
             return None
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = "; was the memory enough?" if code == -signal.SIGKILL else ""
+        killer = signal.Signals(-code).name if code < 0 else ""  # by name: Windows does not know SIGKILL
+        how = f"was killed by {killer}" if killer else f"ended with exit code {code}"
+        hint = "; was the memory enough?" if killer == "SIGKILL" else ""
         failure = failures.of_machine(f"its worker {how}{hint}")
         failures.record(run, failure)
         self.pool.lost[run.run_id] = self.pool.lost.get(run.run_id, 0) + 1
@@ -170,6 +171,13 @@ def _environment(worker: int, device: str, threads: int) -> dict[str, str]:
         chosen = int(number) if number else worker % len(gpus)
         environment["CUDA_VISIBLE_DEVICES"] = gpus[chosen] if chosen < len(gpus) else str(chosen)
     return environment
+
+
+def _usable_cores() -> int:
+    """CPU cores that this process may use; macOS and Windows only say how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

@@ -40,9 +40,10 @@ from bench.reference_data import Reference, ReferenceNames
 from bench.stream import Scenario, Task
 
 
-def setting(default: Any, help: str, source: str = "authors' code", *, added_later: bool = False) -> Any:
+def setting(default: Any, help: str, source: str = "", *, added_later: bool = False) -> Any:
     """A hyper-parameter: its default, what it does (with its unit), and where the default comes from.
 
+    source: without one, that of a built-in method is its authors' code, and of any other nothing is stated (bench/stated.py).
     added_later: there were results before it, and its default is what they were computed with. At its default it is no part
     of a run's identity, so that these results stay valid.
     """
@@ -63,7 +64,7 @@ class Method(torch.nn.Module):
     quick: ClassVar[dict[str, Any]] = {}  # settings that shorten training for `bench check`; no promise depends on them
     paper: ClassVar[str] = ""  # title, authors, venue, arXiv id
     trains: ClassVar[str] = ""  # what is trained and what stays frozen
-    conformance: ClassVar[str] = "no vectors: checked by its formulas and on the mini world"
+    conformance: ClassVar[str] = ""  # what has been compared with its authors' code, and what has not
     inputs: ClassVar[Literal["features", "pooled", "pixels"]] = "features"  # what `logits` is given
     zero_shot: ClassVar[bool] = True  # can it score classes that it has not learned?
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
@@ -113,7 +114,7 @@ class Method(torch.nn.Module):
         """Receive them, before the first task and after a resume."""
 
     def exemplar_bytes(self) -> int:
-        """Bytes of stored training data (images or features), for the cost columns."""
+        """Bytes of stored training data (images or features), for the cost columns; "-" there where a plug-in does not say."""
         return 0
 
     # -- what it gets -------------------------------------------------------------------------------------------

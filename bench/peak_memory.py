@@ -1,10 +1,14 @@
-"""The largest amount of memory that a stretch of work has held."""
+"""The largest amount of memory that a stretch of work has held, in bytes."""
 
-import resource
 import sys
 from pathlib import Path
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -21,12 +25,25 @@ def forget_peak(device: torch.device) -> bool:
     return True
 
 
-def peak_bytes(device: torch.device) -> int:
-    """Since the last `forget_peak`: on CUDA what tensors took, on the CPU what the process held of the machine's memory."""
+def peak_bytes(device: torch.device) -> int | None:
+    """Since the last `forget_peak`: on CUDA what tensors took, on the CPU what the process held of the machine's memory.
+
+    None where the system does not say.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return peak_bytes_of_process()
+
+
+def peak_bytes_of_process() -> int | None:
+    """The most of the machine's memory that the process has held; None where the system does not say.
+
+    The only place that knows the unit of `ru_maxrss`: bytes on macOS, kilobytes (of 1024 bytes) everywhere else.
+    """
+    if resource is None:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -50,7 +50,7 @@ class Profile:
     passes: dict[str, float]  # images through an image tower
     operations: dict[str, float]  # floating-point operations; empty if they were not counted
     images: int  # training images of all tasks, and test images as often as they were scored
-    memory: int  # bytes, at the highest
+    memory: int | None  # bytes, at the highest; None: the system does not say
     memory_is_own: bool  # False: the highest since the process began
 
     @property
@@ -209,7 +209,7 @@ def _costs(found: Profile, rate: float) -> list[str]:
         f"{whole:.3f}" if floor else "-",
         f"{floor['encoding']:.3f}" if floor else "-",
         f"{found.total / whole:.1f}" if whole else "-",
-        f"{found.memory / 1e6:.0f}",
+        "-" if found.memory is None else f"{found.memory / 1e6:.0f}",
     ]
 
 

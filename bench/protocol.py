@@ -54,7 +54,7 @@ class Protocol:
     templates: tuple[str, ...] | None = None  # None: each data set's own
     exemplars_per_class: int | None = None
     exemplars_total: int | None = None
-    source: str = ""  # who defined it
+    source: str = ""  # who defined it; "": not stated
     order: str = ""  # the name of its order, if `orders` has it
     orders: Mapping[str, Order] = field(default_factory=dict)  # all named orders, its own among them
     variants: Mapping[str, "Protocol"] = field(default_factory=dict)  # option -> the same stream as another paper runs it

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -31,9 +30,11 @@ from bench.files import remove_leftovers, sha256, write_atomically
 from bench.interruption import held_back
 from bench.method import Method
 from bench.method_source import Source
+from bench.peak_memory import peak_bytes_of_process
 from bench.phases import phase
 from bench.plan import Run
 from bench.randomness import Draws
+from bench.stated import is_stated
 from bench.stream import Stream
 
 Progress = Callable[[int, str], None]  # (tasks finished, what is happening now)
@@ -235,13 +236,13 @@ def _note(journal: checkpoint.Journal, described: dict[str, Any], stream: Stream
 def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
     own = list(method.parameters())
     frozen = sum(p.numel() for p in backbone.clip.parameters())
-    memory = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    memory = {"peak_memory_bytes": peak_bytes_of_process()}
     if backbone.device.type == "cuda":
         memory["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(backbone.device)
     return {
         "trainable_parameters": sum(p.numel() for p in own if p.requires_grad),
         "total_parameters": frozen + sum(p.numel() for p in own),
-        "exemplar_bytes": method.exemplar_bytes(),
+        "exemplar_bytes": method.exemplar_bytes() if is_stated(type(method), "exemplar_bytes") else None,
         **memory,
     }
 

@@ -10,6 +10,7 @@ from tabulate import tabulate
 from bench import protocol_names, registry
 from bench.errors import unknown_name
 from bench.metrics import METRICS
+from bench.stated import UNSTATED, claim, is_built_in, is_stated, source_of
 
 if TYPE_CHECKING:
     from bench.protocol import Protocol, TaskPlan
@@ -40,17 +41,20 @@ def show(name: str) -> str:
 
 
 def _method(name: str, method) -> str:
+    zero_shot = "yes" if method.zero_shot else "no: its zero-shot cells stay empty"
+    learns = "all tasks at once (upper bound)" if method.joint else "task after task"
     facts = [
-        ("paper", method.paper),
-        ("trains", method.trains),
-        ("sees", f"{method.inputs} of the images"),
-        ("scores unlearned classes", "yes" if method.zero_shot else "no: its zero-shot cells stay empty"),
-        ("learns", "all tasks at once (upper bound)" if method.joint else "task after task"),
-        ("scenarios", ", ".join(method.scenarios)),
-        ("conformance", method.conformance),
+        ("paper", claim(method, "paper")),
+        ("trains", claim(method, "trains")),
+        *_extended(method),
+        ("sees", f"{method.inputs} of the images{_by_default(method, 'inputs')}"),
+        ("scores unlearned classes", f"{zero_shot}{_by_default(method, 'zero_shot')}"),
+        ("learns", f"{learns}{_by_default(method, 'joint')}"),
+        ("scenarios", ", ".join(method.scenarios) + _by_default(method, "scenarios")),
+        ("conformance", claim(method, "conformance")),
     ]
     rows = [
-        [field.name, _value(field.default), field.metadata.get("help", ""), field.metadata.get("source", "")]
+        [field.name, _value(field.default), field.metadata.get("help") or UNSTATED, source_of(method.Settings, field)]
         for field in dataclasses.fields(method.Settings)
     ]
     recipes = [
@@ -63,6 +67,19 @@ def _method(name: str, method) -> str:
     if recipes:
         parts += ["different on:", tabulate(recipes, tablefmt="plain"), ""]
     return "\n".join(parts)
+
+
+def _by_default(method: type, attribute: str) -> str:
+    """What the harness goes by although the author has not said it is marked as such."""
+    return "" if is_stated(method, attribute) else f" (by default: {UNSTATED})"
+
+
+def _extended(method: type) -> list[tuple[str, str]]:
+    """The built-in method that a plug-in extends, which explains what it inherits."""
+    base = next((base for base in method.__mro__ if is_built_in(base)), method)
+    if base is method or base.__module__ == "bench.method":
+        return []
+    return [("extends", f"{base.__qualname__} of {base.__module__}")]
 
 
 def _protocol(name: str, protocol: "Protocol") -> str:
@@ -80,8 +97,7 @@ def _protocol(name: str, protocol: "Protocol") -> str:
         ("compute budget", "every task as many training images as the first one has" if protocol.budgeted else "none"),
         ("templates", _templates(scenario.templates)),
     ]
-    if protocol.source:
-        facts.append(("source", protocol.source))
+    facts.append(("source", protocol.source or UNSTATED))
     facts += [("note", note) for note in protocol.notes]
     options = [[f"+{option}", what] for option, what in options_of(protocol).items()]
     of_tasks = ["task", "name", "data set", "classes", "which (order seed 0)"]
@@ -126,7 +142,7 @@ def _datasets(protocol: "Protocol", plans: Sequence["TaskPlan"]) -> list[list]:
     rows = []
     for name in dict.fromkeys(plan.dataset for plan in plans):
         info = protocol.dataset(name).info
-        train, test = ("not fixed" if info.images(split) is None else info.images(split) for split in ("train", "test"))
+        train, test = ("not stated" if info.images(split) is None else info.images(split) for split in ("train", "test"))
         templates = protocol.templates or info.templates
         rows.append([name, len(info.class_names), train, test, len(templates), templates[0]])
     return rows
@@ -137,9 +153,9 @@ def _dataset(name: str, dataset) -> str:
     facts = [
         ("version", info.version),
         ("classes", len(info.class_names)),
-        ("images", f"{info.train_images or 'not fixed'} / {info.test_images or 'not fixed'} for training / testing"),
+        ("images", f"{info.train_images or 'not stated'} / {info.test_images or 'not stated'} for training / testing"),
         ("templates", "; ".join(info.templates)),
-        ("origin", info.origin),
+        ("origin", info.origin or UNSTATED),
         ("names", ", ".join(info.class_names[:12]) + (", ..." if len(info.class_names) > 12 else "")),
     ]
     return "\n".join([f"data set {name}: {info.summary}", tabulate(facts, tablefmt="plain"), ""])

@@ -50,6 +50,7 @@ class ExperienceReplay(VisionFineTune):
     quick = {"epochs": 1}
     paper = '"On Tiny Episodic Memories in Continual Learning", Chaudhry et al., 2019, arXiv 1902.10486'
     trains = "the whole image tower and a linear head; text is not used"
+    conformance = "no vectors: checked by its formulas and on the mini world"
 
     def prepare(self) -> None:
         super().prepare()
@@ -141,6 +142,7 @@ class DarkExperienceReplay(ExperienceReplay):
         "Buzzega et al., NeurIPS 2020, arXiv 2004.07211"
     )
     trains = "the whole image tower and a linear head; text is not used"
+    conformance = "no vectors: checked by its formulas and on the mini world"
 
     def prepare(self) -> None:
         super().prepare()

@@ -128,6 +128,7 @@ class STARPrompt(ImageClassifier):
         "a context token per class for CLIP's text tower; modulations and value residuals per class and block of an image tower, "
         "and a linear head; all towers are frozen. Two backbones unless vit=clip"
     )
+    conformance = "no vectors: checked by its formulas and on the mini world"
     inputs = "pixels"
 
     @property

@@ -7,12 +7,14 @@ from protocols.class_incremental import protocol
 
 # bump when a change of the images, the class names or the splits moves numbers
 VERSION = "1"
+SOURCE = "this package's own, no paper's"
 
 mini60_6x10 = protocol(
     name="mini60-6x10",
     dataset="mini60",
     sizes=[10] * 6,
     version=VERSION,
+    source=SOURCE,
     summary="handwritten digits, land use, letters and sketches: 60 classes in 6 tasks of 10, shuffled",
 )
 
@@ -21,12 +23,14 @@ mini_objects60_6x10 = protocol(
     dataset="mini-objects",
     sizes=[10] * 6,
     version=VERSION,
+    source=SOURCE,
     summary="60 unseen colour-object pairs in 6 tasks of 10: zero-shot is strong, so forgetting it shows",
 )
 
 mini_mtil_order1 = Protocol(
     name="mini-mtil-order1",
     version=VERSION,
+    source=SOURCE,
     kind="task-incremental",
     summary="nine image domains, one task each, in the stand-in for ZSCL's Order I",
     tasks=one_task_per_dataset(
@@ -38,6 +42,7 @@ mini_mtil_order1 = Protocol(
 mini_mtil_order2 = Protocol(
     name="mini-mtil-order2",
     version=VERSION,
+    source=SOURCE,
     kind="task-incremental",
     summary="nine image domains, one task each, in alphabetical order",
     tasks=one_task_per_dataset(
@@ -59,6 +64,7 @@ def _cross_domain_tasks(order_seed: int) -> Sequence[TaskPlan]:
 mini_cdcl = Protocol(
     name="mini-cdcl",
     version=VERSION,
+    source=SOURCE,
     kind="class-incremental",
     summary="coloured shapes and objects (4 x 10), then sketches and letters (4 x 10), evaluated on all classes jointly",
     tasks=_cross_domain_tasks,

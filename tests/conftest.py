@@ -20,6 +20,11 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure(config):
+    if not config.getoption("vectors").is_dir():
+        raise pytest.UsageError(f"--vectors {config.getoption('vectors')}: no such directory")
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> TinyWorld:
     """A tiny random CLIP and 96 images of 8 classes: for comparing numbers, not for accuracy."""

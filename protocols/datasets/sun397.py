@@ -41,7 +41,7 @@ sun397 = data_set(
         _read,
         download=(RemoteFile(URLS, digest="md5:8ca2778205c41d23104230ba66911c7a"),),
     ),
-    version="1",
+    version="2",  # 1: "jail cell" before "jail/indoor"
     summary="397 scenes, indoors and outdoors",
     origin="https://vision.princeton.edu/projects/2010/SUN; collected from the web for research, no licence stated",
     train_images=87_003,

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import peak_memory
 from bench.arithmetic import OperationCounter, matrix_rate
 from bench.phases import PHASES
 
@@ -145,15 +144,3 @@ def test_factorisations_count():
 
 def test_the_rate_of_a_matrix_product_is_finite_and_large():
     assert 1e8 < matrix_rate(CPU) < math.inf
-
-
-def test_the_peak_of_memory_is_that_of_the_stretch():
-    if not peak_memory.forget_peak(CPU):
-        pytest.skip("this system only knows the peak since the process began")
-    before = peak_memory.peak_bytes(CPU)
-    block = torch.ones(50_000_000)  # 200 MB
-    assert peak_memory.peak_bytes(CPU) - before > 150e6
-    del block
-    peak_memory.forget_peak(CPU)
-    assert peak_memory.peak_bytes(CPU) - before < 100e6
-

@@ -5,15 +5,17 @@
         ...
         vectors.check({"array": value, ...})
 
-Files come from --vectors DIR, which defaults to the copy kept here; a method or file that is absent there is skipped. The
-worst error / limit of each file is shown at the end of the session, that of every array with -v.
+Files come from --vectors DIR, which defaults to the copy kept here; a method or file that is absent there is skipped. At the
+end of the session stand the worst error / limit of each file (of every array with -v), what was skipped and why, and the methods
+of the set that no test reads. That a set is read at all, and every file of a method that has a test, is test_sets.py's concern.
 """
 
-import json
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 import pytest
 
+from tests.conformance import sets
 from tests.conformance.vectors import Vectors
 
 CHECKED = pytest.StashKey[list[Vectors]]()
@@ -36,8 +38,8 @@ def vector_files(folder, patterns) -> list[tuple]:
     index = folder / "params.json"
     if not index.exists():
         return [(folder, None, f"no vectors in {folder}")]
-    listed = json.loads(index.read_text())["files"]
-    chosen = [(folder, name, facts) for name, facts in listed.items() if any(fnmatchcase(name, p) for p in patterns)]
+    listed = sets.files_of(index).items()
+    chosen = [(folder, name, facts) for name, facts in listed if any(fnmatchcase(name, p) for p in patterns)]
     return chosen or [(folder, None, f"{index} lists no file {' or '.join(patterns)}")]
 
 
@@ -55,9 +57,8 @@ def vectors(request) -> Vectors:
 
 def pytest_terminal_summary(terminalreporter, config):
     checked = [vectors for vectors in config.stash[CHECKED] if vectors.ratios]
-    if not checked:
-        return
-    terminalreporter.section("conformance: largest error / limit")
+    if checked:
+        terminalreporter.section("conformance: largest error / limit")
     for vectors in checked:
         worst = max(vectors.ratios, key=vectors.ratios.get)
         file = f"{vectors.path.parent.name}/{vectors.path.name}"
@@ -65,3 +66,19 @@ def pytest_terminal_summary(terminalreporter, config):
         if config.get_verbosity() > 0:
             for name, ratio in sorted(vectors.ratios.items(), key=lambda item: -item[1]):
                 terminalreporter.line(f"    {ratio:8.2g}  {name}")
+    left_out = list(not_compared(terminalreporter, config))
+    if left_out:
+        terminalreporter.section("conformance: not compared")
+    for line in left_out:
+        terminalreporter.line(line)
+
+
+def not_compared(terminalreporter, config) -> Iterator[str]:
+    """A line for each test that had no vectors and, where vectors were compared, for each method of the set without a test."""
+    for report in terminalreporter.getreports("skipped"):
+        if report.nodeid.startswith("tests/conformance/"):
+            yield f"{report.nodeid}: {report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr}"
+    if config.stash[CHECKED]:
+        for index in sets.indices(config.getoption("vectors")):
+            if index.parent.name not in {reader.method for reader in sets.every_reader()}:
+                yield f"{index.parent}: no test reads vectors of {index.parent.name}"

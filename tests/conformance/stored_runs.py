@@ -20,26 +20,35 @@ from methods.zscl import ZSCL
 
 
 class World:
-    """The fixture's images and classes as a stream of the given tasks, in the given precision."""
+    """The fixture's images and classes as a stream of the given tasks, in the given precision.
 
-    def __init__(self, tiny, folder, precision, kind, tasks, templates):
+    `never_learned` are classes that the stored run knows of, behind those of the tasks.
+    """
+
+    def __init__(self, tiny, folder, precision, kind, tasks, templates, never_learned: Sequence[int] = ()):
         self.source: ImageSource = tiny.source
         self.backbone = InPrecision(tiny.backbone, getattr(torch, precision))
         self.store = FeatureStore(self.backbone, folder)
-        order = [c for classes in tasks for c in classes]
+        order = [*(c for classes in tasks for c in classes), *never_learned]
         self.position = {c: position for position, c in enumerate(order)}
         self.labels = tiny.labels
         self.classes = [tuple(self.position[c] for c in classes) for classes in tasks]
         names = tuple(tiny.class_names[c] for c in order)
-        owners = tuple(index for index, classes in enumerate(tasks) for _ in classes)
-        self.scenario = Scenario(kind, names, (tuple(templates),) * len(order), owners)
+        owners = [index for index, classes in enumerate(tasks) for _ in classes]
+        owners += [len(tasks) - 1] * len(never_learned)
+        self.scenario = Scenario(kind, names, (tuple(templates),) * len(order), tuple(owners))
 
     def positions(self, rows: torch.Tensor) -> torch.Tensor:
-        """Learning positions of the classes of these images."""
+        """Learning positions of the classes of these images, which the stream has to have; others are `unlabelled`."""
         return torch.tensor([self.position[int(c)] for c in self.labels[rows]])
 
     def split(self, rows: torch.Tensor, labels: torch.Tensor | None = None) -> Split:
         return Split([(self.source, rows.numpy())], self.positions(rows) if labels is None else labels, self.store)
+
+    def unlabelled(self, rows: np.ndarray | None = None) -> Split:
+        """Images to be scored only (all by default), also of classes that are not in the stream."""
+        rows = torch.arange(len(self.labels)) if rows is None else torch.from_numpy(rows).flatten()
+        return self.split(rows, torch.zeros(len(rows), dtype=torch.long))
 
     def task(self, index: int, rows: torch.Tensor, labels: torch.Tensor) -> Task:
         """A task from its stored batches, (batches, batch size) each, laid out one after the other."""
@@ -133,9 +142,7 @@ def _merged(run: Mapping, settings: dict, world: World, draws: StoredDraws) -> F
 def give_reference(method: FineTune, world: World, rows: np.ndarray, captions: Sequence[str]) -> None:
     """The stored reference batches, one after the other, and the captions."""
     if method.reference_names:
-        rows = torch.from_numpy(rows).flatten()
-        images = world.split(rows, torch.zeros(len(rows), dtype=torch.long))
-        method.use_reference(Reference(images, tuple(captions)))
+        method.use_reference(Reference(world.unlabelled(rows), tuple(captions)))
 
 
 def places_in(rows: np.ndarray, wanted: np.ndarray) -> torch.Tensor:

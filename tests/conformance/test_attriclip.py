@@ -92,8 +92,8 @@ def settings_of(params) -> AttriCLIPSettings:
 
 @pytest.mark.vectors("attriclip")
 def test_a_continual_run(vectors, tiny):
-    tasks = vectors["task_classes"]
-    order = [int(c) for classes in tasks for c in classes]
+    tasks = vectors.tasks
+    order = [c for classes in tasks for c in classes]
     position = torch.full((len(tiny.class_names),), -1)
     position[torch.tensor(order)] = torch.arange(len(order))
     names = tuple(tiny.class_names[c] for c in order)

@@ -49,5 +49,6 @@ def test_every_field_of_every_case(vectors):
             expected = np.array(case[field], dtype=float)  # null becomes NaN
             found = unit * np.array(actual[field], dtype=float)
             vectors.ratios[f"{field} of case {number}"] = error_ratio(found, expected, limit)
+    assert vectors.ratios, f"{vectors.path.parent}: nothing was compared"
     wrong = {name: ratio for name, ratio in vectors.ratios.items() if not ratio <= 1}
     assert not wrong, f"{vectors.path.parent}: error / limit too large: {wrong}"

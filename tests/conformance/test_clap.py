@@ -118,7 +118,7 @@ SWITCHES = {  # of params.json -> settings
 @pytest.mark.vectors("clap", "clap_variants*")
 def test_switches(vectors, tiny):
     params, actual = vectors.params, {}
-    order, sizes = order_of(params["tasks"])
+    order, sizes = order_of(vectors.tasks)
     position = torch.full((len(tiny.class_names),), -1)
     position[order] = torch.arange(len(order))
     labels = position[tiny.labels]
@@ -324,7 +324,7 @@ class Watched:
 @pytest.mark.vectors("clap", "clap_handcrafted*", "coop_clap*")
 def test_run_with_replay_and_consolidation(vectors, tiny):
     params, optimiser = vectors.params, vectors.params["optimiser"]
-    order, sizes = order_of(params["tasks"])
+    order, sizes = order_of(vectors.tasks)
     labels = torch.from_numpy(vectors["newlab"]).long()
     own = {"context_length": params["prompt"]["n_ctx"]} if "prompt" in params else {}
     assert params["lr_scale"] == "lr * batch_size / 20" and not optimiser["nesterov"]

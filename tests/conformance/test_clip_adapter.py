@@ -44,8 +44,8 @@ def test_forward_gradients_and_steps(vectors, tiny):
 @pytest.mark.vectors("clip-adapter", "continual*")
 def test_continual_run_with_replay_and_balanced_finetuning(vectors, tiny):
     params, optimiser = vectors.params, vectors.params["optimiser"]
-    tasks = vectors["task_classes"]
-    order = [int(c) for classes in tasks for c in classes]
+    tasks = vectors.tasks
+    order = [c for classes in tasks for c in classes]
     position = {c: k for k, c in enumerate(order)}
     sizes = [len(classes) for classes in tasks]
     scenario = Scenario(
@@ -76,7 +76,7 @@ def test_continual_run_with_replay_and_balanced_finetuning(vectors, tiny):
     for index, classes in enumerate(tasks, start=1):
         phases.start(*((features[rows], labels[rows]) for rows in stored_rows(vectors, index)))
         rows = next(stored_rows(vectors, index))
-        new = rows[torch.isin(tiny.labels[rows], torch.from_numpy(classes))].sort().values
+        new = rows[torch.isin(tiny.labels[rows], torch.tensor(classes))].sort().values
         own = tuple(range(sum(sizes[: index - 1]), sum(sizes[:index])))
         method.learn(Task(index - 1, f"task {index}", own, tiny.split(new, labels[new]), SealedSplit()))
         actual |= {f"task{index}_{name}": value for name, value in phases.results.items()}

@@ -24,8 +24,8 @@ def with_another_template(stream):
 
 @pytest.mark.vectors("continual-clip")
 def test_logits_as_classes_arrive_and_template_ensemble(vectors, tiny):
-    names = [tiny.class_names[c] for c in vectors["task_classes"]]
-    sizes = vectors["task_sizes"].tolist()
+    names = [tiny.class_names[c] for classes in vectors.tasks for c in classes]
+    sizes = [len(classes) for classes in vectors.tasks]
     features = tiny.features()[torch.from_numpy(vectors["test_idx"])]
     actual = {}
 

@@ -121,8 +121,8 @@ def learner(tiny, names, settings: CoOpSettings, context: torch.Tensor) -> CoOp:
 @pytest.mark.vectors("coop", "continual*")
 def test_continual_run_with_replay(vectors, tiny):
     params, optimiser = vectors.params, vectors.params["optimiser"]
-    tasks = vectors["task_classes"]
-    order = [int(c) for classes in tasks for c in classes]
+    tasks = vectors.tasks
+    order = [c for classes in tasks for c in classes]
     names = [tiny.class_names[c] for c in order]
     position = {c: k for k, c in enumerate(order)}
     contexts = {t: vectors.tensor(f"task{t + 1}_ctx0") for t in range(len(tasks))}
@@ -148,7 +148,7 @@ def test_continual_run_with_replay(vectors, tiny):
         rows = torch.from_numpy(vectors[f"task{index}_train_order"])
         labels = torch.tensor([position[int(c)] for c in tiny.labels[rows]])
         steps.pool = (F.normalize(tiny.features()[rows], dim=-1), labels)
-        new = torch.isin(tiny.labels[rows], torch.from_numpy(classes))
+        new = torch.isin(tiny.labels[rows], torch.tensor(classes))
         own = tuple(range(sum(sizes[: index - 1]), sum(sizes[:index])))
         in_file_order = rows[new].sort().values
         train = tiny.split(in_file_order, torch.tensor([position[int(c)] for c in tiny.labels[in_file_order]]))

@@ -26,14 +26,14 @@ def test_interpolated_weights(vectors, tiny, tmp_path, monkeypatch):
 
 @pytest.mark.vectors("zscl", "zscl_cil.npz")
 def test_class_incremental_form(vectors, tiny, tmp_path, monkeypatch):
-    params, tasks = vectors.params, vectors["tasks"].tolist()
+    params, tasks = vectors.params, vectors.tasks
     actual = {}
     for name, run in params["runs"].items():
         world = World(tiny, tmp_path, vectors.facts["dtype"], "class-incremental", tasks, [params["template"]])
         draws = StoredDraws()
         method = method_of_run(run, params, world, draws, {"epochs": 1})
         give_reference(method, world, vectors["ref_idx"], params["captions"])
-        test = world.split(torch.from_numpy(vectors["test_idx"]))
+        test = world.unlabelled(vectors["test_idx"])
         for index, classes in enumerate(world.classes):
             place, stored = f"{name}/task{index + 1}", f"task{index + 1}"
             with monkeypatch.context() as patch:
@@ -50,7 +50,7 @@ def test_class_incremental_form(vectors, tiny, tmp_path, monkeypatch):
 @pytest.mark.vectors("icarl")
 def test_icarl_on_stored_images(vectors, tiny, tmp_path, monkeypatch):
     params, precision = vectors.params, vectors.facts["dtype"]
-    world = World(tiny, tmp_path, precision, "task-incremental", params["tasks"], [params["template"]])
+    world = World(tiny, tmp_path, precision, "task-incremental", vectors.tasks, [params["template"]])
     draws = StoredDraws()
     method = icarl(world, params, draws)
     actual = {}
@@ -109,7 +109,7 @@ def check_task_incremental_runs(vectors, tiny, tmp_path, monkeypatch) -> None:
     templates.insert(0, templates.pop(params["train_template_index"]))  # the harness trains with the first
     actual = {}
     for name, run in params["runs"].items():
-        world = World(tiny, tmp_path, precision, "task-incremental", params["tasks"], templates)
+        world = World(tiny, tmp_path, precision, "task-incremental", vectors.tasks, templates)
         draws = StoredDraws()
         method = method_of_run(run, params, world, draws, {"iterations": params["iterations"]})
         give_reference(method, world, vectors["batch/ref_idx"], params.get("captions", ()))

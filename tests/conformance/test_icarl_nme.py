@@ -26,7 +26,7 @@ class StoredOrder(Draws):
 
 @pytest.mark.vectors("icarl-cil")
 def test_icarl_with_nearest_mean(vectors, tiny, tmp_path, monkeypatch):
-    world = World(tiny, tmp_path, vectors.facts["dtype"], "class-incremental", vectors.params["tasks"], ["{}"])
+    world = World(tiny, tmp_path, vectors.facts["dtype"], "class-incremental", vectors.tasks, ["{}"])
     world.scenario = dataclasses.replace(world.scenario, **budget(vectors.params["memory"]))
     draws = StoredOrder()
     method = ICaRLNME(settings(vectors.params, vectors), world.backbone, world.scenario, draws).to(world.backbone.dtype).eval()
@@ -90,7 +90,7 @@ def watch(patch, method, name: str) -> list[torch.Tensor]:
 def after_task(method, world, vectors, seen: int, fixture_images: list[int], ranked) -> dict[str, torch.Tensor]:
     """Weights, memory, means, features and both classifiers' answers."""
     images = torch.tensor(fixture_images)[method.exemplars]
-    every, test = (world.split(torch.from_numpy(vectors[name])).pixels() for name in ("train_index_all", "test_index"))
+    every, test = (world.unlabelled(vectors[name]).pixels() for name in ("train_index_all", "test_index"))
     distances = method.logits(test, range(seen))
     ranks = min(vectors.params["nme_ranks_stored"], seen)
     return {

@@ -29,7 +29,7 @@ class Predictions:
         self.sampled = [vectors[f"logits_step{s}"].astype(float) for s in range(self.tasks)]  # (images, samples, seen)
         self.mean = [logits.mean(axis=1) for logits in self.sampled]
 
-        self.classes_per_task = [vectors.params["classes_per_task"]] * self.tasks
+        self.classes_per_task = np.broadcast_to(vectors.params["classes_per_task"], self.tasks).tolist()  # one number, or each
 
     def scores(self, step: int) -> list[Cell]:
         """What the model after a step says of the images of every task, among the classes seen so far."""

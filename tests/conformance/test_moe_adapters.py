@@ -113,8 +113,8 @@ def settings_of(params) -> MoEAdaptersSettings:
 
 @pytest.mark.vectors("moe-adapters")
 def test_updates_on_a_task_and_scores_of_all_classes(vectors, tiny, monkeypatch):
-    params, tasks = vectors.params, vectors["task_classes"]
-    order = [int(c) for classes in tasks for c in classes]
+    params, tasks = vectors.params, vectors.tasks
+    order = [c for classes in tasks for c in classes]
     position = torch.full((len(tiny.class_names),), -1)
     position[torch.tensor(order)] = torch.arange(len(order))
     sizes = [len(classes) for classes in tasks]

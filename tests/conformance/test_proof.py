@@ -100,8 +100,8 @@ def load_new_modules(method: PROOF, vectors, name: str) -> None:
 
 @pytest.mark.vectors("proof")
 def test_a_continual_run(vectors, tiny):
-    params, sizes = vectors.params, vectors["task_sizes"].tolist()
-    order = vectors["task_classes_flat"].tolist()
+    params, sizes = vectors.params, [len(classes) for classes in vectors.tasks]
+    order = [c for classes in vectors.tasks for c in classes]
     position = torch.full((len(tiny.class_names),), -1)
     position[torch.tensor(order)] = torch.arange(len(order))
     templates = [str(t) for t in vectors["templates"]]

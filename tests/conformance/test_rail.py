@@ -60,10 +60,11 @@ def test_rail(vectors, tiny, monkeypatch, solver):
 
 def stored_stream(vectors, tiny):
     """A stream with the stored training images in their order."""
-    order = vectors["task_classes_flat"].tolist()
+    order = [c for classes in vectors.tasks for c in classes]
+    sizes = [len(classes) for classes in vectors.tasks]
     position = {c: k for k, c in enumerate(order)}
     labels = torch.tensor([position.get(int(c), -1) for c in tiny.labels])
-    stream = tiny.stream([tiny.class_names[c] for c in order], vectors["task_sizes"].tolist(), labels, ["{}"])
+    stream = tiny.stream([tiny.class_names[c] for c in order], sizes, labels, ["{}"])
     tasks = []
     for task in stream.tasks:
         rows = torch.from_numpy(vectors[f"task{task.index + 1}_train_idx"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods.simplecil import SimpleCIL
-from tests.conformance.image_streams import PRECISIONS, stream_of, unlabelled
+from tests.conformance.image_streams import PRECISIONS, stream_of
 from tests.conformance.stored_runs import StoredDraws
 
 FEATURES = {"pre": "pooled", "proj": "projected"}
@@ -14,7 +14,7 @@ FEATURES = {"pre": "pooled", "proj": "projected"}
 @pytest.mark.vectors("simplecil")
 def test_simplecil(vectors, tiny, tmp_path, precision):
     world, tasks = stream_of(vectors, tiny, tmp_path, precision)
-    everything = unlabelled(world)
+    everything = world.unlabelled()
     actual = {f"features_{name}": everything.features(layer=layer) for name, layer in FEATURES.items()}
     for variant in vectors.params["variants"]:
         settings = SimpleCIL.Settings(feature=FEATURES[variant], scale=vectors.params["sigma"])

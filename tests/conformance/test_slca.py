@@ -6,7 +6,7 @@ import torch
 from bench.randomness import Draws
 from methods import slca
 from methods.slca import SLCA
-from tests.conformance.image_streams import PRECISIONS, stream_of, unlabelled
+from tests.conformance.image_streams import PRECISIONS, stream_of
 
 
 class StoredOrders(Draws):
@@ -47,7 +47,7 @@ def test_slca(vectors, tiny, tmp_path, monkeypatch, precision):
     monkeypatch.setattr(method, "draw_features", drawn_features)
 
     actual = {}
-    pixels = unlabelled(world, vectors["test_index"]).pixels()
+    pixels = world.unlabelled(vectors["test_index"]).pixels()
     for task in tasks("train_index", "train_label"):
         place, seen = f"task{task.index}", task.classes[-1] + 1
         method.grow(task)

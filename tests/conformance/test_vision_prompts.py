@@ -7,7 +7,7 @@ from bench.randomness import Draws
 from methods.coda_prompt import CODAPrompt
 from methods.dualprompt import DualPrompt
 from methods.l2p import L2P
-from tests.conformance.stored_runs import World
+from tests.conformance.image_streams import world_of
 
 
 class StoredDraws(Draws):
@@ -77,9 +77,10 @@ def named(method) -> dict[str, torch.nn.Parameter]:
     return {name: weights for name, weights in method.named_parameters() if weights.requires_grad}
 
 
-def build(method_class, settings, vectors, tiny, folder):
-    """The method on a stream of the stored tasks, and its world."""
-    world = World(tiny, folder, vectors.facts["dtype"], "class-incremental", vectors.params["tasks"], ["{}"])
+def build(method_class, settings, vectors, tiny, folder, head: str):
+    """The method on a stream of the stored tasks, and its world; the array `head` has a row for each class of the stored run."""
+    assert vectors.params.get("full_batch", True)  # the settings are those of one step for every pass over a task
+    world = world_of(vectors, tiny, folder, vectors.facts["dtype"], len(vectors[head]))
     method = method_class(settings, world.backbone, world.scenario, StoredDraws(vectors))
     return method.to(world.backbone.dtype).eval(), world
 
@@ -94,12 +95,13 @@ def learn(method, world, vectors, index: int, monkeypatch) -> Steps:
 
 def images_to_score(world, vectors) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels and queries of the test images."""
-    pixels = world.split(torch.from_numpy(vectors["test_index"])).pixels()
+    pixels = world.unlabelled(vectors["test_index"]).pixels()
     return pixels, world.backbone.pool_images(pixels)
 
 
 def queries(world) -> torch.Tensor:
-    return world.backbone.pool_images(world.split(torch.arange(len(world.labels))).pixels())
+    """Of all images of the fixture, also of classes that are not in the stream."""
+    return world.backbone.pool_images(world.unlabelled().pixels())
 
 
 # -- L2P and DualPrompt, both from the ports' training loop -----------------------------------------------------
@@ -113,7 +115,7 @@ def test_l2p(vectors, tiny, tmp_path, monkeypatch):
         **common_settings(vectors),
     )  # fmt: skip
     names = {"pool": "prompt.prompt", "keys": "prompt.prompt_key", "head.weight": "head.weight", "head.bias": "head.bias"}
-    method, world = build(L2P, settings, vectors, tiny, tmp_path)
+    method, world = build(L2P, settings, vectors, tiny, tmp_path, "init/head.weight")
     visual, inserted = world.backbone.clip.visual, settings.top_k * settings.length
     first, patches = visual.positional_embedding[:1], visual.positional_embedding[1:]
     actual = {"pos_embed_extended": torch.cat([first.expand(1 + inserted, -1), patches]).unsqueeze(0)}
@@ -133,7 +135,7 @@ def test_dualprompt(vectors, tiny, tmp_path, monkeypatch):
         "general": "g_prompt", "expert": "e_prompt.prompt", "keys": "e_prompt.prompt_key",
         "head.weight": "head.weight", "head.bias": "head.bias",
     }  # fmt: skip
-    method, world = build(DualPrompt, settings, vectors, tiny, tmp_path)
+    method, world = build(DualPrompt, settings, vectors, tiny, tmp_path, "init/head.weight")
     vectors.check(port_run(method, world, vectors, names, monkeypatch), dtype=vectors.facts["dtype"])
 
 
@@ -209,7 +211,7 @@ def test_coda_prompt(vectors, tiny, tmp_path, monkeypatch):
         epochs=int(vectors["hp_epochs_run"]), schedule_epochs=int(vectors["hp_schedule_K"]), batch_size=10**6,
         mirrored_view=False,
     )  # fmt: skip
-    method, world = build(CODAPrompt, settings, vectors, tiny, tmp_path)
+    method, world = build(CODAPrompt, settings, vectors, tiny, tmp_path, "init/last.weight")
     for ours, theirs in (("weight", "last.weight"), ("bias", "last.bias")):
         getattr(method.head, ours).data = torch.from_numpy(vectors[f"init/{theirs}"]).to(world.backbone.dtype)
     pixels, _ = images_to_score(world, vectors)

@@ -33,6 +33,22 @@ class Vectors:
     def tensor(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self.arrays[name].astype(np.float32))
 
+    @property
+    def tasks(self) -> list[list[int]]:
+        """The fixture's classes of each task in learning order. A stream need not have all of the fixture's classes.
+
+        Files state them task by task (the row of a smaller task may end in -1), or in one row with the sizes of the tasks.
+        Where there is a `class_order` too, only the sizes count of the other.
+        """
+        places = (self.params.get("tasks"), *(self.arrays.get(name) for name in ("tasks", "task_classes", "task_classes_flat")))
+        stated = next(place for place in places if place is not None)
+        sizes = [sum(c >= 0 for c in row) for row in stated] if np.ndim(stated[0]) else self.arrays["task_sizes"].tolist()
+        flat = [int(c) for row in stated for c in np.atleast_1d(row) if c >= 0]
+        order = self.arrays["class_order"].tolist() if "class_order" in self else flat
+        ends = np.cumsum(sizes).tolist()
+        assert len(set(order)) == len(order) >= ends[-1], f"{self.path}: tasks of {sizes} classes, but the order is {order}"
+        return [order[end - size : end] for end, size in zip(ends, sizes)]
+
     def group(self, prefix: str) -> dict[str, torch.Tensor]:
         """The arrays whose names start with a prefix, without it."""
         return {name[len(prefix) :]: self.tensor(name) for name in self.arrays if name.startswith(prefix)}

@@ -164,7 +164,7 @@ def write_sun397(data: Path, per_class: int = 26) -> None:
         write_picture(first, label)
         for number in range(1, per_class):
             os.link(first, folder / f"sun_{'a' * 13}{chr(97 + number // 26)}{chr(97 + number % 26)}.jpg")
-    write_text(root / "ClassName.txt", [f"/{folder_of(name)}" for name in names])
+    write_text(root / "ClassName.txt", sorted(f"/{folder_of(name)}" for name in names))  # as the archive's list is
 
 
 def write_vtab(data: Path) -> None:

@@ -1,0 +1,34 @@
+"""What an author has stated, told apart from what a class has by default or has inherited.
+
+A default of the harness is nobody's claim: a plug-in that says nothing about conformance has not been "checked by its formulas",
+and one that extends a built-in method is not what that method's paper describes, nor is it compared with its authors' code.
+"""
+
+import dataclasses
+
+BUILT_IN = ("bench", "methods", "protocols")  # packages whose authors know their own defaults
+UNSTATED = "nothing stated by its author"
+AUTHORS_CODE = "authors' code"
+
+
+def is_stated(kind: type, attribute: str) -> bool:
+    """Does this class say it, or a base of it that is not this package's?"""
+    place = next((base for base in kind.__mro__ if attribute in vars(base)), None)
+    return place is not None and (is_built_in(kind) or not is_built_in(place))
+
+
+def claim(kind: type, attribute: str) -> str:
+    """What a class says of itself, or that it says nothing."""
+    return (getattr(kind, attribute, "") or UNSTATED) if is_stated(kind, attribute) else UNSTATED
+
+
+def source_of(settings: type, field: dataclasses.Field) -> str:
+    """Where a hyper-parameter's default comes from: for built-in methods their authors' code, unless it says otherwise."""
+    if field.metadata.get("source"):
+        return field.metadata["source"]
+    place = next((base for base in settings.__mro__ if field.name in vars(base).get("__annotations__", {})), settings)
+    return AUTHORS_CODE if is_built_in(place) else UNSTATED
+
+
+def is_built_in(kind: type) -> bool:
+    return kind.__module__.split(".")[0] in BUILT_IN
