@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench import groups, registry, statistics
+from bench import groups, method_source, registry, run_facts, statistics
 from bench.errors import BenchError, unknown_name
 from bench.formats import Cell, Table, write
 from bench.groups import Results
+from bench.method_source import Source
 from bench.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, find
 from bench.values import SEEDS, SHARED, heading, points, repeated_run, values
 
@@ -34,7 +35,8 @@ def compare(a: str, b: str, paths: Sequence[Path], metrics: Sequence[str] | None
         find(name)
     sides = [_side(name, paths, metrics) for name in (a, b)]
     tables = []
-    for one, other in _opponents(*sides):
+    opponents, alone = _opponents(*sides)
+    for one, other in opponents:
         shared = one.runs[SHARED].drop_duplicates().merge(other.runs[SHARED].drop_duplicates()).to_dict("records")
         if not shared:
             raise BenchError(_mismatch(one, other))
@@ -43,9 +45,8 @@ def compare(a: str, b: str, paths: Sequence[Path], metrics: Sequence[str] | None
             tables.append(_over_runs(one, other, pairs, conditions, metrics or DEFAULTS[conditions["scenario"]]))
             tables.append(_over_images(one, other, pairs, conditions))
         for side, partner in ((one, other), (other, one)):
-            alone = sorted(set(side.runs["protocol"]) - set(partner.runs["protocol"]))
-            if alone:
-                tables[-1].notes.append(f"only {side.name} was run on {', '.join(alone)}")
+            tables[-1].notes += _on_one_side(side, partner, shared)
+    tables[-1].notes += alone
     return tables
 
 
@@ -78,18 +79,47 @@ def _side(name: str, paths: Sequence[Path], metrics: Sequence[str] | None) -> Si
     return side.only(name)
 
 
-def _opponents(a: Side, b: Side) -> list[tuple[Side, Side]]:
-    """One method against one other; of two folders with several methods, each method against itself."""
+def _opponents(a: Side, b: Side) -> tuple[list[tuple[Side, Side]], list[str]]:
+    """One method against one other; of two folders with several methods, each method against itself, and a note on each
+    that the other folder does not hold."""
     labels = [sorted(set(side.runs["label"])) for side in (a, b)]
     if len(labels[0]) == len(labels[1]) == 1:
-        return [(a.only(labels[0][0]), b.only(labels[1][0]))]
+        return [(a.only(labels[0][0]), b.only(labels[1][0]))], []
     common = sorted(set(labels[0]) & set(labels[1]))
     if not (a.folder and b.folder):
         several = a if a.folder else b
         raise BenchError(f"{several.name} holds several methods ({', '.join(labels[several is b])}); name a folder with one")
     if not common:
         raise BenchError(f"no method in common: {a.name} holds {', '.join(labels[0])}; {b.name} holds {', '.join(labels[1])}")
-    return [(a.only(label), b.only(label)) for label in common]
+    alone = []
+    for side, own, others in ((a, labels[0], labels[1]), (b, labels[1], labels[0])):
+        for label in own:
+            if label not in others:
+                close = [other for other in others if other.split(" (")[0] == label.split(" (")[0]]
+                instead = f"; the other folder has {', '.join(close)}" if close else ""
+                alone.append(f"only in {side.name}, not compared: {label}{instead}")
+    return [(a.only(label), b.only(label)) for label in common], alone
+
+
+def _on_one_side(side: Side, partner: Side, shared: Sequence[Mapping[str, str]]) -> list[str]:
+    """A note on every set of conditions under which only this side was run, with what differs."""
+    notes = []
+    theirs = partner.runs[SHARED].drop_duplicates().to_dict("records")
+    for conditions in side.runs[SHARED].drop_duplicates().to_dict("records"):
+        if conditions in list(shared):
+            continue
+        same = [other for other in theirs if other["protocol"] == conditions["protocol"]]
+        if not same:
+            notes.append(f"only {side.name} was run on {conditions['protocol']}")
+            continue
+        closest = min(same, key=lambda other: sum(other[column] != conditions[column] for column in SHARED))
+        how = ", ".join(
+            f"{column} {conditions[column] or 'none'} against {closest[column] or 'none'}"
+            for column in SHARED
+            if conditions[column] != closest[column]
+        )
+        notes.append(f"only {side.name} was run on {heading(conditions)}: {how} of {partner.name}")
+    return notes
 
 
 def _mismatch(a: Side, b: Side) -> str:
@@ -112,18 +142,56 @@ def _pairs(a: Side, b: Side, conditions: dict[str, str]) -> pd.DataFrame:
             raise BenchError(f"{repeated}; name the folder of one of them")
         sides.append(runs)
     pairs = sides[0].merge(sides[1], on=SEEDS, suffixes=("_a", "_b")).sort_values(SEEDS, ignore_index=True)
-    pairs.attrs["alone"] = [len(runs) - len(pairs) for runs in sides]
+    met = set(zip(pairs["order_seed"], pairs["seed"]))
+    alone = [_seeds(runs[[pair not in met for pair in zip(runs["order_seed"], runs["seed"])]]) for runs in sides]
     if not len(pairs):
-        one, other = ("; ".join(f"order {order} seed {seed}" for order, seed in sorted(zip(runs["order_seed"], runs["seed"])))
-                      for runs in sides)  # fmt: skip
+        one, other = ("; ".join(_seeds(runs)) for runs in sides)
         raise BenchError(f"{a.name} and {b.name} have no seeds in common on {conditions['protocol']}: {one} against {other}")
+    refused = {}
     for pair in pairs.itertuples():
         one, other = a.results.manifests.get(pair.run_id_a, {}), b.results.manifests.get(pair.run_id_b, {})
         for key, what in DIGESTS.items():
             if one.get(key) and other.get(key) and one[key] != other[key]:
                 ids = f"{pair.run_id_a} and {pair.run_id_b}"
-                raise BenchError(f"runs {ids} saw different {what} under the same name; run one of them again")
-    return pairs
+                refused[pair.Index] = f"runs {ids} saw different {what} under the same name; run one of them again"
+    if len(refused) == len(pairs):
+        raise BenchError(next(iter(refused.values())))
+    kept = pairs.drop(index=list(refused)).reset_index(drop=True)
+    kept.attrs["notes"] = [
+        *(f"left out: {words} of {letter}, without a partner of equal class order and seed"
+          for letter, own in zip("AB", alone) for words in own),
+        *(f"left out: {why}" for why in refused.values()),
+        *_made_otherwise(a, b, kept),
+    ]  # fmt: skip
+    return kept
+
+
+def _seeds(runs: pd.DataFrame) -> list[str]:
+    return [f"order {order} seed {seed}" for order, seed in sorted(zip(runs["order_seed"], runs["seed"]))]
+
+
+def _made_otherwise(a: Side, b: Side, pairs: pd.DataFrame) -> list[str]:
+    """In what the runs of a pair differ beside what is compared: of one method its settings, of any two the machine."""
+    found: dict[str, None] = {}
+    for pair in pairs.itertuples():
+        one, other = a.results.manifests.get(pair.run_id_a), b.results.manifests.get(pair.run_id_b)
+        if not (one and other) or pair.run_id_a == pair.run_id_b:
+            continue
+        facts = [_machine(manifest) for manifest in (one, other)]
+        if pair.method_a == pair.method_b:
+            facts = [run_facts.settings_and_version(m) | own for m, own in zip((one, other), facts)]
+            sources = [Source.from_json(manifest.get("source")) for manifest in (one, other)]
+            if all(sources) and (modules := method_source.changed_modules(*sources)):
+                found[f"the method's code differs: {', '.join(modules)}"] = None
+        for line in run_facts.differing(*facts):
+            found[f"A -> B: {line}"] = None
+    return list(found)
+
+
+def _machine(manifest: Mapping) -> dict[str, str]:
+    identity = manifest.get("identity", {})
+    device = {"device": str(identity.get("device", "")), "precision": str(identity.get("precision", "float32"))}
+    return device | run_facts.versions([manifest])
 
 
 # -- over runs --------------------------------------------------------------------------------------------------
@@ -178,9 +246,7 @@ def _notes_on_runs(table: Table, pairs: pd.DataFrame, metrics: Sequence[str]) ->
     missing = [METRICS[name].title for name in metrics if name not in shown]
     if missing:
         notes.append(f"not available in any pair: {', '.join(missing)}")
-    for letter, alone in zip("AB", pairs.attrs["alone"]):
-        if alone:
-            notes.append(f"left out: {alone} run{'s' * (alone > 1)} of {letter} without a partner of equal class order and seed")
+    notes += pairs.attrs["notes"]
     n = len(pairs)
     if n < statistics.MIN_RUNS:
         notes.append(

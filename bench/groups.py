@@ -27,8 +27,7 @@ class Results:
 def load(paths: Iterable[Path]) -> Results:
     paths = [Path(path) for path in paths]
     table = records.load(paths)
-    folders = [file.parent for path in paths for file in records.find(path) if (file.parent / "manifest.json").exists()]
-    manifests = {manifest["run_id"]: manifest for manifest in map(records.read_manifest, folders)}
+    manifests = records.manifests(file for path in paths for file in records.find(path))
     return Results(table, manifests, samples.of_runs(paths))
 
 

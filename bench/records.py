@@ -9,6 +9,8 @@ The manifest is written last: a folder without one is an unfinished run. Nothing
 the clock, so equal runs are equal byte by byte. Accuracies are fractions.
 """
 
+import contextlib
+import functools
 import json
 from collections.abc import Iterable
 from io import StringIO
@@ -17,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench import run_facts
 from bench.errors import BenchError
 
 SCHEMA = 1
@@ -143,7 +146,22 @@ def load(paths: Iterable[Path]) -> pd.DataFrame:
     files = list(dict.fromkeys(file.resolve() for file in files))
     table = _parse_together(files).drop_duplicates(KEY, ignore_index=True)
     refuse_mixture(table)
-    return table
+    return run_facts.set_apart(table, readable_manifests(files), CONDITIONS)
+
+
+def manifests(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Run id -> manifest, of those records files that have one beside them."""
+    found = [read_manifest(file.parent) for file in files if (file.parent / "manifest.json").exists()]
+    return {manifest["run_id"]: manifest for manifest in found}
+
+
+def readable_manifests(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """The same without those that are damaged: records can be read without them, and bench doctor names them."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in files:
+        with contextlib.suppress(BenchError):
+            found |= manifests([file])
+    return found
 
 
 def is_synthetic(limits: str) -> bool:
@@ -188,8 +206,17 @@ def _parse_together(files: list[Path]) -> pd.DataFrame:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished run."""
+    """The manifest of a finished run; one that has not changed since is not read again."""
     path = folder / "manifest.json"
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read ({error}); run again with --fresh") from error
+    return _manifest(path, facts.st_mtime_ns, facts.st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _manifest(path: Path, changed_ns: int, size: int) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
