@@ -1,6 +1,5 @@
 """The stored side of the regression gate: a tidy CSV with a row per method and metric, and how results become one."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from io import StringIO
@@ -10,6 +9,7 @@ from statistics import fmean, stdev
 import numpy as np
 import pandas as pd
 
+from bench import run_facts
 from bench.errors import BenchError, unknown_name
 from bench.metrics import METRICS
 from bench.records import CONDITIONS
@@ -22,8 +22,11 @@ COLUMNS = {
     "n": "number of runs in which the metric is available",
     "runs": "all runs of the method: order seed/seed, separated by spaces; may be left out",
     "weights": "of the backbone: first 8 hex digits of the file's digest, or architecture and tag; may be left out",
+    "images": "first 8 hex digits of a digest of the stream's images; may be left out",
+    "settings": "method version and all hyper-parameters, name=value joined by ';'; may be left out",
+    "versions": "of Python and libraries, name=version joined by ';'; may be left out",
 }
-OPTIONAL = ("runs", "weights")
+OPTIONAL = ("runs", "weights", "images", "settings", "versions")
 
 
 def summarise(
@@ -37,19 +40,36 @@ def summarise(
     for found, own in runs.groupby(CONDITIONS):
         conditions = dict(zip(CONDITIONS, found))
         seeds = " ".join(f"{order}/{seed}" for order, seed in sorted(zip(own["order_seed"], own["seed"])))
-        weights = " ".join(sorted({_weights(manifests.get(run_id, {})) for run_id in own["run_id"]}))
+        own_manifests = [manifests[run_id] for run_id in own["run_id"] if run_id in manifests]
+        facts = {
+            "runs": seeds,
+            "weights": " ".join(sorted({run_facts.weights(manifest) for manifest in own_manifests})),
+            "images": " ".join(sorted({found for manifest in own_manifests if (found := run_facts.images(manifest))})),
+            "settings": joined(run_facts.settings_and_version(own_manifests[0]) if own_manifests else {}),
+            "versions": joined(run_facts.versions(own_manifests)),
+        }
         for metric in metrics_of(conditions):
             known = own[metric].dropna().tolist()
             if known:
                 std = stdev(known) if len(known) > 1 else np.nan
                 numbers = {"metric": metric, "mean": fmean(known), "std": std, "n": len(known)}
-                rows.append({**conditions, **numbers, "runs": seeds, "weights": weights})
+                rows.append({**conditions, **numbers, **facts})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _weights(manifest: Mapping) -> str:
-    digest = str(manifest.get("weights_digest", ""))
-    return digest[:8] if re.fullmatch("[0-9a-f]{64}", digest) else digest
+def joined(facts: Mapping[str, str]) -> str:
+    """Facts as a cell holds them; a value may hold neither line ends nor semicolons there.
+
+    >>> joined({"epochs": "3", "words": "a;b"}), separated("epochs=3;words=a,b")
+    ('epochs=3;words=a,b', {'epochs': '3', 'words': 'a,b'})
+    """
+    return ";".join(f"{name}={' '.join(value.split()).replace(';', ',')}" for name, value in facts.items())
+
+
+def separated(cell: str) -> dict[str, str]:
+    """The facts of a cell."""
+    pairs = (part.partition("=") for part in cell.split(";") if part)
+    return {name: value for name, _, value in pairs}
 
 
 def to_csv(baseline: pd.DataFrame) -> str:

@@ -105,15 +105,16 @@ def profile(data_dir, cache_dir, **given) -> None:
 @click.option("--published", is_flag=True, help="Put the numbers of papers beside the measured ones.")
 def table(paths, metrics, format_, view, sort, published) -> None:
     """Compare the methods whose results lie at or below PATHS."""
-    from bench import costs, records, samples, tables
+    from bench import costs, groups, tables
     from bench import published as publications
 
     if view == "cost":
         click.echo(costs.render(paths, format_))
         return
+    results = groups.load(paths)
     found = tables.render(
-        records.load(paths), metrics, format_, view, sort,
-        samples.of_runs(paths), publications.load() if published else None,
+        results.table, metrics, format_, view, sort,
+        results.samples_of, publications.load() if published else None, results.manifests,
     )  # fmt: skip
     click.echo(found)
 

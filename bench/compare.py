@@ -175,7 +175,7 @@ def _made_otherwise(a: Side, b: Side, pairs: pd.DataFrame) -> list[str]:
     found: dict[str, None] = {}
     for pair in pairs.itertuples():
         one, other = a.results.manifests.get(pair.run_id_a), b.results.manifests.get(pair.run_id_b)
-        if not (one and other) or pair.run_id_a == pair.run_id_b:
+        if not (one and other):
             continue
         facts = [_machine(manifest) for manifest in (one, other)]
         if pair.method_a == pair.method_b:

@@ -1,7 +1,7 @@
 """The regression gate: fresh results against a stored baseline, with a tolerance, for people and for CI."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench import baseline as baselines
-from bench import groups
+from bench import groups, run_facts
 from bench.errors import BenchError
 from bench.files import write_atomically
 from bench.metrics import DEFAULTS, METRICS, find
@@ -18,6 +18,7 @@ from bench.tolerance import Tolerance
 from bench.values import SHARED, heading, label, points, repeated_run, values
 
 ROUNDING = 1e-9  # of means; never a difference
+VERDICTS = {"regression": "s", "missing": "", "changed": "", "improvement": "s", "new": ""}  # that are counted -> plural
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,16 @@ class Change:
     conditions: Mapping[str, str]  # SHARED
     method: str  # with its overrides, as the tables print it
     metric: str
-    verdict: Literal["regression", "missing", "improvement", "within", "new"]
+    verdict: Literal["regression", "missing", "changed", "improvement", "within", "new"]
     before: float
     now: float
     allowed: float = np.nan  # how far it may get worse
+    differs: tuple[str, ...] = ()  # in what the run is another one than the baseline's: "epochs 5 -> 3"
+    comparable: bool = True  # may its number be held against the baseline's?
 
     @property
     def failed(self) -> bool:
-        return self.verdict in ("regression", "missing")
+        return self.verdict in ("regression", "missing") or (self.verdict == "changed" and not self.comparable)
 
     @property
     def difference(self) -> float:
@@ -48,7 +51,10 @@ class Change:
         if self.verdict == "new":
             return f"{title} of {self.method} is {points(self.now)}, the baseline has no such row"
         moved = f"{points(self.before)} -> {points(self.now)} ({points(self.difference, True)})"
-        return f"{title} of {self.method}: {moved}, allowed {points(self.allowed)}"
+        how = f"; changed: {', '.join(self.differs)}" if self.differs else ""
+        if not self.comparable:
+            return f"{title} of {self.method}: {moved}, which cannot be compared{how}"
+        return f"{title} of {self.method}: {moved}, allowed {points(self.allowed)}{how}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Outcome:
     baseline: Path
     changes: list[Change]
     notes: list[str]
+    versions: list[tuple[str, str, str]] = field(default_factory=list)  # (Python or library, of the baseline, now)
 
     @property
     def passed(self) -> bool:
@@ -68,7 +75,7 @@ class Outcome:
         """How many rows got which verdict, in words."""
         found = [change.verdict for change in self.changes]
         said = [f"{found.count(verdict)} {verdict}{plural * (found.count(verdict) != 1)}"
-                for verdict, plural in (("regression", "s"), ("missing", ""), ("improvement", "s"), ("new", ""))]  # fmt: skip
+                for verdict, plural in VERDICTS.items()]  # fmt: skip
         return f"{', '.join(said)}; {len(found) - found.count('new')} rows of {self.baseline}"
 
     @property
@@ -121,6 +128,7 @@ def _measure(paths: Sequence[Path], stored: pd.DataFrame | None, metrics: Sequen
         return metrics or held.get(conditions["protocol"]) or DEFAULTS[conditions["scenario"]]
 
     results = groups.load(paths)
+    _refuse_variants(results.table, results.manifests)
     conditions = results.table[CONDITIONS].drop_duplicates().to_dict("records")
     names = list(dict.fromkeys(name for one in conditions for name in wanted(one)))
     runs = values(results.table, names, results.samples_of)
@@ -131,6 +139,22 @@ def _measure(paths: Sequence[Path], stored: pd.DataFrame | None, metrics: Sequen
     if not len(fresh):
         raise BenchError(f"{', '.join(map(str, paths))}: none of {', '.join(names)} is available in these results")
     return fresh
+
+
+def _refuse_variants(table: pd.DataFrame, manifests: Mapping[str, Mapping]) -> None:
+    """Two versions of a method in one folder, say: which of them is the fresh result?"""
+    runs = table.drop_duplicates("run_id")
+    facts: dict[tuple, dict[str, str]] = {}
+    for run in runs[runs["run_id"].isin(manifests)].to_dict("records"):
+        manifest = manifests[run["run_id"]]
+        own = run_facts.settings_and_version(manifest) | {"images": run_facts.images(manifest)}
+        key = (run["protocol"], run["limits"], run["method"], str(manifest.get("overrides", "")))
+        before = facts.setdefault(key, own)
+        if what := run_facts.differing(before, own):
+            raise BenchError(
+                f"{run['method']} on {run['protocol']} has runs that differ: {', '.join(what)}; gate a results folder that holds "
+                "one of them"
+            )
 
 
 # -- comparison -------------------------------------------------------------------------------------------------
@@ -146,8 +170,12 @@ def incomparable(baseline: Path, stored: pd.DataFrame, fresh: pd.DataFrame) -> s
     common = then.merge(now)
     for protocol in sorted(protocols - set(common["protocol"])):
         old, new = (table[table["protocol"] == protocol].iloc[0] for table in (then, now))
-        column = next(column for column in SHARED if old[column] != new[column])
-        return f"{protocol} cannot be compared: {column} {new[column] or 'none'}, in {baseline} {old[column] or 'none'}"
+        how = ", ".join(
+            f"{column} {new[column] or 'none'}, in {baseline} {old[column] or 'none'}"
+            for column in SHARED
+            if old[column] != new[column]
+        )
+        return f"{protocol} cannot be compared: {how}"
     for conditions in common.to_dict("records"):
         old, new = (_weights(table, conditions) for table in (stored, fresh))
         if old and new and old != new:
@@ -158,39 +186,76 @@ def incomparable(baseline: Path, stored: pd.DataFrame, fresh: pd.DataFrame) -> s
 
 def compare(baseline: Path, stored: pd.DataFrame, fresh: pd.DataFrame, tolerance: Tolerance) -> Outcome:
     """Row by row; both tables in the form of a baseline."""
-    fresh, notes = _known(stored, fresh)
-    partners, more_notes = _partners(stored, fresh)
+    partners = _partners(stored, fresh)
     now = {(*_key(row), row.metric): row for row in fresh.itertuples()}
-    changes, seeds = [], {}
+    changes, notes = [], {}
     for row in stored.itertuples():
-        conditions = {column: getattr(row, column) for column in SHARED}
-        method = label(row.method, row.overrides)
         other = now.pop((*partners[_key(row)], row.metric), None) if _key(row) in partners else None
         if other is None:
-            changes.append(Change(conditions, method, row.metric, "missing", row.mean, np.nan))
+            changes.append(Change(_shared(row), label(row.method, row.overrides), row.metric, "missing", row.mean, np.nan))
             continue
-        allowed = tolerance.allowed(row.metric, row.mean, row.std, row.n, other.n)
-        gain = (other.mean - row.mean) * (1 if METRICS[row.metric].higher_is_better else -1)
-        verdict = "regression" if gain < -allowed - ROUNDING else "improvement" if gain > allowed + ROUNDING else "within"
-        changes.append(Change(conditions, method, row.metric, verdict, row.mean, other.mean, allowed))
+        changes.append(_change(row, other, tolerance))
+        method = label(row.method, row.overrides)
         if row.runs and row.runs != other.runs:
-            seeds[f"{method} on {row.protocol}: other order/seed than the baseline ({other.runs} against {row.runs})"] = None
+            notes[f"{method} on {row.protocol}: {_seeds(row.runs, other.runs)}"] = None
+    known = set(map(tuple, stored[SHARED].drop_duplicates().to_numpy().tolist()))
     for row in now.values():
-        conditions = {column: getattr(row, column) for column in SHARED}
-        changes.append(Change(conditions, label(row.method, row.overrides), row.metric, "new", np.nan, row.mean))
-    return Outcome(baseline, changes, [*notes, *more_notes, *seeds])
+        conditions = _shared(row)
+        if tuple(conditions.values()) in known:
+            changes.append(Change(conditions, label(row.method, row.overrides), row.metric, "new", np.nan, row.mean))
+        else:
+            notes[f"not in the baseline, not compared: {label(row.method, row.overrides)} on {heading(conditions)}"] = None
+    return Outcome(baseline, changes, list(notes), _versions(stored, fresh))
+
+
+def _change(then, now, tolerance: Tolerance) -> Change:
+    """One row of the baseline against the fresh one that takes its place."""
+    shared = [f"{column} {getattr(then, column) or 'none'} -> {getattr(now, column) or 'none'}"
+              for column in SHARED if getattr(then, column) != getattr(now, column)]  # fmt: skip
+    if then.images and now.images and then.images != now.images:
+        shared.append(f"images {then.images} -> {now.images}")
+    settings = [baselines.separated(row.settings) for row in (then, now)]
+    own = run_facts.differing(*settings) if all(settings) else []
+    if then.overrides != now.overrides:
+        said = " -> ".join(row.overrides or "its own hyper-parameters" for row in (then, now))
+        own = own or [f"overrides {said}"]
+    allowed = tolerance.allowed(then.metric, then.mean, then.std, then.n, now.n)
+    gain = (now.mean - then.mean) * (1 if METRICS[then.metric].higher_is_better else -1)
+    verdict = "regression" if gain < -allowed - ROUNDING else "improvement" if gain > allowed + ROUNDING else "within"
+    if shared or (own and verdict != "regression"):
+        verdict = "changed"
+    method = label(then.method, then.overrides)
+    return Change(_shared(then), method, then.metric, verdict, then.mean, now.mean, allowed, (*shared, *own), not shared)
+
+
+def _shared(row) -> dict[str, str]:
+    return {column: getattr(row, column) for column in SHARED}
+
+
+def _seeds(then: str, now: str) -> str:
+    """Which order/seed one side has and the other has not."""
+    old, new = then.split(), now.split()
+    sides = (("the baseline", old, new), ("these results", new, old))
+    alone = [(side, [seed for seed in own if seed not in others]) for side, own, others in sides]
+    said = "; ".join(f"only in {side} {' '.join(own)}" for side, own in alone if own)
+    return f"other order/seed than the baseline ({said})"
+
+
+def _versions(stored: pd.DataFrame, fresh: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(Python or library, version of the baseline, version now)."""
+    sides = []
+    for table in (stored, fresh):
+        found: dict[str, dict[str, None]] = {}
+        for cell in dict.fromkeys(table["versions"]):
+            for name, value in baselines.separated(cell).items():
+                found.setdefault(name, {})[value] = None
+        sides.append({name: " and ".join(own) for name, own in found.items()})
+    names = dict.fromkeys([*run_facts.VERSIONS, *sides[0], *sides[1]])
+    return [(name, *(side.get(name, run_facts.NOT_STATED) for side in sides)) for name in names]
 
 
 def _key(row) -> tuple[str, ...]:
     return tuple(getattr(row, column) for column in CONDITIONS)
-
-
-def _known(stored: pd.DataFrame, fresh: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The fresh rows under conditions that the baseline knows, and a note on the others."""
-    conditions = stored[SHARED].drop_duplicates()
-    known = fresh[SHARED].merge(conditions, how="left", indicator=True)["_merge"].eq("both").to_numpy()
-    others = sorted({heading(row) for row in fresh.loc[~known, SHARED].to_dict("records")})
-    return fresh[known], [f"not in the baseline, not compared: {other}" for other in others]
 
 
 def _weights(table: pd.DataFrame, conditions: Mapping[str, str]) -> list[str]:
@@ -199,25 +264,21 @@ def _weights(table: pd.DataFrame, conditions: Mapping[str, str]) -> list[str]:
     return sorted(set(" ".join(own["weights"]).split()))
 
 
-def _partners(stored: pd.DataFrame, fresh: pd.DataFrame) -> tuple[dict[tuple, tuple], list[str]]:
-    """From the conditions of a baseline row to those of the fresh row it is compared with.
+def _partners(stored: pd.DataFrame, fresh: pd.DataFrame) -> dict[tuple, tuple]:
+    """From the conditions of a baseline row to those of the fresh row that takes its place.
 
-    Equal ones first. What is left of a method is still compared if there is one of it on either side, so that a changed
-    hyper-parameter shows as what it does to the numbers.
+    Equal ones first. Of what is left, a method that has one row on either side is the same run, changed: first where only
+    its hyper-parameters differ, so that what that does to the numbers is seen, then where other conditions do.
     """
     then, now = ([_key(row) for row in table.drop_duplicates(CONDITIONS).itertuples()] for table in (stored, fresh))
     partners = {key: key for key in set(then) & set(now)}
-    place = CONDITIONS.index("overrides")
-    notes = []
-    left: dict[tuple, tuple[list[tuple], list[tuple]]] = {}  # conditions but overrides -> (stored, fresh)
-    for side, keys in enumerate((then, now)):
-        for key in keys:
-            if key not in partners:
-                left.setdefault(key[:place] + key[place + 1 :], ([], []))[side].append(key)
-    for ours, theirs in left.values():
-        if len(ours) == len(theirs) == 1:
-            partners[ours[0]] = theirs[0]
-            method, *said = ours[0][CONDITIONS.index("method")], theirs[0][place], ours[0][place]
-            now_with, then_with = (text or "its own hyper-parameters" for text in said)
-            notes.append(f"{method} ran with {now_with}, the baseline with {then_with}")
-    return partners, notes
+    protocol, method, overrides = (CONDITIONS.index(name) for name in ("protocol", "method", "overrides"))
+    for what in (lambda key: key[:overrides] + key[overrides + 1 :], lambda key: (key[protocol], key[method])):
+        left: dict[tuple, tuple[list[tuple], list[tuple]]] = {}  # what they have in common -> (stored, fresh)
+        taken = set(partners.values())
+        for side, keys in enumerate((then, now)):
+            for key in keys:
+                if key not in (partners if side == 0 else taken):
+                    left.setdefault(what(key), ([], []))[side].append(key)
+        partners |= {ours[0]: theirs[0] for ours, theirs in left.values() if len(ours) == len(theirs) == 1}
+    return partners

@@ -8,6 +8,7 @@ from bench.files import write_atomically
 from bench.formats import Cell, Table, write
 from bench.gate import Change, Outcome
 from bench.metrics import METRICS
+from bench.run_facts import NOT_STATED
 from bench.values import heading, points
 
 
@@ -18,15 +19,26 @@ def text(outcome: Outcome) -> str:
 
 def moved(outcome: Outcome) -> str:
     """As text, without the verdict."""
-    parts = [write(_tables(outcome), "plain") or "nothing moved", "\n".join(outcome.notes)]
+    parts = [write(_tables(outcome), "plain") or "nothing moved", "\n".join([*outcome.notes, _versions(outcome)])]
     return "\n\n".join(filter(None, parts))
+
+
+def _versions(outcome: Outcome) -> str:
+    """One line: the versions of the baseline and of these results side by side."""
+    if all(then == NOT_STATED for _, then, _ in outcome.versions):
+        now = ", ".join(f"{name} {found}" for name, _, found in outcome.versions if found != NOT_STATED)
+        return f"versions: not stated by the baseline; now {now or NOT_STATED}"
+    said = [f"{name} {then}" if then == now else f"{name} {then} -> {now}" for name, then, now in outcome.versions]
+    return f"versions, baseline -> now: {', '.join(said)}"
 
 
 def markdown(outcome: Outcome) -> str:
     """The same for a pull request."""
     tables = write(_tables(outcome), "markdown") or "Nothing moved."
     notes = "\n".join(f"- {note}" for note in outcome.notes)
-    return "\n\n".join(filter(None, [f"## {outcome.summary}", tables, notes])) + "\n"
+    versions = [f"| {name} | {then} | {now} |" for name, then, now in outcome.versions]
+    beside = "\n".join(["| versions | baseline | now |", "| :--- | :--- | :--- |", *versions]) if versions else ""
+    return "\n\n".join(filter(None, [f"## {outcome.summary}", tables, notes, beside])) + "\n"
 
 
 def publish(outcome: Outcome, junit_file: Path | None, markdown_file: Path | None) -> None:
@@ -40,6 +52,10 @@ def publish(outcome: Outcome, junit_file: Path | None, markdown_file: Path | Non
 def junit(outcome: Outcome) -> str:
     """A suite per set of conditions, a case per method and metric; a row that is new counts as skipped."""
     root = ElementTree.Element("testsuites", name="bench gate", **_counts(outcome.changes))
+    everywhere = ElementTree.SubElement(root, "properties")
+    for name, then, now in outcome.versions:
+        for when, value in (("baseline", then), ("now", now)):
+            ElementTree.SubElement(everywhere, "property", name=f"{name} ({when})", value=_printable(value))
     for conditions, changes in _groups(outcome.changes):
         suite = ElementTree.SubElement(root, "testsuite", name=_printable(heading(conditions)), **_counts(changes))
         properties = ElementTree.SubElement(suite, "properties")
@@ -91,6 +107,8 @@ def _tables(outcome: Outcome) -> list[Table]:
             rows=[],
             left=2,
         )
+        for how in dict.fromkeys(f"{c.method}: {', '.join(c.differs)}" for c in rows if c.differs):
+            table.notes.append(f"changed, {how}")
         for c in rows:
             numbers = [points(c.before), points(c.now), points(c.difference, signed=True), points(c.allowed)]
             verdict = c.verdict.upper() if c.failed else c.verdict

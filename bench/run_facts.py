@@ -1,8 +1,8 @@
 """What only manifests tell of runs, and how it keeps apart runs that the records alone would take for equal.
 
 The conditions in records.csv do not hold everything: a method's version, a default that was changed, the digests of weights
-and images. Runs that differ in one of these are not averaged and do not meet. `set_apart` writes the difference into the conditions
-of the table in memory, so that everything that groups by them keeps such runs apart, and prints by what.
+and images. Runs that differ in one of these are not averaged and do not meet. `set_apart` writes the difference into the
+conditions of the table in memory, so that everything that groups by them keeps such runs apart, and prints by what.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

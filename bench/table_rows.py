@@ -33,6 +33,7 @@ class Row:
     overrides: str
     runs: list[RunData]
     seeds: list[tuple[int, int]]  # (order seed, seed) of each run
+    run_ids: list[str]
     values: dict[str, list[float]] = field(default_factory=dict)  # column key -> value of every run, NaN = not available
 
     @property
@@ -73,7 +74,8 @@ def groups(records: pd.DataFrame, samples_of: SamplesOf | None) -> Iterator[tupl
             data = [found.data[run_id] for run_id in own["run_id"]]
             if samples_of:
                 data = [replace(run, samples=samples_of(run_id) or {}) for run, run_id in zip(data, own["run_id"])]
-            rows.append(Row(method, overrides, data, list(zip(own["order_seed"].astype(int), own["seed"].astype(int)))))
+            seeds = list(zip(own["order_seed"].astype(int), own["seed"].astype(int)))
+            rows.append(Row(method, overrides, data, seeds, list(own["run_id"])))
         yield found.conditions, rows, found.tasks
 
 

@@ -5,12 +5,14 @@ limits) never meet: each such combination gets a table of its own. Zero-shot CLI
 it is marked; a method that learned all tasks at once is shown, but not ranked. Nothing here imports torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench import published as publications
+from bench import run_facts
 from bench.errors import BenchError
 from bench.formats import INDENT, Cell, Table, write
 from bench.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, find
@@ -30,15 +32,17 @@ def render(
     sort: str | None = None,
     samples_of: SamplesOf | None = None,
     published: pd.DataFrame | None = None,
+    manifests: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """The tables of these records as text.
 
     metrics: names from bench.metrics.METRICS (default: those of the scenario). view: "summary" (one number a metric),
     "tasks" (one a task), "matrix" (accuracy matrices). sort: the metric that orders the methods (default Last).
     samples_of: from a run id to its per-sample scores (bench.samples.of_runs), asked only if a metric needs them. published:
-    numbers from papers (bench.published.load()) to stand beside the measured ones.
+    numbers from papers (bench.published.load()) to stand beside the measured ones. manifests: by run id, for notes on what
+    differs between averaged runs.
     """
-    return write(build(records, metrics, view, sort, samples_of, published), format)
+    return write(build(records, metrics, view, sort, samples_of, published, manifests), format)
 
 
 def build(
@@ -48,6 +52,7 @@ def build(
     sort: str | None = None,
     samples_of: SamplesOf | None = None,
     published: pd.DataFrame | None = None,
+    manifests: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Table]:
     """As render, before a format is chosen."""
     if view not in VIEWS:
@@ -75,7 +80,18 @@ def build(
         for title, columns in blocks:
             caption = f"{head}; {title}" if title else head
             tables.append(_comparison(rows, columns, final, conditions, caption, published))
+        tables[-1].notes += _mixtures(rows, manifests or {})
     return tables
+
+
+def _mixtures(rows: list[Row], manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A note on every row that averages over runs which differ in how they were made."""
+    notes = []
+    for row in rows:
+        found = run_facts.mixtures([manifests[run_id] for run_id in row.run_ids if run_id in manifests])
+        if found:
+            notes.append(f"{row.label}: averaged over runs that differ in {', '.join(found)}")
+    return notes
 
 
 def _need_samples(metrics: Sequence[str] | None, sort: str | None) -> bool:

@@ -89,12 +89,12 @@ def test_swapping_a_and_b_flips_every_sign(tmp_path):
     assert [row["p"] for row in one[1].data] == [row["p"] for row in other[1].data]
 
 
-def test_runs_without_a_partner_are_counted(tmp_path):
+def test_runs_without_a_partner_are_named(tmp_path):
     write_pairs(tmp_path, 2)
     write_run(tmp_path, GOOD, method="cgil", seed=7)
     over_runs = compare.compare("cgil", "coop", [tmp_path])[0]
     assert numbers([over_runs])["pairs"] == 2
-    assert "left out: 1 run of A without a partner" in " ".join(over_runs.notes)
+    assert "left out: order 0 seed 7 of A, without a partner" in " ".join(over_runs.notes)
 
 
 # -- over test images -------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path):
     write_run(tmp_path, GOOD, method="cgil")
     manifest = write_run(tmp_path, BAD, method="coop") / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"weights_digest": "f" * 64}))
-    with pytest.raises(BenchError, match="cannot be compared: pretrained mini, weights [0-9a-f]{8} against mini, weights ffffffff"):
+    with pytest.raises(BenchError, match="pretrained mini, weights [0-9a-f]{8} against mini, weights ffffffff"):
         compare.compare("cgil", "coop", [tmp_path])
 
 
@@ -345,3 +345,104 @@ def test_one_method_is_no_ranking(tmp_path):
 def test_nothing_here_imports_torch():
     code = "import sys; from bench import compare, gate, gate_report, ranking; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+# -- what is on one side only, and what differs -------------------------------------------------------------------
+
+
+def notes(tables) -> str:
+    return " | ".join(note for table in tables for note in table.notes)
+
+
+def alter(folder, **changes) -> None:
+    """Change a manifest: top-level fields, and those of its identity under `identity`."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    identity = manifest["identity"] | changes.pop("identity", {})
+    path.write_text(json.dumps(manifest | changes | {"identity": identity}))
+
+
+def test_conditions_that_one_side_lacks_are_named_with_what_differs(tmp_path):
+    for method in ("cgil", "coop"):
+        write_run(tmp_path, GOOD, method=method)
+    write_run(tmp_path, GOOD, method="cgil", limits="train=5")
+    write_run(tmp_path, GOOD, method="coop", protocol_version="2")
+    write_run(tmp_path, GOOD, method="coop", protocol="other-3x2")
+    said = notes(compare.compare("cgil", "coop", [tmp_path]))
+    assert "only cgil was run on toy-3x2" in said and "limits train=5 against none of coop" in said
+    assert "only coop was run on toy-3x2" in said and "protocol_version 2 against 1 of cgil" in said
+    assert "only coop was run on other-3x2" in said
+
+
+def test_methods_and_settings_that_one_folder_lacks_are_named(tmp_path):
+    for place in ("old", "new"):
+        for method in ("cgil", "coop"):
+            write_run(tmp_path / place, GOOD, method=method)
+    write_run(tmp_path / "new", GOOD, method="cgil", overrides="epochs=9")
+    write_run(tmp_path / "old", GOOD, method="proof")
+    said = notes(compare.compare(str(tmp_path / "old"), str(tmp_path / "new"), []))
+    assert f"only in {tmp_path / 'old'}, not compared: proof" in said
+    assert f"only in {tmp_path / 'new'}, not compared: cgil (epochs=9); the other folder has cgil" in said
+
+
+def test_a_changed_default_another_version_and_other_libraries_are_said(tmp_path):
+    write_run(tmp_path / "old", GOOD, method="cgil")
+    new = write_run(tmp_path / "new", GOOD, method="cgil")
+    alter(new, identity={"settings": {"epochs": 5}, "method_version": "2"}, environment={"torch": "9.9", "python": "3.11"})
+    alter(tmp_path / "old" / new.relative_to(tmp_path / "new"), environment={"torch": "2.4", "python": "3.11"})
+    said = notes(compare.compare(str(tmp_path / "old"), str(tmp_path / "new"), []))
+    assert "A -> B: epochs 3 -> 5" in said and "A -> B: method version 1 -> 2" in said and "A -> B: torch 2.4 -> 9.9" in said
+
+
+def test_a_pair_on_other_images_is_left_out_by_name_and_the_others_are_compared(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, GOOD, method="cgil", seed=seed)
+        folder = write_run(tmp_path, BAD, method="coop", seed=seed)
+    alter(folder, images_digest="other")
+    tables = compare.compare("cgil", "coop", [tmp_path])
+    assert numbers(tables)["pairs"] == 2
+    assert f"and {folder.name} saw different images under the same name" in notes(tables)
+
+
+def test_seeds_of_two_versions_of_a_method_are_never_one_row(tmp_path):
+    from bench import records, tables
+
+    write_run(tmp_path, GOOD, method="cgil", seed=0)
+    alter(write_run(tmp_path, BAD, method="cgil", seed=1), identity={"method_version": "2"})
+    alter(write_run(tmp_path, BAD, method="coop", seed=0), identity={"settings": {"epochs": 5}})
+    write_run(tmp_path, GOOD, method="coop", seed=1)
+    said = tables.render(records.load([tmp_path]))
+    rows = [line.split("  ")[0] for line in said.splitlines() if line.startswith(("cgil", "coop"))]
+    assert sorted(rows) == ["cgil (method version=1)", "cgil (method version=2)", "coop (epochs=3)", "coop (epochs=5)"]
+
+
+def test_runs_on_other_images_are_never_one_row(tmp_path):
+    from bench import records, tables
+
+    for seed, digest in enumerate(("a", "b", None)):
+        folder = write_run(tmp_path, GOOD, method="cgil", seed=seed)
+        if digest:
+            alter(folder, images={"toy": {"train": digest, "test": digest}})
+    said = tables.render(records.load([tmp_path]))
+    captions = [line for line in said.splitlines() if line.startswith("toy-3x2")]
+    assert len(captions) == 3 and len(set(captions)) == 3
+    assert sum("images not stated" in line for line in captions) == 1 and " ± " not in said
+
+
+def test_runs_on_the_same_images_stay_together_whatever_an_earlier_version_did_not_store(tmp_path):
+    from bench import records, tables
+
+    write_run(tmp_path, GOOD, method="cgil", seed=0)
+    alter(write_run(tmp_path, GOOD, method="cgil", seed=1), images={"toy": {"train": "a", "test": "b"}})
+    said = tables.render(records.load([tmp_path]))
+    assert "images" not in said and "±" in said
+
+
+def test_device_and_code_that_differ_within_a_row_are_said(tmp_path):
+    from bench import groups, tables
+
+    write_run(tmp_path, GOOD, method="cgil", seed=0)
+    alter(write_run(tmp_path, GOOD, method="cgil", seed=1), identity={"device": "cuda"})
+    found = groups.load([tmp_path])
+    said = tables.render(found.table, manifests=found.manifests)
+    assert "cgil: averaged over runs that differ in device (cpu, cuda)" in said

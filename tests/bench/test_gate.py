@@ -1,5 +1,6 @@
 """The gate: an unchanged rerun passes, a degraded method fails, what cannot be compared is refused."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -82,7 +83,8 @@ def test_a_method_that_is_gone_fails_and_a_new_one_does_not(tmp_path, stored):
     assert not found.passed
     assert verdicts(found) == {"coop": "within", "cgil": "missing", "clap": "new"}
     n = len(DEFAULTS["class-incremental"])
-    assert found.summary == f"gate FAILED: 0 regressions, {n} missing, 0 improvements, {n} new; {2 * n} rows of {stored}"
+    counts = f"0 regressions, {n} missing, 0 changed, 0 improvements, {n} new"
+    assert found.summary == f"gate FAILED: {counts}; {2 * n} rows of {stored}"
 
 
 def test_a_changed_hyper_parameter_shows_as_what_it_does_to_the_numbers(tmp_path, stored):
@@ -90,7 +92,8 @@ def test_a_changed_hyper_parameter_shows_as_what_it_does_to_the_numbers(tmp_path
     write_method(tmp_path / "new", method="cgil")
     found = gate.gate([tmp_path / "new"], stored)
     assert verdicts(found) == {"coop": "regression", "cgil": "within"}
-    assert found.notes == ["coop ran with epochs=0, the baseline with its own hyper-parameters"]
+    changed = {change.differs for change in found.changes if change.method == "coop"}
+    assert changed == {("overrides its own hyper-parameters -> epochs=0",)}
 
 
 def test_equal_hyper_parameters_go_first(tmp_path, stored):
@@ -105,14 +108,14 @@ def test_fewer_seeds_are_compared_and_noted(tmp_path, stored):
         write_method(tmp_path / "new", method=method, seeds=1)
     found = gate.gate([tmp_path / "new"], stored)
     assert found.passed
-    assert "coop on toy-3x2: other order/seed than the baseline (0/0 against 0/0 0/1 0/2)" in found.notes
+    assert "coop on toy-3x2: other order/seed than the baseline (only in the baseline 0/1 0/2)" in found.notes
 
 
 def test_another_protocol_beside_it_is_noted(tmp_path, stored):
     write_method(tmp_path / "old", method="coop", protocol="toy-b")
     found = gate.gate([tmp_path / "old"], stored)
     assert found.passed
-    assert found.notes == ["not in the baseline, not compared: toy-b (version 1, class-incremental), backbone mini"]
+    assert found.notes == ["not in the baseline, not compared: coop on toy-b (version 1, class-incremental), backbone mini"]
 
 
 def test_the_order_of_rows_changes_nothing(tmp_path, stored):
@@ -355,3 +358,97 @@ def test_text_and_markdown_hold_what_moved_and_the_verdict(failed):
 def test_a_copied_results_folder_counts_once(tmp_path, stored):
     shutil.copytree(tmp_path / "old", tmp_path / "copy")
     assert gate.gate([tmp_path / "old", tmp_path / "copy"], stored, "0").passed
+
+
+# -- a changed run is changed, not new ----------------------------------------------------------------------------
+
+
+def alter(folder, **changes) -> None:
+    """Change the manifests of all runs below: top-level fields, and those of the identity under `identity`."""
+    for path in Path(folder).rglob("manifest.json"):
+        manifest = json.loads(path.read_text())
+        identity = manifest["identity"] | changes.get("identity", {})
+        path.write_text(json.dumps(manifest | changes | {"identity": identity}))
+
+
+def with_stored(tmp_path, **facts) -> Path:
+    """A baseline whose runs' manifests state these facts, and the same runs as fresh ones in `new`."""
+    write_method(tmp_path / "old", method="coop")
+    alter(tmp_path / "old", **facts)
+    gate.update([tmp_path / "old"], tmp_path / "base.csv")
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    return tmp_path / "base.csv"
+
+
+@pytest.mark.parametrize(
+    ("change", "differs", "passed"),
+    [
+        ({"identity": {"settings": {"epochs": 5}}}, "epochs 3 -> 5", True),
+        ({"identity": {"method_version": "2"}}, "method version 1 -> 2", True),
+        ({"images": {"toy": {"train": "a", "test": "c"}}}, "images ", False),
+    ],
+)
+def test_what_records_do_not_hold_makes_a_run_changed(tmp_path, change, differs, passed):
+    base = with_stored(tmp_path, images={"toy": {"train": "a", "test": "b"}})
+    alter(tmp_path / "new", **change)
+    found = gate.gate([tmp_path / "new"], base)
+    assert verdicts(found) == {"coop": "changed"} and found.passed is passed
+    assert all(one.differs[0].startswith(differs) for one in found.changes)
+    assert f"{len(found.changes)} changed" in found.summary and "0 new" in found.summary
+    assert differs in gate_report.text(found) and differs in gate_report.markdown(found).replace("&gt;", ">")
+    root = ElementTree.fromstring(gate_report.junit(found))
+    failures = root.findall(".//failure")
+    assert len(failures) == (0 if passed else len(found.changes)) and all(one.get("type") == "changed" for one in failures)
+    assert differs in ElementTree.tostring(root, encoding="unicode").replace("&gt;", ">")
+
+
+def test_a_changed_run_that_got_worse_is_a_regression_that_says_what_changed(tmp_path):
+    base = with_stored(tmp_path)
+    shutil.rmtree(tmp_path / "new")
+    write_method(tmp_path / "new", method="coop", change=-0.1)
+    alter(tmp_path / "new", identity={"settings": {"epochs": 5}})
+    found = gate.gate([tmp_path / "new"], base)
+    assert verdicts(found) == {"coop": "regression"} and "changed: epochs 3 -> 5" in found.changes[0].sentence
+
+
+def test_other_conditions_beside_known_ones_are_changed_and_fail(tmp_path, stored):
+    write_method(tmp_path / "new", method="coop", limits="train=5")
+    write_method(tmp_path / "new", method="cgil")
+    found = gate.gate([tmp_path / "new"], stored)
+    assert verdicts(found) == {"coop": "changed", "cgil": "within"} and not found.passed
+    assert {one.differs for one in found.changes if one.method == "coop"} == {("limits none -> train=5",)}
+
+
+def test_everything_in_which_a_protocol_differs_is_said_in_one_line(tmp_path, stored):
+    for method in ("coop", "cgil"):
+        write_method(tmp_path / "new", method=method, limits="train=5", protocol_version="2")
+    with pytest.raises(BenchError, match=r"protocol_version 2, in .* 1, limits train=5, in .* none"):
+        gate.gate([tmp_path / "new"], stored)
+
+
+def test_two_versions_of_a_method_in_one_folder_are_refused(tmp_path, stored):
+    write_method(tmp_path / "new", method="coop", seeds=2)
+    alter(next((tmp_path / "new").rglob("manifest.json")).parent, identity={"method_version": "2"})
+    with pytest.raises(BenchError, match="has runs that differ: method version . -> .; gate a results folder"):
+        gate.gate([tmp_path / "new"], stored)
+
+
+def test_the_versions_stand_side_by_side(tmp_path):
+    then = {"python": "3.11.4", "torch": "2.4.0", "open_clip_torch": "2.30", "numpy": "1.26"}
+    base = with_stored(tmp_path, environment=then)
+    alter(tmp_path / "new", environment=then | {"torch": "2.9.1"})
+    found = gate.gate([tmp_path / "new"], base)
+    assert found.passed and ("torch", "2.4.0", "2.9.1") in found.versions
+    assert "versions, baseline -> now: Python 3.11.4, torch 2.4.0 -> 2.9.1, open_clip 2.30, numpy 1.26" in gate_report.text(found)
+    assert "| torch | 2.4.0 | 2.9.1 |" in gate_report.markdown(found)
+    properties = ElementTree.fromstring(gate_report.junit(found)).findall("properties/property")
+    named = {one.get("name"): one.get("value") for one in properties}
+    assert (named["torch (baseline)"], named["torch (now)"]) == ("2.4.0", "2.9.1")
+
+
+def test_a_baseline_that_states_no_versions_is_read_and_said_to(tmp_path):
+    base = with_stored(tmp_path, environment={"torch": "2.4.0"})
+    table = pd.read_csv(base, dtype=str, keep_default_na=False).drop(columns=["images", "settings", "versions"])
+    table.to_csv(base, index=False)
+    found = gate.gate([tmp_path / "new"], base, "0")
+    assert found.passed and "versions: not stated by the baseline; now torch 2.4.0" in gate_report.text(found)
