@@ -250,4 +250,5 @@ def load(name: str, pretrained: str | None, device: str, precision: str = "auto"
         name, loaded.label, loaded.clip, loaded.tokenizer, loaded.transform, loaded.digest, device, chosen, loaded.activation
     )
     backbone.facts |= {"activation": f"{loaded.activation} ({loaded.activation_source})", "weights_files": loaded.files}
+    backbone.facts |= {"left_out": loaded.left_out} if loaded.left_out else {}
     return backbone

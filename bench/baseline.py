@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench import run_facts
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, one_line, unknown_name
 from bench.metrics import METRICS
 from bench.records import CONDITIONS
 
@@ -93,11 +93,11 @@ def read(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise BenchError(f"{path}: no such baseline; bench gate with --update writes one") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise BenchError(f"{path}: cannot be read ({one_line(error)})") from error
     try:
         table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
-        raise BenchError(f"{path}: not a CSV file that can be parsed ({str(error).splitlines()[0]})") from error
+        raise BenchError(f"{path}: not a CSV file that can be parsed ({one_line(error)})") from error
     table = table.assign(**{column: "" for column in OPTIONAL if column not in table.columns})
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:

@@ -10,7 +10,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from bench import __version__, profile_command, run_command
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
 from bench.formats import FORMATS
 from bench.run_command import split_names
 
@@ -50,7 +50,7 @@ class _Commands(click.Group):
 
 
 def _complain(message: str) -> None:
-    click.echo(f"bench: {' '.join(message.split())}", err=True)
+    click.echo(f"bench: {printable(message)}", err=True)
     raise SystemExit(2)
 
 

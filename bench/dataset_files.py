@@ -11,7 +11,7 @@ import numpy as np
 
 from bench import downloads
 from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 from bench.image_files import ImageFiles
 from bench.image_listing import TORCHVISION, Walk, in_words, is_litter
 
@@ -46,7 +46,7 @@ class Copy:
         except PermissionError as error:
             raise self.damaged(Path(error.filename or path), "it may not be read") from error
         except Exception as error:  # parsers of foreign formats raise anything on damaged bytes
-            raise self.damaged(path, f"the file is damaged ({type(error).__name__}: {error})") from error
+            raise self.damaged(path, f"the file is damaged ({type(error).__name__}: {one_line(error)})") from error
 
     def labels(self, values: Sequence[int] | np.ndarray, where: Path, names: Sequence[str] | None = None) -> np.ndarray:
         """(n,) int64, after a check that each is one of the data set's labels 0..K-1; `names` are the images'."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import __version__
 from bench.dataset import Folders
+from bench.errors import one_line
 
 LITTLE_SPACE = 2e9  # bytes
 
@@ -106,13 +107,13 @@ def _model(diagnosis: Diagnosis) -> None:
 
         devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     except Exception as error:  # a broken installation raises anything
-        diagnosis.complain(f"torch cannot be imported: {type(error).__name__}: {error}; install it again")
+        diagnosis.complain(f"torch cannot be imported: {type(error).__name__}: {one_line(error)}; install it again")
         return
     for device in devices:
         try:
             right = float((torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum()) == 512
         except RuntimeError as error:
-            diagnosis.complain(f"torch {torch.__version__} cannot compute on {device}: {str(error).splitlines()[0]}")
+            diagnosis.complain(f"torch {torch.__version__} cannot compute on {device}: {one_line(error)}")
             continue
         name = device if device == "cpu" else f"{device}, {torch.cuda.get_device_name(device)}"
         (diagnosis.fine if right else diagnosis.complain)(f"torch {torch.__version__} computes on {name}")
@@ -126,7 +127,8 @@ def _model(diagnosis: Diagnosis) -> None:
         diagnosis.fine(f"open_clip {_installed('open_clip_torch')} builds the mini CLIP (width {width})")
     except Exception as error:
         diagnosis.complain(
-            f"the mini CLIP cannot be built with open_clip {_installed('open_clip_torch')}: {type(error).__name__}: {error}"
+            f"the mini CLIP cannot be built with open_clip {_installed('open_clip_torch')}: "
+            f"{type(error).__name__}: {one_line(error)}"
         )
 
 

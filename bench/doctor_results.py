@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import checkpoint, claims, failures, records
 from bench.doctor import Diagnosis
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 from bench.files import file_digest, leftovers
 
 MANIFEST = "manifest.json"
@@ -132,4 +132,4 @@ def _damages(folder: Path) -> Iterator[str]:
     except BenchError as error:
         yield str(error)
     except (OSError, KeyError, TypeError, AttributeError) as error:
-        yield f"{MANIFEST} is damaged ({type(error).__name__}: {error})"
+        yield f"{MANIFEST} is damaged ({type(error).__name__}: {one_line(error)})"

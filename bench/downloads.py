@@ -25,7 +25,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line, one_line
 from bench.files import file_digest
 
 TIMEOUT = 30  # seconds without an answer
@@ -258,7 +258,7 @@ def _fetch_from_hub(part: HubFiles, staging: Path, name: str) -> None:
             part.repository, repo_type="dataset", revision=part.revision, allow_patterns=list(part.patterns), local_dir=folder
         )
     except Exception as error:  # the client raises its own errors, its HTTP library's and OSError
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise DownloadFailed(f"huggingface.co/datasets/{part.repository}: {reason}") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own notes
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -288,12 +288,12 @@ def unpack(archive: Path, folder: Path) -> None:
                 while opened.fileobj.read(1 << 20):
                     pass  # to the end, where a compressed file has its checksum
     except tarfile.FilterError as error:
-        raise BenchError(f"{archive}: refused, it is not safe to unpack: {error}") from error
+        raise BenchError(f"{archive}: refused, it is not safe to unpack: {one_line(error)}") from error
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:
-        raise DownloadFailed(f"the archive {archive} is damaged ({error})") from error
+        raise DownloadFailed(f"the archive {archive} is damaged ({one_line(error)})") from error
     except OSError as error:
         if error.errno is None:  # gzip's and bz2's own, not the file system's
-            raise DownloadFailed(f"the archive {archive} is damaged ({error})") from error
+            raise DownloadFailed(f"the archive {archive} is damaged ({one_line(error)})") from error
         raise
 
 

@@ -1,7 +1,11 @@
 """The one family of errors that a person at the terminal can act on."""
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Iterable
+
+LONGEST = 300  # characters of somebody else's text in a line of ours
 
 
 class BenchError(Exception):
@@ -27,3 +31,31 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     if close:
         return BenchError(f"unknown {kind} {name!r}; did you mean {', '.join(close)}?")
     return BenchError(f"unknown {kind} {name!r}; known: {', '.join(known) or 'none'}")
+
+
+def printable(text: str) -> str:
+    """A text as one line that a terminal can show: no control characters, no escape sequences, one space between words.
+
+    >>> printable("no \\x1b[31mred\\x1b[0m\\n\\tlight\\x00\\x07")
+    'no red light'
+    """
+    text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", "", text)
+    shown = (" " if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter for letter in text)
+    return " ".join("".join(letter for letter in shown if unicodedata.category(letter) not in ("Cf", "Cs", "Co", "Cn")).split())
+
+
+def one_line(error: BaseException | str) -> str:
+    """What an error of somebody else's code says, for use inside a line of ours; its class where it says nothing.
+
+    >>> one_line(ValueError("first\\n  second")), one_line(ValueError()), len(one_line("x" * 1000))
+    ('first second', 'ValueError', 300)
+    """
+    text = getattr(error, "strerror", None) if isinstance(error, OSError) else None
+    text = printable(text or str(error)) or type(error).__name__
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def first_line(error: BaseException) -> str:
+    """The same of the first line alone: what a library says below it is advice about the library."""
+    lines = str(error).strip().splitlines()
+    return one_line(lines[0] if lines else error)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from bench.errors import RunFailure
+from bench.errors import RunFailure, one_line
 from bench.files import write_atomically
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Failure:
 
 def of_error(run: "Run", error: BaseException) -> Failure:
     """The failure that an exception of the run's code is, with advice if there is any."""
-    reason = str(error) if isinstance(error, RunFailure) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, RunFailure) else f"{type(error).__name__}: {one_line(error)}"
     reason = " ".join(reason.split())
     if memory := _advice(run, error):
         reason = f"{reason.split('. ')[0]}; {memory}"

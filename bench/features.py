@@ -19,6 +19,7 @@ import torch
 from bench import claims
 from bench.backbone import ENCODE_BATCH, Backbone
 from bench.dataset import ImageSource
+from bench.errors import one_line
 from bench.files import remove_leftovers, sha256, write_atomically
 from bench.phases import phase
 from bench.prefetch import prefetched
@@ -84,7 +85,7 @@ class FeatureStore:
                 raise ValueError("number of rows differs")
         except (ValueError, KeyError, TypeError, OSError) as error:
             if complain:
-                print(f"feature store: {path.name} is damaged ({error}); encoding again", file=sys.stderr)
+                print(f"feature store: {path.name} is damaged ({one_line(error)}); encoding again", file=sys.stderr)
             return None
         return array
 

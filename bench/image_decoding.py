@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.errors import one_line
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -38,7 +40,7 @@ def decode(image: Path | bytes, upright: bool = False) -> np.ndarray:
     except UnknownRange as error:
         raise ValueError(str(error)) from error
     except Exception as error:  # on damaged bytes Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise ValueError(f"not a whole image ({reason})" if isinstance(image, Path) else reason) from error
 
 

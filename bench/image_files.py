@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.dataset import ImageSource, digest_of_pixels
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 from bench.file_digests import FileDigests
 from bench.image_decoding import decode
 
@@ -50,7 +50,7 @@ class ImageFiles(ImageSource):
         try:
             return FileDigests(self.root, self.cache).of(paths)
         except OSError as error:
-            raise self.complain(Path(error.filename or self.root), error.strerror or str(error)) from error
+            raise self.complain(Path(error.filename or self.root), one_line(error)) from error
 
     def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
         return in_parallel(

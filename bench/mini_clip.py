@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from bench.errors import one_line
+
 WEIGHTS = Path(__file__).parent / "weights" / "mini-clip.safetensors"
 CONFIG: dict = {
     "embed_dim": 128,
@@ -94,7 +96,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError as error:
-        raise ValueError(f"the miniature CLIP weights at {path} are damaged: {error}") from error
+        raise ValueError(f"the miniature CLIP weights at {path} are damaged: {one_line(error)}") from error
     missing = {_ROWS, _IDS} - set(tensors)
     if missing:
         raise ValueError(f"{path} does not hold miniature CLIP weights: no {', '.join(sorted(missing))}")
@@ -115,6 +117,6 @@ def load(path: Path = WEIGHTS) -> CLIP:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(f"the miniature CLIP weights at {path} do not fit the model: {reason}") from error
     return model.eval()

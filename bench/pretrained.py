@@ -8,15 +8,16 @@ decides (ViT-B-16 or ViT-B-16-quickgelu), and the results say so.
 
 import copy
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench import state_dicts, weight_folders
+from bench import state_dicts, weight_folders, wrapped_weights
 from bench.architectures import settings_of
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, one_line, unknown_name
 from bench.files import file_digest
 from bench.weight_folders import WeightFolder
 
@@ -35,6 +36,7 @@ class Pretrained:
     files: dict[str, str]  # name -> sha256 of each file that was read
     activation: str  # gelu or quick_gelu
     activation_source: str  # what says so
+    left_out: str = ""  # of the file, what is no part of the CLIP
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class _Weights:
     quick_gelu: bool | None  # None: nothing says
     source: str  # what says so
     preprocessing: dict[str, Any]
+    beside: tuple[str, ...] = ()  # names of other tensors in the file
 
 
 def identity(name: str, pretrained: str | None) -> str:
@@ -86,8 +89,12 @@ def load(name: str, pretrained: str | None) -> Pretrained:
         if quick_gelu != own:
             source += f"; {name} by itself has {_activation(own)}"
     clip = _build(settings, quick_gelu)
+    left_out = ""
     if weights:
-        state_dicts.fit(clip, weights.tensors, weights.path, name)
+        added = state_dicts.fit(clip, weights.tensors, weights.path, name)
+        left_out = wrapped_weights.left_out([*added, *weights.beside])
+        if left_out:
+            print(f"note: {weights.path}: {left_out}", file=sys.stderr)
     return Pretrained(
         clip=clip,
         tokenizer=_tokenizer(settings),
@@ -97,6 +104,7 @@ def load(name: str, pretrained: str | None) -> Pretrained:
         files=weights.files if weights else {},
         activation=_activation(quick_gelu),
         activation_source=source,
+        left_out=left_out,
     )
 
 
@@ -137,7 +145,7 @@ def _download(name: str, tag: str, settings: dict[str, Any]) -> Path:
     try:
         return Path(open_clip.download_pretrained(settings))
     except Exception as error:  # the hub and its network library each have their own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         raise BenchError(
             f"the weights {tag} of {name} are not on this machine and cannot be downloaded ({reason}); "
             "name a file or folder with --pretrained, or try again with a network"
@@ -151,7 +159,7 @@ def _read(name: str, pretrained: str, found: _Found) -> _Weights | None:
     """The weights; None for random ones."""
     if found.tag:
         path = _download(name, pretrained, found.tag)
-        tensors = state_dicts.to_open_clip(state_dicts.read(path))
+        tensors = state_dicts.to_open_clip(state_dicts.read(path).tensors)
         return _Weights(path, _digests([path]), tensors, bool(found.tag.get("quick_gelu")), f"tag {pretrained}", found.tag)
     if found.folder:
         folder = found.folder
@@ -162,7 +170,8 @@ def _read(name: str, pretrained: str, found: _Found) -> _Weights | None:
 
 
 def _read_file(name: str, path: Path) -> _Weights:
-    tensors = state_dicts.read(path)
+    found = state_dicts.read(path)
+    tensors = found.tensors
     if state_dicts.is_hugging_face(tensors):
         raise BenchError(f"{path}: a file of a transformers folder; name the folder, whose config.json belongs to the weights")
     files = _digests([path])
@@ -173,7 +182,7 @@ def _read_file(name: str, path: Path) -> _Weights:
         quick_gelu, source = True, "OpenAI's archive"
     else:
         quick_gelu, source = None, "the file does not say"
-    return _Weights(path, files, state_dicts.to_open_clip(tensors), quick_gelu, source, published)
+    return _Weights(path, files, state_dicts.to_open_clip(tensors), quick_gelu, source, published, found.beside)
 
 
 def _recognised(name: str, digest: str) -> tuple[str, dict[str, Any]]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from bench.errors import one_line
+
 Subject = TypeVar("Subject")
 
 
@@ -26,7 +28,7 @@ def tried(promise: Callable[[Subject], str], subject: Subject) -> Result:
     try:
         complaint = promise(subject)
     except Exception as error:  # whatever a plug-in raises is a broken promise
-        complaint = f"{type(error).__name__}: {error}"
+        complaint = f"{type(error).__name__}: {one_line(error)}"
     return Result(name, not complaint, complaint)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from bench import run_facts
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 
 SCHEMA = 1
 TOWERS = " + "  # between the backbone's name and those of other pretrained towers
@@ -76,7 +76,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise BenchError(f"{path}: cannot be read ({one_line(error)})") from error
 
 
 def _parse(text: str, where: str) -> pd.DataFrame:
@@ -84,7 +84,7 @@ def _parse(text: str, where: str) -> pd.DataFrame:
         # numbers are parsed only after validation has looked at them; empty cells of text columns stay empty text
         table = pd.read_csv(StringIO(text), dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
-        raise BenchError(f"{where}: not a CSV file that can be parsed ({str(error).splitlines()[0]})") from error
+        raise BenchError(f"{where}: not a CSV file that can be parsed ({one_line(error)})") from error
     validate(table, where)
     return table
 
@@ -211,7 +211,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         facts = path.stat()
     except OSError as error:
-        raise BenchError(f"{path}: cannot be read ({error}); run again with --fresh") from error
+        raise BenchError(f"{path}: cannot be read ({one_line(error)}); run again with --fresh") from error
     return _manifest(path, facts.st_mtime_ns, facts.st_size)
 
 
@@ -220,7 +220,7 @@ def _manifest(path: Path, changed_ns: int, size: int) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BenchError(f"{path}: cannot be read ({error}); run again with --fresh") from error
+        raise BenchError(f"{path}: cannot be read ({one_line(error)}); run again with --fresh") from error
     if not isinstance(manifest, dict) or "run_id" not in manifest:
         raise BenchError(f"{path}: is not a manifest that bench run has written; run again with --fresh")
     return manifest

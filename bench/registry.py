@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import method_source
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, one_line, unknown_name
 from bench.method_source import Source
 
 KINDS = {
@@ -93,7 +93,7 @@ def load(kind: str, name: str) -> Any:
             _SOURCES[name] = method_source.of_object(point.value, syntax=False)
         return found
     except Exception as error:  # a plug-in may raise anything at import
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        reason = one_line(error) if str(error).strip() else ""
         raise BenchError(
             f"{kind} {name!r} of package {_package(point)} is broken: {type(error).__name__}: {reason}"
         ) from error
@@ -120,7 +120,7 @@ def _inspect(point: EntryPoint) -> Entry:
         else:
             summary, broken = _object_in_source(spec.origin, point.attr.split(".")[0], point.module)
     except Exception as error:  # the parent package may fail to import, or the source to parse
-        broken = f"{type(error).__name__}: {error}"
+        broken = f"{type(error).__name__}: {one_line(error)}"
     return Entry(point.name, _package(point), point.value, summary, broken)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, printable, unknown_name
 from bench.study import ONE_OF, Request, Study
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:
         click.echo("\n" + tables.render(records.load(done)))
     for outcome in outcomes:
         if outcome.reason:
-            click.echo(f"{outcome.run.label}: {outcome.status}: {outcome.reason}", err=True)
+            click.echo(f"{outcome.run.label}: {outcome.status}: {printable(outcome.reason)}", err=True)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     if failed:
         click.echo(f"{failed} of {len(outcomes)} runs failed; --retry-failed tries them again", err=True)

@@ -23,7 +23,7 @@ from bench import __version__, checkpoint, failures, method_source, records, reg
 from bench import reference_data as references
 from bench.backbone import Backbone
 from bench.dataset import Folders
-from bench.errors import BenchError, UnfitMethod
+from bench.errors import BenchError, UnfitMethod, one_line
 from bench.evaluation import Cell, evaluate
 from bench.features import FeatureStore
 from bench.files import remove_leftovers, sha256, write_atomically
@@ -159,7 +159,7 @@ def _resume(run: Run, method: Method, stream: Stream, made_from: dict[str, Any])
             method.grow(task.for_training())
         _take_over(method, state)
     except checkpoint.Damaged as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         print(f"{run.label}: its checkpoint cannot be used ({reason}); starting over", file=sys.stderr)
         run.checkpoint.unlink(missing_ok=True)
         return None
@@ -184,7 +184,7 @@ def _take_over(method: Method, state: dict[str, torch.Tensor]) -> None:
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise  # too little memory, for instance
-        raise checkpoint.Damaged(f"it does not fit the method: {error}") from error
+        raise checkpoint.Damaged(f"it does not fit the method: {one_line(error)}") from error
 
 
 # -- results ----------------------------------------------------------------------------------------------------

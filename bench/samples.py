@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import records
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 
 
 class Samples(Mapping[str, np.ndarray]):
@@ -18,7 +18,7 @@ class Samples(Mapping[str, np.ndarray]):
         try:
             self._file = safe_open(path, framework="numpy")
         except (SafetensorError, OSError) as error:
-            raise BenchError(f"{path}: cannot be read ({error}); run again with --fresh") from error
+            raise BenchError(f"{path}: cannot be read ({one_line(error)}); run again with --fresh") from error
         self._names = frozenset(self._file.keys())
 
     def __getitem__(self, name: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from typing import Any
 
 from bench import claims, failures
 from bench.checkpoint import finished_tasks
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, one_line, unknown_name
 from bench.files import write_atomically
 from bench.launch import Outcome, Place, Report, carry_out, limited_threads
 from bench.plan import Run
@@ -199,7 +199,7 @@ def _submit(runs: Sequence[Run], jobs: _Jobs, place: Place, options: Options) ->
             with executor.batch():
                 submitted = [executor.submit(Job(place, str(jobs.outcome(run))), run.to_json()) for run in part]
         except Exception as error:  # submitit's own errors hold what sbatch has said
-            raise BenchError(f"the jobs could not be submitted: {str(error).strip().splitlines()[-1]}") from error
+            raise BenchError(f"the jobs could not be submitted: {one_line(str(error).strip().splitlines()[-1])}") from error
         for run, job in zip(part, submitted):
             jobs.ids[run.run_id] = job.job_id
             write_atomically(jobs.note(run), job.job_id)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.assignments import Assignment
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, one_line, unknown_name
 
 FEW = ("protocols", "methods", "seeds", "order_seeds", "ablate")  # a list, or one alone
 
@@ -71,8 +71,7 @@ def read(path: Path, given: dict[str, Any]) -> Study:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise BenchError(f"{path}: not a study file that can be read ({reason})") from error
+        raise BenchError(f"{path}: not a study file that can be read ({one_line(error)})") from error
     slurm = tables.pop("slurm", {})
     parts = tables.pop("runs", [{}])
     if not isinstance(slurm, dict):

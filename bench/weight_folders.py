@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench import state_dicts
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 
 _OPEN_CLIP = ("open_clip_config.json", ["open_clip_model", "open_clip_pytorch_model"])
 _TRANSFORMERS = ("config.json", ["model", "pytorch_model"])
@@ -40,7 +40,7 @@ class WeightFolder:
 
     def read(self) -> state_dicts.Tensors:
         """The tensors under open_clip's names."""
-        tensors = {name: tensor for path in self.weights for name, tensor in state_dicts.read(path).items()}
+        tensors = {name: tensor for path in self.weights for name, tensor in state_dicts.tensors_of_part(path).items()}
         if state_dicts.is_hugging_face(tensors):
             tensors = from_hugging_face(tensors)
         return state_dicts.to_open_clip(tensors)
@@ -88,7 +88,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BenchError(f"{path}: not valid JSON ({error})") from error
+        raise BenchError(f"{path}: not valid JSON ({one_line(error)})") from error
     if not isinstance(content, dict):
         raise BenchError(f"{path}: a JSON object is wanted")
     return content
@@ -105,7 +105,7 @@ def _open_clip(path: Path, config: Path, weights: tuple[Path, ...]) -> WeightFol
     try:
         expected = _hidden_settings(model)
     except TypeError as error:
-        raise BenchError(f"{config}: not settings of an open_clip model ({error})") from error
+        raise BenchError(f"{config}: not settings of an open_clip model ({one_line(error)})") from error
     given = content.get("preprocess_cfg", {})
     preprocessing = {key: tuple(given[key]) for key in ("mean", "std") if given.get(key)}
     preprocessing |= {key: given[key] for key in ("interpolation", "resize_mode") if given.get(key)}

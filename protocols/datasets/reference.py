@@ -21,7 +21,7 @@ import numpy as np
 
 from bench import dataset_files, downloads, registry
 from bench.dataset import Folders, ImageSource
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 from bench.image_files import ImageFiles
 from bench.image_listing import Walk, in_words
 from protocols.datasets import data
@@ -153,7 +153,7 @@ def _captions_of(path: Path) -> list[str]:
             lines = path.read_text(encoding="utf-8").split("\n")  # captions may hold what Python takes for line ends
             captions = [_caption_of(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     except Exception as error:  # pyarrow raises its own on damaged bytes
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise BenchError(f"reference sentences: {path}: the file is damaged ({reason}); put a good copy there") from error
     return [caption.strip() for caption in captions]
 
