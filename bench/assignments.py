@@ -1,13 +1,14 @@
 """Changed hyper-parameters: METHOD.FIELD=VALUE as a user writes it, checked against the method's own settings."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, printable, unknown_name
 
 if TYPE_CHECKING:
     from bench.method import Method
@@ -76,8 +77,13 @@ def _convert(text: str, kind: Any, where: str) -> Any:
             return text.lower() == "true"
         raise BenchError(f"{where}: true or false is wanted, not {text!r}")
     if kind in (int, float, str):
+        if kind is str and printable(text) != text:
+            raise BenchError(f"{where}: a text in one line, without control characters, is wanted")
         try:
-            return kind(text)
+            value = kind(text)
+            if kind is float and not math.isfinite(value):
+                raise ValueError
+            return value
         except ValueError:
             wanted = "a whole number" if kind is int else "a number"
             raise BenchError(f"{where}: {wanted} is wanted, not {text!r}") from None

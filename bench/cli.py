@@ -56,12 +56,9 @@ def _complain(message: str) -> None:
 
 def _folders(data: Path | None, cache: Path | None):
     """Where data sets lie, and where generated images and features are kept between runs."""
-    from platformdirs import user_cache_path, user_data_path
+    from bench.folders import chosen
 
-    from bench.dataset import Folders
-
-    application = "continual-clip-bench"
-    return Folders(data or user_data_path(application), cache or user_cache_path(application))
+    return chosen(data, cache)
 
 
 DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), envvar="BENCH_DATA", help="Data sets, one folder each.")

@@ -175,9 +175,38 @@ def not_there(info: DatasetInfo, layouts: Sequence[Layout], data: Path, failures
     parts = [f"data set {info.name} is not in {looked}"]
     if begun:
         parts[0] += f" (missing: {', '.join(begun[0].missing(data))})"
+    if elsewhere := _elsewhere(layouts, data):
+        there, wanted = elsewhere
+        parts.append(f"{there} has what it needs: if that is it, rename it to {wanted}")
+        return BenchError("; ".join(parts))
     if failures:
         parts.append(f"the download failed ({' | '.join(dict.fromkeys(failures))})")
     return BenchError("; ".join([*parts, how_to_get(layouts, data)]))
+
+
+def _elsewhere(layouts: Sequence[Layout], data: Path) -> tuple[Path, Path] | None:
+    """A folder that holds the data set under another name, such as its archive's own, and the name that is wanted."""
+    places = _folders_below(data)
+    for layout in layouts:
+        for part in layout.download:
+            for old, new in getattr(part, "renamed", ()):  # what the archive calls it -> what it is called here
+                found = next((place for place in places if place.name == Path(old).name and place != data / new), None)
+                if found:
+                    return found, data / new
+        taken = {data / other.folder for other in layouts}
+        for place in places:
+            if place not in taken and all(any(place.glob(need)) for need in layout.needs):
+                return place, data / layout.folder
+    return None
+
+
+def _folders_below(data: Path) -> list[Path]:
+    """The folders in the data folder, and those in them, as far as there are not too many; the shorter names first."""
+    found: list[Path] = []
+    with contextlib.suppress(OSError):
+        own = sorted(place for place in data.iterdir() if place.is_dir() and not is_litter(place.name))
+        found = own + [below for place in own[:100] for below in sorted(place.iterdir())[:100] if below.is_dir()]
+    return found
 
 
 def how_to_get(layouts: Sequence[Layout], data: Path) -> str:

@@ -27,10 +27,11 @@ from filelock import FileLock
 
 from bench.errors import BenchError, first_line, one_line
 from bench.files import file_digest
+from bench.offline import VARIABLES, offline
 
 TIMEOUT = 30  # seconds without an answer
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-OFFLINE = "BENCH_OFFLINE"  # environment variable: when it is set, nothing is fetched
+OFFLINE = VARIABLES[0]
 
 
 class DownloadFailed(Exception):
@@ -106,8 +107,8 @@ def fetch(parts: Sequence[Part], data: Path, name: str, key: str, already_there:
     Of the processes that fetch what has the same `key`, one does so; the others wait, and then find it `already_there`.
     Raises DownloadFailed, after which the data folder holds what it held before.
     """
-    if os.environ.get(OFFLINE) and not all(part.at_hand(data) for part in parts):
-        raise DownloadFailed(f"{OFFLINE} is set")
+    if (why := offline()) and not all(part.at_hand(data) for part in parts):
+        raise DownloadFailed(why)
     with _staging(data, key) as staging:
         if already_there():
             return

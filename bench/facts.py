@@ -6,6 +6,7 @@ packages that register something, bench itself, the versions of torch and open_c
 is going to be needed anyway, the question is answered in this process.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -24,6 +25,7 @@ from bench import registry, stream_identity
 from bench.dataset import Folders
 from bench.errors import BenchError
 from bench.files import write_atomically
+from bench.folders import as_text, chosen
 
 SMALL = 1 << 20  # bytes; larger files (weights) count with their size and time of change
 KEPT = 8  # files of answers: several environments may share a cache folder
@@ -37,8 +39,9 @@ class Facts:
     """
 
     def __init__(self, cache: Path | None = None, here: bool = False, data: Path | None = None):
-        self.folders = [str(data.absolute()), str(cache.absolute())] if data and cache else None
-        self.path = cache / "facts" / f"{_sources_digest()}.json" if cache else None
+        self.data, self.cache, self.path = data, cache, None
+        with contextlib.suppress(BenchError):  # a machine without a home folder: nothing is kept
+            self.path = cache / "facts" / f"{_sources_digest()}.json" if cache else None
         self.here = here or "torch" in sys.modules
         self.known = _read(self.path)
         self.new: dict[str, Any] = {}
@@ -97,8 +100,8 @@ class Facts:
         return self._of_files("reference", images, sentences)
 
     def _of_files(self, about: str, *rest: Any) -> Any:
-        if self.folders:
-            return self._ask(about, self.folders, *rest, lasts=False)
+        if self.data and self.cache:
+            return self._ask(about, [as_text(self.data), as_text(self.cache)], *rest, lasts=False)
         with tempfile.TemporaryDirectory() as nothing_kept:
             return self._ask(about, [nothing_kept, nothing_kept], *rest, lasts=False)
 
@@ -176,13 +179,13 @@ def _words(name: str, order_seed: int) -> str:
     return stream_identity.words_of_protocol(protocol_names.find(name), order_seed)
 
 
-def _images(folders: Sequence[str], name: str, order_seed: int, *limits: int | None) -> dict[str, dict[str, str]] | None:
+def _images(folders: Sequence[str | None], name: str, order_seed: int, *limits: int | None) -> dict[str, dict[str, str]] | None:
     from bench import protocol_names
 
     return stream_identity.present(protocol_names.find(name), order_seed, _folders(folders), *limits)
 
 
-def _images_in_learning_order(folders: Sequence[str], name: str, order_seed: int, *limits: int | None) -> str | None:
+def _images_in_learning_order(folders: Sequence[str | None], name: str, order_seed: int, *limits: int | None) -> str | None:
     """Only where all images are there: nothing is downloaded for a plan."""
     from bench import protocol_names
 
@@ -192,14 +195,14 @@ def _images_in_learning_order(folders: Sequence[str], name: str, order_seed: int
     return stream_identity.digest_in_learning_order(protocol, order_seed, places, *limits)
 
 
-def _reference(folders: Sequence[str], images: str | None, sentences: str | None) -> dict[str, str] | None:
+def _reference(folders: Sequence[str | None], images: str | None, sentences: str | None) -> dict[str, str] | None:
     from bench import reference_data
 
     return reference_data.digests(images, sentences, _folders(folders))
 
 
-def _folders(places: Sequence[str]) -> Folders:
-    return Folders(*map(Path, places))
+def _folders(places: Sequence[str | None]) -> Folders:
+    return chosen(*(Path(place) if place else None for place in places))
 
 
 def _tasks(name: str, order_seed: int) -> int:

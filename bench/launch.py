@@ -16,6 +16,7 @@ from bench import failures
 from bench.claims import Claim, Held
 from bench.dataset import Folders
 from bench.errors import BenchError, UnfitMethod
+from bench.folders import refused
 from bench.phases import phase
 from bench.plan import Run
 
@@ -97,7 +98,8 @@ def in_process(runs: Sequence[Run], place: Place, report: Report) -> Iterator[Ou
 
 
 def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Exception], ...] = ()) -> Outcome:
-    """One run, here and now. What its code does wrong is recorded; only what stops every run is raised.
+    """One run, here and now. What its code does wrong is recorded; only what stops every run is raised: a full disk, a cache or
+    results folder that cannot be written.
 
     foreign: exceptions that reach a run from outside, out of a signal handler, and are raised again.
     """
@@ -114,7 +116,7 @@ def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Ex
             except (BenchError, *foreign):
                 raise
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in NO_DISK:
+                if isinstance(error, OSError) and (error.errno in NO_DISK or refused(error, folders, run.out)):
                     raise
                 failure = failures.of_error(run, error)
                 failures.record(run, failure)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import failures
+from bench.folders import as_text
 from bench.launch import Hopeless, Outcome, Place, Report
 from bench.plan import Run
 
@@ -137,7 +138,7 @@ class _Worker(threading.Thread):
             start_new_session=True,  # Ctrl-C goes to this process, which lets its workers end in order
         )
         folders = self.pool.place.folders
-        self._say({"data": str(folders.data.resolve()), "cache": str(folders.cache.resolve()), "threads": self.threads})
+        self._say({"data": as_text(folders.data), "cache": as_text(folders.cache), "threads": self.threads})
         return self.process
 
     def _say(self, message: dict[str, Any]) -> None:

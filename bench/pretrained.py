@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from bench import state_dicts, weight_folders, wrapped_weights
+from bench import published_weights, state_dicts, weight_folders, wrapped_weights
 from bench.architectures import settings_of
-from bench.errors import BenchError, one_line, unknown_name
+from bench.errors import BenchError, unknown_name
 from bench.files import file_digest
 from bench.weight_folders import WeightFolder
 
@@ -71,6 +71,28 @@ def identity(name: str, pretrained: str | None) -> str:
     if found.file:
         return file_digest(found.file)
     return f"{name}:{pretrained}"
+
+
+def missing(name: str, pretrained: str | None) -> str:
+    """What to do where the weights are not on this machine; empty if they are. BenchError for names that are wrong."""
+    if name == "mini":
+        _mini_file(pretrained)
+        return ""
+    found = _find(name, pretrained)
+    if found.tag:
+        source = published_weights.locate(found.tag)
+        if source.there is None:
+            return str(published_weights.not_there(name, str(pretrained), source, "not downloaded yet"))
+    return ""
+
+
+def embedding_width(name: str) -> int:
+    """Numbers in one embedding of this backbone."""
+    if name == "mini":
+        from bench import mini_clip
+
+        return int(mini_clip.CONFIG["embed_dim"])
+    return int(settings_of(name)["embed_dim"])
 
 
 def load(name: str, pretrained: str | None) -> Pretrained:
@@ -138,27 +160,13 @@ def _find(name: str, pretrained: str | None) -> _Found:
     raise unknown_name(f"pretrained tag of {name}", pretrained, tags)
 
 
-def _download(name: str, tag: str, settings: dict[str, Any]) -> Path:
-    """The file of a tag, from open_clip's cache or the net. What was downloaded only in part is not used."""
-    import open_clip
-
-    try:
-        return Path(open_clip.download_pretrained(settings))
-    except Exception as error:  # the hub and its network library each have their own
-        reason = one_line(error)
-        raise BenchError(
-            f"the weights {tag} of {name} are not on this machine and cannot be downloaded ({reason}); "
-            "name a file or folder with --pretrained, or try again with a network"
-        ) from error
-
-
 # -- reading ----------------------------------------------------------------------------------------------------
 
 
 def _read(name: str, pretrained: str, found: _Found) -> _Weights | None:
     """The weights; None for random ones."""
     if found.tag:
-        path = _download(name, pretrained, found.tag)
+        path = published_weights.get(name, pretrained, found.tag)
         tensors = state_dicts.to_open_clip(state_dicts.read(path).tensors)
         return _Weights(path, _digests([path]), tensors, bool(found.tag.get("quick_gelu")), f"tag {pretrained}", found.tag)
     if found.folder:

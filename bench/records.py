@@ -17,6 +17,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench import run_facts
@@ -102,7 +103,8 @@ def validate(table: pd.DataFrame, where: str) -> None:
         raise BenchError(f"{where}: holds no rows; delete the run's folder and run it again")
     for column in ("after_task", "eval_task", "value", "n", "seed", "order_seed"):
         numbers = _numbers(table[column])
-        wrong = numbers.isna() if column == "value" else ~((numbers >= 0) & (numbers < 2**63) & (numbers % 1 == 0))
+        largest = np.inf if table[column].dtype == np.int64 else 2**63  # as a float 2**63 - 1 is 2**63
+        wrong = numbers.isna() if column == "value" else ~((numbers >= 0) & (numbers < largest) & (numbers % 1 == 0))
         if wrong.any():
             kind = "number" if column == "value" else "whole number, 0 or larger"
             raise BenchError(

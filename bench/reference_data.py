@@ -6,9 +6,10 @@ goes into the manifest, and no test image and no training image of the stream ma
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,10 @@ from bench.errors import BenchError
 from bench.features import FeatureStore
 from bench.stream import Split, Stream
 from bench.synthetic import stand_in
+from bench.text_files import read_text
+
+if TYPE_CHECKING:
+    from bench.method import Method
 
 # stand-ins for measuring speed: fewer images than ImageNet has, since an update sees a batch of them only
 STAND_IN = DatasetInfo("reference", "1", ("image",), ("{}",), "", "", train_images=6400, test_images=0)
@@ -64,6 +69,24 @@ def load(names: ReferenceNames, store: FeatureStore, folders: Folders, synthetic
         "sentences_digest": _digest_of_sentences(sentences),
     }
     return reference, facts
+
+
+def names_of(method: "type[Method]", settings: Mapping[str, Any]) -> ReferenceNames | None:
+    """What a method with these settings asks for, before it exists."""
+    from bench.assignments import restored
+
+    asking = method.__new__(method)
+    object.__setattr__(asking, "settings", restored(method.Settings, settings))
+    return asking.reference_names
+
+
+def look_for(what: str, name: str, folders: Folders) -> None:
+    """BenchError with what to do if reference "images" or "sentences" of that name are not there."""
+    known = registry.load("reference", name) if name in registry.names("reference") else None
+    if what == "sentences":
+        _sentences(name, folders)
+    elif known is None or (getattr(known, "there", None) is not None and not known.there(folders)):
+        _images(name, folders)
 
 
 def digests(images: str | None, sentences: str | None, folders: Folders) -> dict[str, str]:
@@ -135,7 +158,7 @@ def _sentences(name: str, folders: Folders) -> tuple[str, ...]:
     if name in registry.names("reference"):
         found = registry.load("reference", name).sentences(folders)
     elif Path(name).is_file():
-        lines = Path(name).read_text(encoding="utf-8").split("\n")
+        lines = read_text(Path(name), "not reference sentences that can be read").split("\n")
         found = tuple(line.strip() for line in lines if line.strip())
     else:
         raise _unknown(name, "reference sentences", "a text file with one sentence a line")

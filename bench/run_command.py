@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from bench.errors import BenchError, printable, unknown_name
-from bench.study import ONE_OF, Request, Study
+from bench.study import LARGEST_LIMIT, LARGEST_SEED, ONE_OF, Request, Study
 
 if TYPE_CHECKING:
     from bench.facts import Facts
@@ -32,8 +32,8 @@ def _seeds(context, parameter, text: str) -> tuple[int, ...]:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
         raise BenchError(f"{parameter.opts[0]} {text}: whole numbers separated by commas are wanted") from None
-    if min(seeds) < 0:
-        raise BenchError(f"{parameter.opts[0]} {text}: seeds are 0 or larger")
+    if min(seeds) < 0 or max(seeds) > LARGEST_SEED:
+        raise BenchError(f"{parameter.opts[0]} {text}: seeds are whole numbers from 0 to {LARGEST_SEED}")
     return tuple(dict.fromkeys(seeds))
 
 
@@ -53,17 +53,19 @@ OPTIONS = [
                  help="Run the method with this change too; may be repeated."),
     click.option("--data", default="real", show_default=True, type=click.Choice(ONE_OF["data"]),
                  help="synthetic: stand-in images of the right number and size, to measure speed and memory."),
-    click.option("--limit-train", type=click.IntRange(min=1), help="Keep the first N training images of every class."),
-    click.option("--limit-test", type=click.IntRange(min=1), help="Keep the first N test images of every class."),
+    click.option("--limit-train", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N training images of every class."),
+    click.option("--limit-test", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N test images of every class."),
     click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
-    click.option("--threads", type=click.IntRange(min=1), envvar="BENCH_THREADS",
+    click.option("--threads", type=click.IntRange(1, 1024), envvar="BENCH_THREADS",
                  help="CPU threads of a run.  [1 for mini, else torch's; with --jobs the cores divided]"),
     click.option("--dry-run", is_flag=True, help="Print the plan, with time and disk as far as finished runs tell, and stop."),
+    click.option("--preflight", is_flag=True,
+                 help="List everything that the plan needs and that is missing here (weights, data, disk), and stop."),
     click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over."),
     click.option("--rerun-changed", is_flag=True,
                  help="Run finished runs again whose method's code, images or other data have changed since."),
     click.option("--retry-failed", is_flag=True, help="Try runs again that have failed by themselves."),
-    click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True,
+    click.option("--jobs", type=click.IntRange(1, 1024), default=1, show_default=True,
                  help="Runs at a time on this machine, each in a worker process; spread over its GPUs."),
     click.option("--launcher", type=click.Choice(LAUNCHERS), default="here", show_default=True,
                  help="This machine or a cluster."),
@@ -83,6 +85,7 @@ def run(given: dict[str, Any], folders) -> int:
     """Carry out the command and return its exit code; `given` holds the options by name."""
     from bench import estimate, launch, plan, reuse
     from bench.facts import Facts
+    from bench.folders import refused
 
     study = _study(given)
     launcher = _launcher(given, study)
@@ -104,6 +107,8 @@ def run(given: dict[str, Any], folders) -> int:
         click.echo(plan.render(runs, statuses, to_do, estimate.columns(runs, costs, to_do)))
         click.echo("\n".join([*remarks, estimate.summary(runs, costs, given["jobs"], to_do)]))
         return 0
+    if given["preflight"]:
+        return _preflight(runs, folders)
     click.echo(plan.render(runs, statuses, to_do))
     for remark in remarks:
         click.echo(remark, err=True)
@@ -119,7 +124,20 @@ def run(given: dict[str, Any], folders) -> int:
     except KeyboardInterrupt:
         click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
         return 130
+    except OSError as error:
+        outs = {one.out for one in runs}
+        found = (refused(error, folders, out) for out in outs)
+        raise next(filter(None, found), error) from error
     return _conclude(outcomes, not_asked_for)
+
+
+def _preflight(runs: Sequence, folders) -> int:
+    """Print what is there and what is missing for the whole plan."""
+    from bench import preflight
+
+    looked = preflight.examine(runs, folders)
+    click.echo("\n".join(looked.lines))
+    return 1 if looked.missing else 0
 
 
 def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:

@@ -43,9 +43,9 @@ def read(path: Path) -> Found:
 
 
 def tensors_of_part(path: Path) -> Tensors:
-    """The tensors of one file of several that together hold a model."""
+    """All tensors of a file that holds no CLIP, or only a part of one."""
     try:
-        return dict(_read(path))
+        return wrapped_weights.all_tensors(_read(path))
     except BenchError:
         raise
     except Exception as error:

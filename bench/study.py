@@ -28,7 +28,10 @@ from typing import Any
 
 from bench.assignments import Assignment
 from bench.errors import BenchError, one_line, unknown_name
+from bench.text_files import read_text
 
+LARGEST_SEED = 2**63 - 1  # that results hold as a number
+LARGEST_LIMIT = 10**9  # images of a class
 FEW = ("protocols", "methods", "seeds", "order_seeds", "ablate")  # a list, or one alone
 
 
@@ -69,8 +72,8 @@ KEYS = [field.name for field in fields(Request)]
 def read(path: Path, given: dict[str, Any]) -> Study:
     """The file's study; `given` holds the options of the command line, which go before it."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        tables = tomllib.loads(read_text(path, "not a study file that can be read"))
+    except (ValueError, RecursionError) as error:
         raise BenchError(f"{path}: not a study file that can be read ({one_line(error)})") from error
     slurm = tables.pop("slurm", {})
     parts = tables.pop("runs", [{}])
@@ -124,14 +127,15 @@ def _request(table: dict[str, Any], common: Request, path: Path) -> Request:
 def _few(value: Any, kind: type, where: str) -> tuple:
     values = value if isinstance(value, list) else [value]
     wanted = "whole numbers, 0 or larger," if kind is int else "names in quotes"
-    if not values or not all(type(one) is kind and (one != "" if kind is str else one >= 0) for one in values):
-        raise BenchError(f"{where}: a list of {wanted} is wanted")
+    if not values or not all(type(one) is kind and (one != "" if kind is str else 0 <= one <= LARGEST_SEED) for one in values):
+        up_to = f" (up to {LARGEST_SEED})" if kind is int else ""
+        raise BenchError(f"{where}: a list of {wanted} is wanted{up_to}")
     return tuple(dict.fromkeys(values))
 
 
 def _positive(value: Any, where: str) -> int:
-    if type(value) is not int or value < 1:
-        raise BenchError(f"{where}: a whole number, 1 or larger, is wanted")
+    if type(value) is not int or not 1 <= value <= LARGEST_LIMIT:
+        raise BenchError(f"{where}: a whole number, 1 or larger, is wanted (up to {LARGEST_LIMIT})")
     return value
 
 

@@ -16,6 +16,7 @@ import torch
 
 from bench import state_dicts
 from bench.errors import BenchError, one_line
+from bench.text_files import read_text
 
 _OPEN_CLIP = ("open_clip_config.json", ["open_clip_model", "open_clip_pytorch_model"])
 _TRANSFORMERS = ("config.json", ["model", "pytorch_model"])
@@ -86,7 +87,7 @@ def _weights(folder: Path, stems: list[str]) -> tuple[Path, ...]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, "cannot be read"))
     except ValueError as error:
         raise BenchError(f"{path}: not valid JSON ({one_line(error)})") from error
     if not isinstance(content, dict):

@@ -1,6 +1,6 @@
 """A worker of the local pool: runs come in on stdin, what becomes of them goes out on stdout, a JSON object a line.
 
-    in:   {"data": FOLDER, "cache": FOLDER, "threads": N or null}     once, at the start
+    in:   {"data": FOLDER or null, "cache": FOLDER or null, "threads": N or null}     once, at the start
           {"run": ...}                                                 one at a time
           {}                                                           no more
     out:  {"done": TASKS, "what": TEXT}                                progress
@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from bench import launch
 from bench.dataset import Folders
+from bench.folders import chosen
 from bench.plan import Run
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(messages,), daemon=True).start()
     place = messages.get()
-    folders = Folders(Path(place["data"]), Path(place["cache"]))
+    folders = chosen(*(Path(place[name]) if place[name] else None for name in ("data", "cache")))
     with launch.limited_threads(place["threads"]):
         while message := messages.get():
             _answer(answers, _carry_out(Run.from_json(message["run"]), folders, answers))

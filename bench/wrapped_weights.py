@@ -40,9 +40,14 @@ class Found:
     beside: tuple[str, ...]  # names
 
 
+def all_tensors(content: Any) -> Tensors:
+    """Everything in what a file holds, under dotted names without the segments of wrappers."""
+    return _unwrapped(dict(_tensors(content, "", 0)))
+
+
 def find(content: Any) -> Found:
     """The one CLIP in what a file holds."""
-    tensors = _unwrapped(dict(_tensors(content, "", 0)))
+    tensors = all_tensors(content)
     if not tensors:
         raise NoClip("holds no tensors; save the model's state_dict() with torch.save or as safetensors")
     prefixes = _prefixes(tensors)

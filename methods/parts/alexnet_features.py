@@ -6,6 +6,7 @@ import torch
 
 from bench import state_dicts
 from bench.errors import BenchError
+from bench.offline import offline
 
 LAYERS = 11  # of torchvision's `features`: five convolutions, four ReLU, two poolings
 SMALLEST = 31  # pixels a side: below, nothing is left after the two poolings
@@ -22,6 +23,12 @@ class AlexNetFeatures:
             self.network = alexnet()
             self._load(Path(weights))
         else:
+            file = Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.IMAGENET1K_V1.url).name
+            if (why := offline()) and not file.is_file():
+                raise BenchError(
+                    f"AlexNet's ImageNet weights are not on this machine ({why}); download "
+                    f"{AlexNet_Weights.IMAGENET1K_V1.url} to {file}, or name a file with alexnet_weights=FILE"
+                )
             try:
                 self.network = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1)
             except Exception as error:  # urllib, ssl, torch.hub and a full disk each have their own kinds
@@ -34,7 +41,7 @@ class AlexNetFeatures:
     def _load(self, path: Path) -> None:
         if not path.is_file():
             raise BenchError(f"alexnet_weights={path}: no such file")
-        found = {name: value for name, value in state_dicts.read(path).items() if name.startswith("features.")}
+        found = {name: value for name, value in state_dicts.tensors_of_part(path).items() if name.startswith("features.")}
         try:
             # the classifier is not needed and may be absent
             self.network.load_state_dict(self.network.state_dict() | found, strict=True)
