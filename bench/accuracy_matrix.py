@@ -27,6 +27,8 @@ class AccuracyMatrix:
     baseline: np.ndarray | None = None  # (T,) accuracies before the first task
     moments: np.ndarray | None = None  # (T,) accuracy over all images of the learned tasks, where the file has it
     notes: list[str] = field(default_factory=list)
+    scenario: str = ""  # where the program that wrote it has only one, or says it
+    unit: str = ""  # of the values as they were read: "percent" where they have percent signs
 
     def metrics(self) -> dict[str, float | None]:
         """Every formula of DETERMINED; None = this matrix does not determine it."""
@@ -34,7 +36,8 @@ class AccuracyMatrix:
         same = dict.fromkeys(("seen", "task", "all"), self.matrix)
         values = of_run(RunData(CLASS_INCREMENTAL, same, n, baseline=self.baseline), DETERMINED)
         if self.moments is not None:
-            values |= {"last_samples": float(self.moments[-1]), "avg_samples": float(np.mean(self.moments))}
+            over_images = {"last_samples": float(self.moments[-1]), "avg_samples": float(np.mean(self.moments))}
+            values |= {name: None if np.isnan(value) else value for name, value in over_images.items()}
         return values
 
 

@@ -119,16 +119,17 @@ def table(paths, metrics, format_, view, sort, published) -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--order", callback=split_names,
               help="Task names in learning order, separated by commas, if the file does not have it.")  # fmt: skip
 @click.option("--unit", type=click.Choice(["percent", "fraction"]), help="Unit of the accuracies.  [found out]")
 @click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(list(FORMATS)))
-def metrics(file, order, unit, format_) -> None:
-    """Print every metric that an accuracy matrix determines: a CSV of any origin, or another toolkit's results."""
+def metrics(files, order, unit, format_) -> None:
+    """Print every metric that accuracy matrices determine: CSV files and arrays of any origin, or another toolkit's results.
+    "-" reads standard input."""
     from bench import accuracy_files, accuracy_matrix
 
-    matrices = accuracy_files.read(file, order, unit)
+    matrices = accuracy_files.read_all(files, order, unit)
     click.echo(accuracy_matrix.report(matrices, format_))
 
 
