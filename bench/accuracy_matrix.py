@@ -46,7 +46,8 @@ def report(found: list[AccuracyMatrix], format: str = "plain") -> str:
     values = [one.metrics() for one in found]
     names = [name for name in DETERMINED if any(value[name] is not None for value in values)]
     missing = [name for name in DETERMINED if name not in names]
-    notes = list(dict.fromkeys(note for one in found for note in one.notes))
+    shared = [note for note in found[0].notes if all(note in one.notes for one in found)]
+    notes = shared + [f"{one.label}: {note}" for one in found for note in dict.fromkeys(one.notes) if note not in shared]
     notes.append("which classes competed is not in such a file: ci_transfer assumes all, mtil_* the task's own")
     if missing:
         notes.append(f"not determined by it: {', '.join(missing)}")

@@ -104,16 +104,20 @@ def profile(data_dir, cache_dir, **given) -> None:
 @click.option("--sort", metavar="METRIC", help="Metric that orders the methods.")
 @click.option("--published", is_flag=True, help="Put the numbers of papers beside the measured ones.")
 def table(paths, metrics, format_, view, sort, published) -> None:
-    """Compare the methods whose results lie at or below PATHS."""
-    from bench import costs, records, samples, tables
+    """Compare the methods whose results lie at or below PATHS. A file with accuracies that another program measured (as bench
+    metrics reads it) gets rows of its own, marked as foreign."""
+    from bench import costs, foreign, records, samples, tables
     from bench import published as publications
 
+    own, files = foreign.split(paths)
     if view == "cost":
-        click.echo(costs.render(paths, format_))
+        if files:
+            raise BenchError(f"{files[0]}: another program measured it, its cost is not known; leave it out of --view cost")
+        click.echo(costs.render(own, format_))
         return
     found = tables.render(
-        records.load(paths), metrics, format_, view, sort,
-        samples.of_runs(paths), publications.load() if published else None,
+        records.load(own) if own else records.nothing(), metrics, format_, view, sort,
+        samples.of_runs(own), publications.load() if published else None, foreign.load(files),
     )  # fmt: skip
     click.echo(found)
 

@@ -100,7 +100,7 @@ def _recognised(data: bytes) -> tuple[str, str] | None:
         return "a safetensors file", _SAVE_ARRAY
     if b"brain.Event:2" in data[:64]:
         return "an event file of TensorBoard", "download the numbers as CSV there"
-    if data[:1] == b"\x80" and data[1:2] <= b"\x05" or _TEXT_PICKLE.match(data) and _is_pickle(data):
+    if (data[:1] == b"\x80" and data[1:2] <= b"\x05") or (_TEXT_PICKLE.match(data) and _is_pickle(data)):
         return _CHECKPOINT if b"torch" in data[:4096] else _PICKLED
     return None
 
@@ -159,7 +159,7 @@ def _decoded(data: bytes, where: str) -> tuple[str, str]:
             return text, "utf-8"
     except UnicodeDecodeError:
         pass
-    for encoding, zeros in (("utf-16-le", data[1::2]), ("utf-16-be", data[::2])):  # most of a table is ASCII: half the bytes are 0
+    for encoding, zeros in (("utf-16-le", data[1::2]), ("utf-16-be", data[::2])):  # ASCII: half the bytes are 0
         if len(data) % 2 == 0 and zeros.count(0) > 0.9 * len(zeros):
             return data.decode(encoding, errors="replace"), encoding
     try:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zipfile
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ MOST_DEPTH = 30
 _NO_ACCURACY = re.compile(r"loss|forget|confusion|std|error|time|second|epoch", re.IGNORECASE)
 _ACCURACY = re.compile(r"acc|matrix|result|perf", re.IGNORECASE)
 _WRAPPER = re.compile(r"\b(?:np\.|numpy\.)?float\d*\(\s*([^()]*)\)|\b(?:torch\.)?tensor\(\s*([-+.\w]+)\s*(?:,[^()]*)?\)")
-_TOKEN = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?(?![\w.])|[-+]?(?:nan|inf|none|null)(?!\w)", re.IGNORECASE)
+_TOKEN = re.compile(
+    r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?(?![\w.])|[-+]?(?:nan|inf|none|null)(?!\w)", re.IGNORECASE
+)
 _NOTHING = re.compile(r"none|null", re.IGNORECASE)
 _ROW = re.compile(r"\[([^\[\]]*)\]")
 _PYCIL_HEADING = re.compile(r"Accuracy Matrix \((?:CNN|NME)\)")
@@ -176,7 +179,7 @@ def _cell(value: Any) -> str:
 
 def is_printed(text: str) -> bool:
     """Does it show arrays: brackets in brackets, or lines that are one row in brackets each?"""
-    if re.search(r"\[\s*\[\s*[-+.\dntN]", text) or re.search(r"\[\s*\[", text) and "..." in text:
+    if re.search(r"\[\s*\[\s*[-+.\dntN]", text) or (re.search(r"\[\s*\[", text) and "..." in text):
         return True
     lines = [line.strip().rstrip(",") for line in text.split("\n") if line.strip()]
     return sum(line.startswith("[") and line.endswith("]") for line in lines) > len(lines) / 2
@@ -190,7 +193,7 @@ def read_printed(text: str, where: str) -> list[Sheet]:
     found = []
     for heading, body in _groups(text):
         rows = [[_NOTHING.sub("nan", cell) for cell in _TOKEN.findall(row)] for row in _ROW.findall(body)]
-        left = _TOKEN.sub("", "".join(_ROW.findall(body))).replace(",", "").strip()
+        left = _TOKEN.sub("", " ".join(_ROW.findall(body))).replace(",", "").strip()
         if left:
             raise BenchError(f"{where}: is a printed array with {left[:30]!r} in it where numbers are expected")
         notes = ["read as a printed array"]
@@ -198,7 +201,7 @@ def read_printed(text: str, where: str) -> list[Sheet]:
             rows = [list(column) for column in zip(*rows)]
             notes.append("the PyCIL family prints a row for each evaluated task; transposed")
         found.append(Sheet(heading.strip(" :=>"), rows, notes))
-    grown = [one for one, later in zip(found, found[1:]) if _grows(one.rows, later.rows)]
+    grown = [one for one, later in pairwise(found) if _grows(one.rows, later.rows)]
     found = [one for one in found if not any(one is other for other in grown)]
     if not found or max(len(one.rows) for one in found) < 2:
         count = len(found[0].rows[0]) if found and found[0].rows else 0

@@ -143,8 +143,8 @@ def _not_by_task(run: _Run) -> str:
         totals = all(_close(run.curve[len(m.groups) - 1], m.total) for m in run.moments if len(m.groups) <= len(run.curve))
         if len(run.curve) != len(final.groups) or not totals:
             return (
-                f"{final.place}: {len(final.groups)} groups of classes, but {len(run.curve)} values in the curve; the log does not"
-                " group the classes by task, so it holds no accuracy matrix"
+                f"{final.place}: {len(final.groups)} groups of classes, but {len(run.curve)} values in the curve; the log does"
+                " not group the classes by task, so it holds no accuracy matrix"
             )
     return ""
 

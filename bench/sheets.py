@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from bench.errors import BenchError
 from bench.written_numbers import is_missing, is_number, plain
 
-_RULER = re.compile(r"\s*[|+]?\s*:?-{2,}:?\s*([|+]\s*:?-+:?\s*)*[|+]?\s*")
+_RULER = re.compile(r"\s*[|+]?\s*:?-+:?\s*([|+]\s*:?-+:?\s*)*[|+]?\s*")
 _TABULAR = re.compile(r"\\begin\{(tabular[x*]?|array|longtable)\}(.*?)\\end\{\1\}", re.DOTALL)
 _LATEX_RULE = re.compile(r"\\(?:top|mid|bottom|h|c|cmid)(?:rule|line)\b\s*(?:\([^)]*\))?(?:\{[^}]*\})?(?:\[[^\]]*\])?")
 _SPANNING = re.compile(r"\\multi(?:column|row)\{[^{}]*\}\{[^{}]*\}\{((?:[^{}]|\{[^{}]*\})*)\}")
 MOST_CELLS = 1_000_000
+LONGEST_LABEL = 60
 
 
 @dataclass
@@ -38,11 +39,18 @@ def markdown_tables(text: str) -> list[Sheet]:
         end = position
         while end < len(lines) and "|" in lines[end]:
             end += 1
-        rows = [_pipes(one) for one in lines[start:end] if not _RULER.fullmatch(one)]
+        rows = [_pipes(one) for one in lines[start:end] if one != line and not ("---" in one and _RULER.fullmatch(one))]
         above = next((one for one in reversed(lines[:start]) if one.strip()), "")
-        found.append(Sheet("" if "|" in above else plain(_unescaped(above)).lstrip("# "), rows, ["read as a Markdown table"]))
+        found.append(Sheet("" if "|" in above else _title(plain(_unescaped(above))), rows, ["read as a Markdown table"]))
         position = end
     return found
+
+
+def _title(line: str) -> str:
+    """A heading as a short label; of a caption of bench table, the method and the protocol."""
+    own = re.match(r"(.+): accuracy matrix on (\S+)", line)
+    text = f"{own[1]} on {own[2]}" if own else line.lstrip("# ").split(". ")[0].rstrip(":.")
+    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 3] + "..."
 
 
 def _pipes(line: str) -> list[str]:
@@ -82,7 +90,8 @@ def delimited(text: str, where: str) -> list[list[str]]:
     rows = [[plain(cell) for cell in row] for row in _split(text, best, where)]
     if sum(map(len, rows)) > MOST_CELLS:
         raise BenchError(f"{where}: has more than {MOST_CELLS} cells; no accuracy matrix has")
-    if best == " " and len(rows) > 2 and {len(row) - 1 for row in rows[1:]} == {len(rows[0])} and not any(map(is_number, rows[0])):
+    shorter = len(rows) > 2 and {len(row) - 1 for row in rows[1:]} == {len(rows[0])}
+    if best == " " and shorter and not any(map(is_number, rows[0])):
         rows[0].insert(0, "")  # a header without a cell above the index, as pandas prints a table
     return rows
 

@@ -6,7 +6,6 @@ was (losses, times) do not. Rows of averages over tasks are no cells and are lef
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -36,7 +35,8 @@ def read_tidy(
     head: list[str], rows: list[list[str]], stem: str, where: str, order: Sequence[str] | None
 ) -> list[AccuracyMatrix]:
     """Every matrix in the rows."""
-    after, evaluated, value, images = (_column(head, names) for names in (AFTER, EVALUATED, VALUE, IMAGES))
+    after, evaluated, value = (_needed(head, names) for names in (AFTER, EVALUATED, VALUE))
+    images = _column(head, IMAGES)
     for number, row in enumerate(rows, start=2):
         if len(row) != len(head):
             raise BenchError(f"{where}: row {number} has {len(row)} cells, the header {len(head)}")
@@ -60,6 +60,11 @@ def read_tidy(
         named = order or _named_order({row[evaluated] for row in own}, own[0][known] if known is not None else "")
         found.append(_assemble(label or stem, cells, named, where, left_out))
     return found
+
+
+def _needed(head: list[str], names: Sequence[str]) -> int:
+    """Where a column is that is_tidy has found."""
+    return next(head.index(name) for name in names if name in head)
 
 
 def _follows(rows: list[list[str]], column: int, after: int, evaluated: int) -> bool:

@@ -18,15 +18,15 @@ ONE_A_ROW = ("method", "methods", "model", "approach", "algorithm", "metric")  #
 
 def read_wide(rows: list[list[str]], label: str, where: str, order: Sequence[str] | None, bare: bool = False) -> AccuracyMatrix:
     """The matrix in rows of cells. The learning order is `order` if given, else that of the rows. bare: without any labels."""
-    rows, notes = left_out(rows) if not bare else (rows, [])
-    if not rows or not any(map(any, rows)):
-        raise BenchError(f"{where}: holds averages only, no accuracy matrix")
-    header, index = _labelled(rows) if not bare else (False, False)
-    if header and rows[0][0].lower() in ONE_A_ROW:
+    if not bare and rows[0][0].lower() in ONE_A_ROW:
         raise BenchError(
             f"{where}: is a table with one {rows[0][0]} a row, no accuracy matrix; expected are rows = after learning a task,"
             " columns = evaluated task"
         )
+    rows, notes = left_out(rows) if not bare else (rows, [])
+    if not rows or not any(map(any, rows)):
+        raise BenchError(f"{where}: holds averages only, no accuracy matrix")
+    header, index = _labelled(rows) if not bare else (False, False)
     body = rows[1:] if header else rows
     names = [row[0] for row in body] if index else []
     cells = [row[1:] if index else row for row in body]
@@ -72,8 +72,8 @@ def _without_means(cells, matrix, tasks, names, baseline, header: bool, where: s
     if height == width and (column is None) != (row is None):
         what = "column" if row is None else "row"
         raise BenchError(
-            f"{where}: the {'first' if 0 in (column, row) else 'last'} {what} is the mean of the other {what}s; without it this is"
-            " no square: leave the averages out"
+            f"{where}: the {'first' if 0 in (column, row) else 'last'} {what} is the mean of the other {what}s; without it this"
+            " is no square: leave the averages out"
         )
     if column is not None and (height < width or row is not None) and not (header and tasks[column]):
         matrix, notes = np.delete(matrix, column, axis=1), ["left out, not a task: a column that is the mean of the others"]
@@ -97,10 +97,13 @@ def _labelled(rows: list[list[str]]) -> tuple[bool, bool]:
     height, width = len(rows), len(rows[0])
     unnumbered = not is_number(rows[0][0])
     corner = unnumbered and height == width > 1  # both labels, around a square
-    header = unnumbered and (_are_names(rows[0][1:]) or _are_names([rows[0][0] or "-", *rows[0][1:-1]]) and not rows[0][-1])
+    header = unnumbered and (_are_names(rows[0][1:]) or (_are_names([rows[0][0] or "-", *rows[0][1:-1]]) and not rows[0][-1]))
     header = header or (corner and _counts(rows[0][1:])) or (height == width + 1 and _counts(rows[0]))
-    header = header or (unnumbered and height > width > 1 and _counts(rows[0][1:]) and rows[1][0].lower() in BEFORE)
+    untrained = height > 1 and rows[1][0].lower() in BEFORE  # one row more than tasks
+    header = header or (unnumbered and untrained and height == width + 1 and _counts(rows[0][1:]))
     first = [row[0] for row in rows[header:]]
+    if header and untrained and _counts(first[1:]):
+        return True, True
     index = _are_names(first) or (len(first) > 2 and not first[-1] and _are_names(first[:-1]))
     index = index or (header and corner and _counts(first)) or (width == len(first) + 1 and _counts(first))
     return header, index

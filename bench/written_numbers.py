@@ -5,7 +5,10 @@ import re
 MISSING = ("", "-", "--", "---", "–", "—", ".", "nan", "none", "null", "n/a", "na", "n.a.", "#n/a", "#div/0!", "nil", "?")  # noqa: RUF001
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?|[+-]?inf(?:inity)?")
 _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]*),([0-9]+)")
-_SPREAD = re.compile(r"\s*(?:±|\+/-|\+-|\\pm\b)\s*[0-9.,]+\s*%?\s*$|\s*\(\s*(?:±|\+/-|\\pm\b)?\s*[0-9.,]+\s*%?\s*\)$|\s*\(n=\d+\)$")
+_SPREAD = re.compile(
+    r"\s*(?:±|\+/-|\+-|\\pm\b)\s*[0-9.,]+\s*%?\s*$|\s*\(\s*(?:±|\+/-|\\pm\b)?\s*[0-9.,]+\s*%?\s*\)$|\s*\(n=\d+\)$"
+)
+_BLANK = re.compile("[\u00a0\u202f\u2009\ufeff]|&nbsp;|&emsp;")
 _TAG = re.compile(r"</?(?:b|i|u|em|strong|sub|sup|span|br)\b[^<>]*>", re.IGNORECASE)
 _LATEX = re.compile(r"\\(?:textbf|textit|textrm|textsc|underline|emph|mathbf|bm|mathrm|text|bf|it)\b\s*")
 _MARKS = re.compile(r"^(?:\*\*|__|\*|`)+|(?:\*\*|__|\*|`|[†‡§↑↓])+$")
@@ -17,7 +20,7 @@ def plain(cell: str) -> str:
     >>> plain("**71.4**"), plain("<u>71.4</u>"), plain(r"\\textbf{71.4}"), plain(r"$71.4$"), plain(r"after task\\_1")
     ('71.4', '71.4', '71.4', '71.4', 'after task_1')
     """
-    text = cell.replace("\u00a0", " ").replace("\u202f", " ").replace("&nbsp;", " ").replace("&emsp;", " ").strip().strip("\ufeff")
+    text = _BLANK.sub(" ", cell).strip()
     if "<" in text:
         text = _TAG.sub("", text)
     if "\\" in text or "$" in text or "{" in text:
@@ -43,7 +46,7 @@ def percent_sign(cell: str) -> bool:
 def number(cell: str) -> float | None:
     """The number that a cell holds; None if it holds something else. Never evaluated.
 
-    >>> number("71.4"), number("71,4"), number("71.4 %"), number("−3"), number("71.4 ± 0.3"), number("1_0"), number("t1")
+    >>> number("71.4"), number("71,4"), number("71.4 %"), number("-3"), number("71.4 ± 0.3"), number("1_0"), number("t1")
     (71.4, 71.4, 71.4, -3.0, 71.4, None, None)
     """
     text = without_spread(cell).rstrip().removesuffix("%").rstrip().replace("−", "-").lower()  # noqa: RUF001
