@@ -1,266 +1,107 @@
-"""Accuracy matrices that others have made, read from a file.
+"""Accuracy matrices that others have made, read from a file of any origin.
 
-Read are CSV files, wide or tidy, and what other toolkits leave behind (bench.importers). Wide: a square of accuracies,
-rows = after learning a task, columns = evaluated task, with or without a header and an index; cells that were not
-measured are empty. Tidy: one row a cell, with columns such as after_task, eval_dataset and accuracy; columns beside
-these (method, order, seed ...) tell several matrices in one file apart.
+Read are CSV files, wide (bench.wide_matrix) or tidy (bench.tidy_matrix), Markdown and LaTeX tables, numpy files, JSON, printed
+arrays (bench.number_arrays), and what other toolkits leave behind: mammoth, the PyCIL family, Avalanche. What a file is, is told
+from its content, never from its name; what cannot be read gets one line that names it (bench.foreign_files).
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from bench import importers
+from bench import avalanche_results, foreign_files, mammoth_results, number_arrays, pycil_logs, sheets
 from bench.accuracy_matrix import AccuracyMatrix
 from bench.errors import BenchError
-from bench.published import mtil_orders
+from bench.sheets import Sheet
+from bench.tidy_matrix import is_tidy, read_tidy
+from bench.wide_matrix import read_wide
 
-AFTER = ("after_task", "after", "trained_task", "train_task", "learned_task", "step", "session")
-EVALUATED = ("eval_dataset", "eval_task", "eval_name", "evaluated_task", "eval", "dataset", "task")
-VALUE = ("accuracy", "acc", "value", "top1", "top-1")
-IMAGES = ("n", "n_test", "images")
-MISSING = ("", "-", "--", "nan", "none", "null", "n/a", "na")
-BEFORE = ("zero-shot", "zeroshot", "zero_shot", "initial", "untrained", "before")  # names of a row before any task
 RECORDS = {"run_id", "candidates", "metric", "eval_task"}  # columns of a file that bench run has written
+SPREAD = "values behind ± are left out"
+UNCLEAR = 2.0  # a largest value between 1 and this may be a fraction gone wrong as well as a percentage
+
+
+def read_all(paths: Sequence[Path], order: Sequence[str] | None = None, unit: str | None = None) -> list[AccuracyMatrix]:
+    """The matrices in several files; matrices of the same label are told apart by the names of their files."""
+    found = [(path, one) for path in paths for one in read(path, order, unit)]
+    labels = [one.label for _, one in found]
+    return [replace(one, label=f"{path}: {one.label}") if labels.count(one.label) > 1 and len(set(paths)) > 1 else one
+            for path, one in found]  # fmt: skip
 
 
 def read(path: Path, order: Sequence[str] | None = None, unit: str | None = None) -> list[AccuracyMatrix]:
-    """The matrices in a file. order: names of the tasks as they were learned, where the file does not say;
-    unit: "percent" or "fraction" (default: percent if a value is above 1)."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    for recognises, importer in importers.IMPORTERS:
-        if recognises(text):
-            return importer(text, str(path))
-    return read_csv(text, str(path), order, unit)
+    """The matrices in a file, "-" being standard input. order: names of the tasks as they were learned, where the file does
+    not say; unit: "percent" or "fraction" (default: percent if a value is above 1)."""
+    where = "standard input" if str(path) == foreign_files.STANDARD_INPUT else str(path)
+    data = foreign_files.read_bytes(path)
+    if number_arrays.is_numpy(data):
+        return _of_sheets(number_arrays.read_numpy(data, where), where, order, unit, bare=True)
+    text, notes = foreign_files.text_of(data, where)
+    return [replace(one, notes=[*notes, *one.notes]) for one in read_text(text, where, order, unit)]
+
+
+def read_text(text: str, where: str, order: Sequence[str] | None = None, unit: str | None = None) -> list[AccuracyMatrix]:
+    """The matrices in a text of any form; `where` names it in error messages."""
+    if mammoth_results.is_mammoth(text):
+        return mammoth_results.read_mammoth(text, where)
+    if pycil_logs.is_pycil(text):
+        return pycil_logs.read_pycil(text, where)
+    if number_arrays.is_json(text):
+        return _of_sheets(number_arrays.read_json(text, where), where, order, unit)
+    for tables in (sheets.markdown_tables(text), sheets.latex_tables(text)):
+        if tables:
+            return _of_sheets(tables, where, order, unit)
+    if number_arrays.is_printed(text):
+        return _of_sheets(number_arrays.read_printed(text, where), where, order, unit, bare=True)
+    if text.lstrip()[:1] in ("{", "["):
+        raise BenchError(
+            f"{where}: begins as JSON or a Python {'dictionary' if text.lstrip()[0] == '{' else 'list'} does, but is neither JSON"
+            " nor a list of rows of numbers, [[...], [...]]"
+        )
+    return read_csv(text, where, order, unit)
 
 
 def read_csv(text: str, where: str, order: Sequence[str] | None = None, unit: str | None = None) -> list[AccuracyMatrix]:
-    """The matrices in the text of a CSV file; `where` names it in error messages."""
-    try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), _delimiter(text))]
-    except csv.Error as error:
-        raise BenchError(f"{where}: not a CSV file that can be parsed ({error})") from error
-    rows = [row for row in rows if any(row) and not row[0].startswith("#")]
-    if not rows:
+    """The matrices in the text of a CSV file."""
+    return _of_sheets([Sheet("", sheets.delimited(text, where))], where, order, unit)
+
+
+def _of_sheets(
+    found: list[Sheet], where: str, order: Sequence[str] | None, unit: str | None, bare: bool = False
+) -> list[AccuracyMatrix]:
+    """bare: arrays, in which no cell is a name."""
+    matrices = []
+    for number, sheet in enumerate(found, start=1):
+        place = where if len(found) == 1 else f"{where}, {sheet.label or f'table {number}'}"
+        stem = where if where == "standard input" else Path(where).stem
+        label = stem if len(found) == 1 else sheet.label or f"{stem}, table {number}"
+        for one in _matrices(sheet.rows, label, place, order, bare):
+            spread = [SPREAD] * any("±" in cell or "+/-" in cell for row in sheet.rows for cell in row)
+            matrices.append(_checked(replace(one, notes=[*sheet.notes, *one.notes, *spread]), place, unit))
+    return matrices
+
+
+def _matrices(rows: list[list[str]], label: str, where: str, order, bare: bool) -> list[AccuracyMatrix]:
+    raw = [[cell.strip() for cell in row] for row in rows]
+    raw = [row for row in raw if any(row) and not row[0].startswith("#")]
+    if not raw:
         raise BenchError(f"{where}: is empty; a matrix of accuracies is expected")
-    head = [cell.lower() for cell in rows[0]]
-    if RECORDS <= set(head):
+    head = [cell.lower() for cell in raw[0]]
+    if set(head) >= RECORDS:
         raise BenchError(f"{where}: was written by bench run; use bench table {where}")
-    if _column(head, AFTER) is not None and _column(head, EVALUATED) is not None and _column(head, VALUE) is not None:
-        found = _tidy(head, rows[1:], where, order)
-    else:
-        found = [_wide(rows, where, order)]
-    return [_checked(one, where, unit) for one in found]
-
-
-# -- wide -------------------------------------------------------------------------------------------------------
-
-
-def _wide(rows: list[list[str]], where: str, order: Sequence[str] | None) -> AccuracyMatrix:
-    """A square with or without a header row and an index column; short rows are filled up (lower triangles).
-
-    The learning order is `order` if given, else that of the rows.
-    """
+    if is_tidy(head):
+        return read_tidy(head, raw[1:], label, where, order)
+    rows = raw if bare else sheets.tidied(rows)
     width = max(map(len, rows))
     rows = [row + [""] * (width - len(row)) for row in rows]
-    header, index = _labelled(rows)
-    body = rows[1:] if header else rows
-    names = [row[0] for row in body] if index else []
-    cells = [row[1:] if index else row for row in body]
-    tasks = rows[0][1:] if header and index else rows[0] if header else names
-    baseline = None
-    if names and names[0].lower() in BEFORE:
-        baseline, names, cells = _numbers([cells[0]], where)[0], names[1:], cells[1:]
-    if not any(cells):
-        raise BenchError(f"{where}: has a header but no accuracies")
-    matrix = _numbers(cells, where)
-    if matrix.shape[0] != matrix.shape[1]:
-        raise BenchError(
-            f"{where}: {matrix.shape[0]} rows and {matrix.shape[1]} columns of accuracies; a square is expected, rows = after"
-            " learning a task, columns = evaluated task (or tidy columns after_task, eval_dataset, accuracy)"
-        )
-    notes = []
-    if not tasks or _counts(tasks):
-        tasks = [f"task {k + 1}" for k in range(len(matrix))]
-    learned = names if names and set(names) == set(tasks) else tasks
-    if len(set(tasks)) < len(tasks):
-        raise BenchError(f"{where}: two columns have the same name")
-    if order is not None and set(order) != set(tasks):
-        raise BenchError(f"{where}: the tasks in it are {', '.join(tasks)}, the order names {', '.join(order)}")
-    order = list(order or learned)
-    if order != list(tasks) or order != list(learned):
-        matrix = matrix[np.ix_([learned.index(name) for name in order], [tasks.index(name) for name in order])]
-        baseline = None if baseline is None else baseline[[tasks.index(name) for name in order]]
-        notes.append(f"tasks put into learning order: {', '.join(order)}")
-    return AccuracyMatrix(Path(where).stem, order, matrix, baseline=baseline, notes=notes)
-
-
-def _labelled(rows: list[list[str]]) -> tuple[bool, bool]:
-    """Is the first row a header, is the first column an index? Labels are names, or count where a square needs them."""
-    height, width = len(rows), len(rows[0])
-    unnumbered = not _is_number(rows[0][0])
-    corner = unnumbered and height == width > 1  # both labels, around a square
-    header = unnumbered and _are_names(rows[0][1:])
-    header = header or (corner and _counts(rows[0][1:])) or (height == width + 1 and _counts(rows[0]))
-    first = [row[0] for row in rows[header:]]
-    index = _are_names(first) or (header and corner and _counts(first)) or (width == len(first) + 1 and _counts(first))
-    return header, index
-
-
-def _delimiter(text: str) -> type[csv.Dialect]:
-    best = max(",;\t", key=text.count)
-
-    class Dialect(csv.excel):
-        delimiter = best if best in text else " "
-        skipinitialspace = True
-
-    return Dialect
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell.removesuffix("%"))
-    except ValueError:
-        return False
-    return True
-
-
-def _are_names(cells: Sequence[str]) -> bool:
-    return bool(cells) and all(not _is_number(cell) and cell.lower() not in MISSING for cell in cells)
-
-
-def _counts(cells: Sequence[str]) -> bool:
-    """Do the cells just count, from 0 or from 1?"""
-    return list(cells) in ([str(k) for k in range(len(cells))], [str(k + 1) for k in range(len(cells))])
-
-
-def _numbers(cells: Sequence[Sequence[str]], where: str) -> np.ndarray:
-    def number(cell: str) -> float:
-        if cell.lower() in MISSING:
-            return np.nan
-        if not _is_number(cell):
-            raise BenchError(f"{where}: {cell!r} is not an accuracy")
-        return float(cell.removesuffix("%"))
-
-    return np.array([[number(cell) for cell in row] for row in cells], dtype=float)
-
-
-# -- tidy -------------------------------------------------------------------------------------------------------
-
-
-def _column(head: list[str], names: Sequence[str]) -> int | None:
-    return next((head.index(name) for name in names if name in head), None)
-
-
-def _tidy(head: list[str], rows: list[list[str]], where: str, order: Sequence[str] | None) -> list[AccuracyMatrix]:
-    after, evaluated, value, images = (_column(head, names) for names in (AFTER, EVALUATED, VALUE, IMAGES))
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(head):
-            raise BenchError(f"{where}: row {number} has {len(row)} cells, the header {len(head)}")
-    if not rows:
-        raise BenchError(f"{where}: has a header but no rows")
-    beside = [i for i in range(len(head)) if i not in (after, evaluated, value, images)]
-    telling = [i for i in beside if 1 < len({row[i] for row in rows}) and not _follows(rows, i, after, evaluated)]
-    groups: dict[tuple, list[list[str]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[i] for i in telling), []).append(row)
-    known = _column(head, ("order",))
-    found = []
-    for key, own in groups.items():
-        label = ", ".join(f"{head[i]} {part}" if part.isdigit() or head[i] == "order" else part for i, part in zip(telling, key))
-        cells = [(row[after], row[evaluated], row[value], row[images] if images is not None else "") for row in own]
-        named = order or _named_order({row[evaluated] for row in own}, own[0][known] if known is not None else "")
-        found.append(_assemble(label or Path(where).stem, cells, named, where))
-    return found
-
-
-def _follows(rows: list[list[str]], column: int, after: int, evaluated: int) -> bool:
-    """Is the column only another name of the task (its index, say), so that it tells no matrices apart?"""
-    return any(len({(row[key], row[column]) for row in rows}) == len({row[key] for row in rows}) for key in (after, evaluated))
-
-
-def _named_order(tasks: set[str], order: str) -> list[str] | None:
-    """The learning order that an `order` column names, for the data sets of MTIL."""
-    orders = mtil_orders()
-    name = order.lower().removeprefix("order").strip(" -_").upper()
-    name = {"1": "I", "2": "II"}.get(name, name)
-    return orders[name] if name in orders and set(orders[name]) == tasks else None
-
-
-def _assemble(label: str, cells: list[tuple[str, str, str, str]], order: Sequence[str] | None, where: str) -> AccuracyMatrix:
-    """Cells (after, evaluated, accuracy, images) -> a matrix in learning order."""
-    notes = []
-    before = {after for after, *_ in cells if after.lower() in BEFORE or after == "-1"}
-    learned = list(dict.fromkeys(after for after, *_ in cells if after not in before))
-    scored = list(dict.fromkeys(evaluated for _, evaluated, *_ in cells))
-    if order is None:
-        order, how = _guess_order(cells, learned, scored, where)
-        notes += [how] * bool(how)
-    if set(order) != set(scored):
-        raise BenchError(f"{where}: {label}: the tasks in it are {', '.join(scored)}, the order names {', '.join(order)}")
-    place = {name: k for k, name in enumerate(order)}
-    rows = place if set(learned) <= set(place) else _numbered(learned, len(order))
-    if rows is None:
-        raise BenchError(f"{where}: {label}: learned tasks {', '.join(learned)} are not among the evaluated {', '.join(scored)}")
-    matrix = np.full((len(order), len(order)), np.nan)
-    baseline, images = np.full(len(order), np.nan), np.full(len(order), np.nan)
-    filled = set()
-    for after, evaluated, value, n in cells:
-        if (after, evaluated) in filled:
-            raise BenchError(f"{where}: {label}: the cell after {after} on {evaluated} appears twice")
-        filled.add((after, evaluated))
-        number = _numbers([[value]], where)[0, 0]
-        if after in before:
-            baseline[place[evaluated]] = number
-        else:
-            matrix[rows[after], place[evaluated]] = number
-        images[place[evaluated]] = float(n) if _is_number(n) else np.nan
-    names = [f"task {k + 1}" for k in range(len(order))] if _all_digits(order) else list(order)
-    return AccuracyMatrix(
-        label,
-        names,
-        matrix,
-        images=None if np.isnan(images).any() else images,
-        baseline=baseline if before else None,
-        notes=notes,
-    )
-
-
-def _numbered(learned: Sequence[str], tasks: int) -> dict[str, int] | None:
-    """Places of learned tasks that are numbers, from 0 or from 1, while the evaluated ones have names."""
-    if not _all_digits(learned) or max(map(int, learned)) > tasks:
-        return None
-    first = 1 if max(map(int, learned)) == tasks else 0
-    if min(map(int, learned)) < first:
-        return None
-    return {name: int(name) - first for name in learned}
-
-
-def _all_digits(names: Sequence[str]) -> bool:
-    return all(name.isdecimal() and len(name) < 10 for name in names)
-
-
-def _guess_order(cells, learned: list[str], scored: list[str], where: str) -> tuple[list[str], str]:
-    """(tasks in learning order, a note on how it was found)."""
-    if _all_digits(scored):
-        return sorted(scored, key=int), ""
-    seen_by = {name: sum(evaluated == name for _, evaluated, *_ in cells) for name in scored}
-    if sorted(seen_by.values(), reverse=True) == list(range(len(scored), 0, -1)):
-        return sorted(scored, key=lambda name: -seen_by[name]), ""  # only learned tasks are scored: the first one most often
-    if set(learned) == set(scored):
-        return learned, f"learning order taken from the rows: {', '.join(learned)}"
-    if _all_digits(learned):
-        return scored, f"learning order taken from the rows: {', '.join(scored)}"
-    raise BenchError(f"{where}: the learning order cannot be told, after_task does not name every task; give the order")
-
-
-# -- checks -----------------------------------------------------------------------------------------------------
+    head = [cell.lower() for cell in rows[0]]
+    if avalanche_results.is_avalanche(head):
+        return avalanche_results.read_avalanche(head, rows[1:], label, where)
+    if is_tidy(head):  # below a title
+        return read_tidy(head, rows[1:], label, where, order)
+    return [read_wide(rows, label, where, order, bare)]
 
 
 def _checked(one: AccuracyMatrix, where: str, unit: str | None) -> AccuracyMatrix:
@@ -272,7 +113,9 @@ def _checked(one: AccuracyMatrix, where: str, unit: str | None) -> AccuracyMatri
         raise BenchError(f"{where}: {one.label}: no accuracy in it")
     if not (known.min() >= 0 and known.max() <= 100):
         raise BenchError(f"{where}: {one.label}: {known.min() if known.min() < 0 else known.max():g} is not an accuracy")
-    unit = unit or ("percent" if known.max() > 1 else "fraction")
+    if unit == "fraction" and one.unit == "percent":
+        raise BenchError(f"{where}: {one.label}: the accuracies have percent signs, so they are not fractions")
+    unit = unit or one.unit or _guessed_unit(known.max(), f"{where}: {one.label}")
     if unit == "fraction" and known.max() > 1:
         raise BenchError(f"{where}: {one.label}: {known.max():g} is not a fraction")
     notes.append(f"values read as {'percent' if unit == 'percent' else 'fractions'}")
@@ -290,3 +133,9 @@ def _checked(one: AccuracyMatrix, where: str, unit: str | None) -> AccuracyMatri
         matrix[upper] = np.nan
         notes.append("the zeros above the diagonal are taken as not measured")
     return replace(one, matrix=matrix / scale, baseline=None if one.baseline is None else one.baseline / scale, notes=notes)
+
+
+def _guessed_unit(largest: float, where: str) -> str:
+    if 1 < largest <= UNCLEAR:
+        raise BenchError(f"{where}: values up to {largest:g} may be percent or wrong fractions; say which with --unit")
+    return "percent" if largest > 1 else "fraction"

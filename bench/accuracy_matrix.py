@@ -27,6 +27,8 @@ class AccuracyMatrix:
     baseline: np.ndarray | None = None  # (T,) accuracies before the first task
     moments: np.ndarray | None = None  # (T,) accuracy over all images of the learned tasks, where the file has it
     notes: list[str] = field(default_factory=list)
+    scenario: str = ""  # where the program that wrote it has only one, or says it
+    unit: str = ""  # of the values as they were read: "percent" where they have percent signs
 
     def metrics(self) -> dict[str, float | None]:
         """Every formula of DETERMINED; None = this matrix does not determine it."""
@@ -34,7 +36,8 @@ class AccuracyMatrix:
         same = dict.fromkeys(("seen", "task", "all"), self.matrix)
         values = of_run(RunData(CLASS_INCREMENTAL, same, n, baseline=self.baseline), DETERMINED)
         if self.moments is not None:
-            values |= {"last_samples": float(self.moments[-1]), "avg_samples": float(np.mean(self.moments))}
+            over_images = {"last_samples": float(self.moments[-1]), "avg_samples": float(np.mean(self.moments))}
+            values |= {name: None if np.isnan(value) else value for name, value in over_images.items()}
         return values
 
 
@@ -43,7 +46,8 @@ def report(found: list[AccuracyMatrix], format: str = "plain") -> str:
     values = [one.metrics() for one in found]
     names = [name for name in DETERMINED if any(value[name] is not None for value in values)]
     missing = [name for name in DETERMINED if name not in names]
-    notes = list(dict.fromkeys(note for one in found for note in one.notes))
+    shared = [note for note in found[0].notes if all(note in one.notes for one in found)]
+    notes = shared + [f"{one.label}: {note}" for one in found for note in dict.fromkeys(one.notes) if note not in shared]
     notes.append("which classes competed is not in such a file: ci_transfer assumes all, mtil_* the task's own")
     if missing:
         notes.append(f"not determined by it: {', '.join(missing)}")

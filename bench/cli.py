@@ -101,32 +101,37 @@ def profile(data_dir, cache_dir, **given) -> None:
 @click.option("--sort", metavar="METRIC", help="Metric that orders the methods.")
 @click.option("--published", is_flag=True, help="Put the numbers of papers beside the measured ones.")
 def table(paths, metrics, format_, view, sort, published) -> None:
-    """Compare the methods whose results lie at or below PATHS."""
-    from bench import costs, groups, tables
+    """Compare the methods whose results lie at or below PATHS. A file with accuracies that another program measured (as bench
+    metrics reads it) gets rows of its own, marked as foreign."""
+    from bench import costs, foreign, groups, tables
     from bench import published as publications
 
+    own, files = foreign.split(paths)
     if view == "cost":
-        click.echo(costs.render(paths, format_))
+        if files:
+            raise BenchError(f"{files[0]}: another program measured it, its cost is not known; leave it out of --view cost")
+        click.echo(costs.render(own, format_))
         return
-    results = groups.load(paths)
+    results = groups.load(own) if own else groups.nothing()
     found = tables.render(
         results.table, metrics, format_, view, sort,
-        results.samples_of, publications.load() if published else None, results.manifests,
+        results.samples_of, publications.load() if published else None, foreign.load(files), results.manifests,
     )  # fmt: skip
     click.echo(found)
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--order", callback=split_names,
               help="Task names in learning order, separated by commas, if the file does not have it.")  # fmt: skip
 @click.option("--unit", type=click.Choice(["percent", "fraction"]), help="Unit of the accuracies.  [found out]")
 @click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(list(FORMATS)))
-def metrics(file, order, unit, format_) -> None:
-    """Print every metric that an accuracy matrix determines: a CSV of any origin, or another toolkit's results."""
+def metrics(files, order, unit, format_) -> None:
+    """Print every metric that accuracy matrices determine: CSV files and arrays of any origin, or another toolkit's results.
+    "-" reads standard input."""
     from bench import accuracy_files, accuracy_matrix
 
-    matrices = accuracy_files.read(file, order, unit)
+    matrices = accuracy_files.read_all(files, order, unit)
     click.echo(accuracy_matrix.report(matrices, format_))
 
 

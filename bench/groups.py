@@ -31,6 +31,11 @@ def load(paths: Iterable[Path]) -> Results:
     return Results(table, manifests, samples.of_runs(paths))
 
 
+def nothing() -> Results:
+    """No runs at all."""
+    return Results(records.nothing(), {}, lambda run_id: None)
+
+
 @dataclass(frozen=True)
 class Entry:
     """A method with its hyper-parameters: all of its runs in one group."""

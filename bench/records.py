@@ -130,6 +130,11 @@ def _numbers(column: pd.Series) -> pd.Series:
         return pd.to_numeric(text.where(text.str.len() < 30), errors="coerce").astype(float)
 
 
+def nothing() -> pd.DataFrame:
+    """The records of no run at all."""
+    return pd.DataFrame(columns=list(COLUMNS))
+
+
 def find(path: Path) -> list[Path]:
     """The records files at or below a path; only finished runs count."""
     if path.is_file():

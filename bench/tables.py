@@ -14,6 +14,7 @@ import pandas as pd
 from bench import published as publications
 from bench import run_facts
 from bench.errors import BenchError
+from bench.foreign import Foreign, add_rows, apart, marked, place_of
 from bench.formats import INDENT, Cell, Table, write
 from bench.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, find
 from bench.records import refuse_mixture
@@ -32,6 +33,7 @@ def render(
     sort: str | None = None,
     samples_of: SamplesOf | None = None,
     published: pd.DataFrame | None = None,
+    foreign: Sequence[Foreign] = (),
     manifests: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """The tables of these records as text.
@@ -39,10 +41,10 @@ def render(
     metrics: names from bench.metrics.METRICS (default: those of the scenario). view: "summary" (one number a metric),
     "tasks" (one a task), "matrix" (accuracy matrices). sort: the metric that orders the methods (default Last).
     samples_of: from a run id to its per-sample scores (bench.samples.of_runs), asked only if a metric needs them. published:
-    numbers from papers (bench.published.load()) to stand beside the measured ones. manifests: by run id, for notes on what
-    differs between averaged runs.
+    numbers from papers (bench.published.load()) to stand beside the measured ones. foreign: matrices that other programs
+    measured (bench.foreign.load), with rows of their own. manifests: by run id, for notes on what differs between averaged runs.
     """
-    return write(build(records, metrics, view, sort, samples_of, published, manifests), format)
+    return write(build(records, metrics, view, sort, samples_of, published, foreign, manifests), format)
 
 
 def build(
@@ -52,6 +54,7 @@ def build(
     sort: str | None = None,
     samples_of: SamplesOf | None = None,
     published: pd.DataFrame | None = None,
+    foreign: Sequence[Foreign] = (),
     manifests: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Table]:
     """As render, before a format is chosen."""
@@ -59,11 +62,15 @@ def build(
         raise BenchError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
     for name in [*(metrics or []), *([sort] if sort else [])]:
         find(name)
+    if not len(records) and foreign:
+        return apart(foreign, metrics, view, [])
     if not len(records):
         raise BenchError("no records to make a table of; bench run writes them")
     refuse_mixture(records)
     tables = []
-    for conditions, rows, names in groups(records, samples_of if _need_samples(metrics, sort) else None):
+    found = list(groups(records, samples_of if _need_samples(metrics, sort) else None))
+    places = [place_of(one, [(conditions["scenario"], len(names)) for conditions, _, names in found]) for one in foreign]
+    for number, (conditions, rows, names) in enumerate(found):
         scenario = conditions["scenario"]
         final = "mtil_last" if scenario == TASK_INCREMENTAL else "last"
         chosen = metrics or DEFAULTS[scenario]
@@ -79,9 +86,15 @@ def build(
         blocks = [("", [metric_column(name) for name in chosen])] if view == "summary" else task_blocks(scenario, names)
         for title, columns in blocks:
             caption = f"{head}; {title}" if title else head
-            tables.append(_comparison(rows, columns, final, conditions, caption, published))
+            table = _comparison(rows, columns, final, conditions, caption, published)
+            add_rows(table, [one for one, place in zip(foreign, places) if place == number], columns, scenario)
+            tables.append(table)
         tables[-1].notes += _mixtures(rows, manifests or {})
-    return tables
+    alone = [(one, place) for one, place in zip(foreign, places) if place is None or view == "matrix"]
+    if alone:
+        shapes = [(conditions["scenario"], len(names)) for conditions, _, names in found]
+        tables += apart([one for one, _ in alone], metrics, view, shapes)
+    return marked(tables) if foreign else tables
 
 
 def _mixtures(rows: list[Row], manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -199,8 +199,9 @@ def test_mammoth_results_are_never_executed(tmp_path):
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("{'a': 1\n", "line 1: not a Python literal"),
-        ("{1, 2}\n", "line 1: not a dictionary"),
+        ("{'accuracy_1_task1': 1\n", "line 1: not a Python literal"),
+        ("{1, 2}, {'accuracy_1_task1': 1}\n", "line 1: not a dictionary"),
+        ("{'a': 1}\n", "begins as JSON or a Python dictionary"),
         (MAMMOTH + "{'accmean_task1': 3.0}\n", "line 2: no accuracy_J_taskI"),
     ],
 )

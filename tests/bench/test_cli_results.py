@@ -83,3 +83,51 @@ def test_bad_arguments_are_one_line(bench, results):
     ):
         code, output = bench(*arguments)
         assert code == 2 and output.count("\n") == 1, output
+
+
+FOREIGN = ",A,B,C,average\nA,90,60,50,66.7\nB,85,88,56,76.3\nC,80,84,86,83.3\n"
+
+
+def test_a_foreign_matrix_stands_beside_own_runs_unranked(bench, results, tmp_path):
+    (tmp_path / "other.csv").write_text(FOREIGN.replace("80,84,86", "90,94,96"))
+    code, output = bench("table", results, "other.csv")
+    (line,) = [line for line in output.splitlines() if line.startswith("other §")]
+    assert code == 0 and line.split()[2] == "93.3" and "*" not in line and "read from other.csv" in output
+    own = next(row for row in bench("table", results)[1].splitlines() if row.startswith("cgil"))
+    assert own.split() in [row.split() for row in output.splitlines()]
+    rows = list(csv.DictReader(io.StringIO(bench("table", results, "other.csv", "--format", "csv")[1])))
+    assert [(row["method"], row["foreign"]) for row in rows] == [("cgil", "False"), ("coop", "False"), ("other", "True")]
+    assert "foreign" not in bench("table", results, "--format", "csv")[1]
+
+
+@pytest.mark.parametrize("view", ["summary", "tasks", "matrix"])
+@pytest.mark.parametrize("format", ["plain", "markdown", "latex", "html", "csv", "json"])
+def test_foreign_matrices_come_in_every_view_and_format(bench, results, tmp_path, view, format):
+    (tmp_path / "other.csv").write_text(FOREIGN)
+    for paths in (["other.csv"], [results, "other.csv"]):
+        code, output = bench("table", *paths, "--view", view, "--format", format)
+        assert code == 0 and "other" in output
+
+
+def test_a_foreign_matrix_that_fits_nowhere_has_a_table_of_its_own(bench, results, tmp_path):
+    (tmp_path / "small.csv").write_text("90,60\n80,70\n")
+    code, output = bench("table", results, "small.csv")
+    assert code == 0 and "Measured by other programs; 2 tasks" in output and "none of the tables above" in output
+
+
+def test_our_own_tables_are_read_back(bench, results, tmp_path):
+    for format in ("markdown", "latex"):
+        (tmp_path / "own").write_text(bench("table", results, "--view", "matrix", "--format", format)[1])
+        code, output = bench("metrics", "own", "--format", "csv")
+        first = next(csv.DictReader(io.StringIO(output)))
+        assert code == 0 and round(100 * float(first["last"]), 1) == 83.3
+
+
+def test_several_files_and_standard_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text(FOREIGN)
+    found = CliRunner().invoke(main, ["metrics", "a.csv", "-", "--format", "csv"], input="90,60\n80,70\n")
+    assert [row["matrix"] for row in csv.DictReader(io.StringIO(found.output))][:2] == ["a", "standard input"]
+    (tmp_path / "b.csv").write_bytes(b"\x1f\x8b\x08")
+    found = CliRunner().invoke(main, ["metrics", "a.csv", "b.csv"])
+    assert found.exit_code == 2 and found.output == "bench: b.csv: is compressed with gzip; unpack it and give the file inside\n"
