@@ -72,7 +72,7 @@ FORMS = {
     "printed by pandas": "    A   B   C\nA  90  60  50\nB  85  88  56\nC  80  84  86\n",
     "printed by numpy": "Accuracy Matrix:\n" + str(100 * MATRIX) + "\n",
     "printed by numpy, fractions": str(MATRIX),
-    "printed by torch": "tensor([[0.90, 0.60, 0.50],\n        [0.85, 0.88, 0.56],\n        [0.80, 0.84, 0.86]], device='cuda:0')\n",
+    "printed by torch": "tensor([[0.90, 0.60, 0.50],\n        [0.85, 0.88, 0.56],\n [0.80, 0.84, 0.86]], device='cuda:0')\n",
     "a Python list": f"acc = {MATRIX.tolist()}\n",
     "numpy scalars": f"{[[np.float64(value) for value in row] for row in MATRIX]}",
     "a Python dictionary": f"{{'acc': {MATRIX.tolist()}}}\n",
@@ -191,7 +191,7 @@ def test_several_files_of_one_name_are_told_apart(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "acc.csv").write_text(WIDE)
-    labels = [one.label for one in read_all([tmp_path / "a" / "acc.csv", tmp_path / "b" / "acc.csv"])]
+    labels = [one.label for _, one in read_all([tmp_path / "a" / "acc.csv", tmp_path / "b" / "acc.csv"])]
     assert labels == [f"{tmp_path}/a/acc.csv: acc", f"{tmp_path}/b/acc.csv: acc"]
 
 
