@@ -64,6 +64,7 @@ FORMS = {
     "LaTeX": "\\begin{tabular}{lrrr}\n\\toprule\n & A & B & C \\\\\n\\midrule\nA & \\textbf{90} & 60 & 50 \\\\\n"
     "B & 85 & $88$ & \\underline{56} \\\\\nC & 80 & 84 & 86\\% \\\\\n\\bottomrule\n\\end{tabular}\n".replace("\\%", ""),
     "standard deviations": "A,B,C\n90 ± 0.3,60±1,50 +/- 2\n85 (0.1),88 (±0.2),56\n80,84,86 ± 1.25\n",
+    "deviations in LaTeX": " & A & B & C \\\\\nA & 90$\\pm$0.2 & 60 & 50 \\\\\nB & 85 & 88 & 56 \\\\\nC & 80 & 84 & 86 \\\\\n",
     "decimal commas": ";A;B;C\nA;90,0;60,0;50,0\nB;85,0;88,0;56,0\nC;80,0;84,0;86,0\n",
     "decimal commas, no names": "90,0;60,0;50,0\n85,0;88,0;56,0\n80,0;84,0;86,0\n",
     "quoted decimal commas": ',A,B,C\nA,"90,0","60,0","50,0"\nB,"85,0","88,0","56,0"\nC,"80,0","84,0","86,0"\n',
