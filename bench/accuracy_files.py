@@ -26,7 +26,7 @@ UNCLEAR = 2.0  # a largest value between 1 and this may be a fraction gone wrong
 def read_all(
     paths: Sequence[Path], order: Sequence[str] | None = None, unit: str | None = None
 ) -> list[tuple[Path, AccuracyMatrix]]:
-    """The matrices in several files, each with its file; matrices of the same label are told apart by the names of their files."""
+    """The matrices in several files, each with its file; of matrices with one label, the label names the file too."""
     found = [(path, one) for path in paths for one in read(path, order, unit)]
     labels = [one.label for _, one in found]
     twice = {label for label in labels if labels.count(label) > 1} if len(set(paths)) > 1 else set()
