@@ -23,12 +23,14 @@ SPREAD = "values behind ± are left out"
 UNCLEAR = 2.0  # a largest value between 1 and this may be a fraction gone wrong as well as a percentage
 
 
-def read_all(paths: Sequence[Path], order: Sequence[str] | None = None, unit: str | None = None) -> list[AccuracyMatrix]:
-    """The matrices in several files; matrices of the same label are told apart by the names of their files."""
+def read_all(
+    paths: Sequence[Path], order: Sequence[str] | None = None, unit: str | None = None
+) -> list[tuple[Path, AccuracyMatrix]]:
+    """The matrices in several files, each with its file; of matrices with one label, the label names the file too."""
     found = [(path, one) for path in paths for one in read(path, order, unit)]
     labels = [one.label for _, one in found]
-    return [replace(one, label=f"{path}: {one.label}") if labels.count(one.label) > 1 and len(set(paths)) > 1 else one
-            for path, one in found]  # fmt: skip
+    twice = {label for label in labels if labels.count(label) > 1} if len(set(paths)) > 1 else set()
+    return [(path, replace(one, label=f"{path}: {one.label}") if one.label in twice else one) for path, one in found]
 
 
 def read(path: Path, order: Sequence[str] | None = None, unit: str | None = None) -> list[AccuracyMatrix]:

@@ -12,7 +12,7 @@ from bench.written_numbers import number
 
 COLUMNS = ("eval_exp", "training_exp", "eval_accuracy")
 TRAINING = {"training_exp", "epoch", "training_accuracy"}
-MOST_TASKS = 10_000
+MOST_TASKS = 1000
 
 
 def is_avalanche(head: list[str]) -> bool:

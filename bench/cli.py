@@ -131,7 +131,7 @@ def metrics(files, order, unit, format_) -> None:
     "-" reads standard input."""
     from bench import accuracy_files, accuracy_matrix
 
-    matrices = accuracy_files.read_all(files, order, unit)
+    matrices = [one for _, one in accuracy_files.read_all(files, order, unit)]
     click.echo(accuracy_matrix.report(matrices, format_))
 
 

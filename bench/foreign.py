@@ -42,7 +42,7 @@ class Foreign:
         given = [task for task in self.one.tasks if not task.startswith(("task ", "experience "))]
         tasks = f" (its tasks: {', '.join(given)})" if given and len(given) <= 20 else ""
         known = "nothing else is known of it, so it is not ranked"
-        return f"{MARK} measured by another program, read from {self.file}{tasks}; {known}"
+        return f"{MARK} measured by another program, read from {Path(self.file).name}{tasks}; {known}"
 
     def value(self, column: "Column", scenario: str) -> float | None:
         if column.key in ("last_samples", "avg_samples") and self.one.moments is not None:
@@ -80,8 +80,7 @@ def load(files: Sequence[Path]) -> list[Foreign]:
     """Every matrix in the files."""
     return [
         Foreign("standard input" if str(file) == STANDARD_INPUT else str(file), one)
-        for file in files
-        for one in accuracy_files.read(file)
+        for file, one in accuracy_files.read_all(files)
     ]
 
 

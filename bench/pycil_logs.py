@@ -62,6 +62,8 @@ def read_pycil(text: str, where: str) -> list[AccuracyMatrix]:
         curve = _CURVE.search(line)
         if curve:
             values = [number(value, place) for value in display(curve[2], list, place)]
+            if not values:
+                raise BenchError(f"{place}: the curve is empty")
             run = current.get(curve[1]) or begin(curve[1])
             if not run.moments and len(values) < len(run.curve):
                 run = begin(curve[1])  # the next run of a log that has only curves

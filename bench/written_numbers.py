@@ -24,7 +24,7 @@ def plain(cell: str) -> str:
     if "<" in text:
         text = _TAG.sub("", text)
     if "\\" in text or "$" in text or "{" in text:
-        text = _LATEX.sub("", text.replace("$", "")).replace("{", "").replace("}", "")
+        text = _LATEX.sub("", text.replace("$", "").replace("\\pm", "±")).replace("{", "").replace("}", "")
         text = re.sub(r"\\([^\w\s])", r"\1", text.replace("\\_", "_"))
     return _MARKS.sub("", text.strip()).strip()
 

@@ -13,8 +13,9 @@ PACKAGES = ("bench", "methods", "protocols")
 HEAVY = {"open_clip", "safetensors.torch", "torch", "torchvision"}
 # what reads finished runs, and what plans them, answers without waiting for torch
 READERS = (
-    "accuracy", "accuracy_files", "accuracy_matrix", "baseline", "calibration", "cli", "compare", "costs", "formats", "gate",
-    "gate_report", "groups", "metrics", "novelty", "plots", "published", "ranking", "records", "report", "samples", "tables",
+    "accuracy", "accuracy_files", "accuracy_matrix", "baseline", "calibration", "cli", "compare", "costs", "foreign", "formats",
+    "gate", "gate_report", "groups", "metrics", "novelty", "plots", "published", "ranking", "records", "report", "samples",
+    "tables",
 )  # fmt: skip
 PLANNERS = ("assignments", "estimate", "facts", "launch", "listing", "plan", "protocol_names", "registry", "run_command", "study")
 

@@ -64,6 +64,7 @@ FORMS = {
     "LaTeX": "\\begin{tabular}{lrrr}\n\\toprule\n & A & B & C \\\\\n\\midrule\nA & \\textbf{90} & 60 & 50 \\\\\n"
     "B & 85 & $88$ & \\underline{56} \\\\\nC & 80 & 84 & 86\\% \\\\\n\\bottomrule\n\\end{tabular}\n".replace("\\%", ""),
     "standard deviations": "A,B,C\n90 ± 0.3,60±1,50 +/- 2\n85 (0.1),88 (±0.2),56\n80,84,86 ± 1.25\n",
+    "deviations in LaTeX": " & A & B & C \\\\\nA & 90$\\pm$0.2 & 60 & 50 \\\\\nB & 85 & 88 & 56 \\\\\nC & 80 & 84 & 86 \\\\\n",
     "decimal commas": ";A;B;C\nA;90,0;60,0;50,0\nB;85,0;88,0;56,0\nC;80,0;84,0;86,0\n",
     "decimal commas, no names": "90,0;60,0;50,0\n85,0;88,0;56,0\n80,0;84,0;86,0\n",
     "quoted decimal commas": ',A,B,C\nA,"90,0","60,0","50,0"\nB,"85,0","88,0","56,0"\nC,"80,0","84,0","86,0"\n',
@@ -72,7 +73,7 @@ FORMS = {
     "printed by pandas": "    A   B   C\nA  90  60  50\nB  85  88  56\nC  80  84  86\n",
     "printed by numpy": "Accuracy Matrix:\n" + str(100 * MATRIX) + "\n",
     "printed by numpy, fractions": str(MATRIX),
-    "printed by torch": "tensor([[0.90, 0.60, 0.50],\n        [0.85, 0.88, 0.56],\n        [0.80, 0.84, 0.86]], device='cuda')\n",
+    "printed by torch": "tensor([[0.90, 0.60, 0.50],\n        [0.85, 0.88, 0.56],\n [0.80, 0.84, 0.86]], device='cuda:0')\n",
     "a Python list": f"acc = {MATRIX.tolist()}\n",
     "numpy scalars": f"{[[np.float64(value) for value in row] for row in MATRIX]}",
     "a Python dictionary": f"{{'acc': {MATRIX.tolist()}}}\n",
@@ -191,7 +192,7 @@ def test_several_files_of_one_name_are_told_apart(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "acc.csv").write_text(WIDE)
-    labels = [one.label for one in read_all([tmp_path / "a" / "acc.csv", tmp_path / "b" / "acc.csv"])]
+    labels = [one.label for _, one in read_all([tmp_path / "a" / "acc.csv", tmp_path / "b" / "acc.csv"])]
     assert labels == [f"{tmp_path}/a/acc.csv: acc", f"{tmp_path}/b/acc.csv: acc"]
 
 
