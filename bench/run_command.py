@@ -85,7 +85,6 @@ def run(given: dict[str, Any], folders) -> int:
     """Carry out the command and return its exit code; `given` holds the options by name."""
     from bench import estimate, launch, plan, reuse
     from bench.facts import Facts
-    from bench.folders import refused
 
     study = _study(given)
     launcher = _launcher(given, study)
@@ -95,6 +94,8 @@ def run(given: dict[str, Any], folders) -> int:
         found = reuse.examine(runs, facts)
     for note in dict.fromkeys(notes):
         click.echo(f"note: {note}", err=True)
+    if given["preflight"]:
+        return _preflight(runs, folders)
     if given["fresh"]:
         found = {one.run_id: reuse.NOTHING for one in runs}
     changed = [one for one in runs if found[one.run_id].state == "finished" and found[one.run_id].differs]
@@ -107,8 +108,6 @@ def run(given: dict[str, Any], folders) -> int:
         click.echo(plan.render(runs, statuses, to_do, estimate.columns(runs, costs, to_do)))
         click.echo("\n".join([*remarks, estimate.summary(runs, costs, given["jobs"], to_do)]))
         return 0
-    if given["preflight"]:
-        return _preflight(runs, folders)
     click.echo(plan.render(runs, statuses, to_do))
     for remark in remarks:
         click.echo(remark, err=True)
@@ -125,10 +124,16 @@ def run(given: dict[str, Any], folders) -> int:
         click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
         return 130
     except OSError as error:
-        outs = {one.out for one in runs}
-        found = (refused(error, folders, out) for out in outs)
-        raise next(filter(None, found), error) from error
+        raise _of_a_folder(error, runs, folders) or error from error
     return _conclude(outcomes, not_asked_for)
+
+
+def _of_a_folder(error: OSError, runs: Sequence, folders) -> BenchError | None:
+    """The line that names the option, where it is one of the folders that could not be used."""
+    from bench.folders import refused
+
+    found = (refused(error, folders, out) for out in dict.fromkeys(one.out for one in runs))
+    return next(filter(None, found), None)
 
 
 def _preflight(runs: Sequence, folders) -> int:
@@ -146,7 +151,7 @@ def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:
 
     done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished and o.run.run_id not in not_asked_for]
     if done:
-        click.echo("\n" + tables.render(records.load(done)))
+        click.echo("\n" + tables.render(records.load(done), manifests=records.readable_manifests(done)))
     for outcome in outcomes:
         if outcome.reason:
             click.echo(f"{outcome.run.label}: {outcome.status}: {printable(outcome.reason)}", err=True)
