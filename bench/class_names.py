@@ -8,14 +8,18 @@ SMALL = 4096  # data sets whose names are kept
 
 
 def as_tokenized(name: str) -> str:
-    """The name after the tokenizer's cleaning: repaired characters, no HTML, one space between words, lower case.
+    """The name as the tokenizer cuts it: repaired characters, no HTML, lower case, a space between its pieces.
 
-    >>> as_tokenized("Apple  &amp; Pear "), as_tokenized("apple & pear")
-    ('apple & pear', 'apple & pear')
+    Pieces are runs of letters, single digits and runs of other signs, whether there is a space between them or not.
+
+    >>> as_tokenized("Apple  &amp; Pear "), as_tokenized("route66"), as_tokenized("Route 66"), as_tokenized("t-shirt")
+    ('apple & pear', 'route 6 6', 'route 6 6', 't - shirt')
     """
     import ftfy
+    import regex
 
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(name))).split()).lower()
+    cleaned = " ".join(html.unescape(html.unescape(ftfy.fix_text(name))).split()).lower()
+    return " ".join(regex.findall(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", cleaned))
 
 
 @lru_cache(maxsize=SMALL)

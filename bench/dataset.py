@@ -41,6 +41,7 @@ class ImageSource:
         return self._digest
 
     hashes_pixels = True  # `image_digests` are those of pixels
+    decoding = 0  # version of the program that decodes its files (bench/image_decoding.py); 0: they are pixels already
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         """One digest for each of these images: of its pixels here, of its file where images lie in files of their own."""
@@ -103,7 +104,7 @@ class _Selection(ImageSource):
             return hashlib.sha256(whole.digest.encode() + rows.tobytes()).hexdigest()
 
         super().__init__(whole.labels[rows], lambda wanted: whole.read(rows[wanted]), digest, whole.in_memory)
-        self.whole, self.rows, self.hashes_pixels = whole, rows, whole.hashes_pixels
+        self.whole, self.rows, self.hashes_pixels, self.decoding = whole, rows, whole.hashes_pixels, whole.decoding
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return self.whole.image_digests(self.rows[rows])
@@ -123,6 +124,7 @@ class _Concatenation(ImageSource):
             labels, lambda rows: self._gather(rows, lambda source, own: source.read(own)), self._digest_of_parts, in_memory
         )
         self.hashes_pixels = all(source.hashes_pixels for source in sources)
+        self.decoding = max((source.decoding for source in sources), default=0)
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return self._gather(rows, lambda source, own: source.image_digests(own))

@@ -2,9 +2,11 @@
 
 import contextlib
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from bench import downloads
 from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
 from bench.errors import BenchError, one_line
 from bench.image_files import ImageFiles
-from bench.image_listing import TORCHVISION, Walk, in_words, is_litter
+from bench.image_listing import PILLOW, TORCHVISION, Walk, in_words, is_litter
+
+COMMON = {"train", "val", "test", "images", "annotations", "data", "labels"}  # names that tell no data sets apart
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,9 @@ class Copy:
                 raise self.damaged(place, f"the folder of class {self.info.class_names[label]!r} holds no image")
             paths += own
             labels += [label] * len(own)
-        if walk.left_out:
-            _note(f"{self.info.name}: {in_words(walk.left_out, str(self.folder / below))}")
+        pictures = {suffix: count for suffix, count in walk.left_out.items() if suffix in PILLOW}  # lists lie there by design
+        if pictures:
+            _note(f"{self.info.name}: {in_words(pictures, str(self.folder / below))}")
         return paths, np.array(labels, dtype=np.int64)
 
 
@@ -121,7 +126,10 @@ def dataset_on_disk(info: DatasetInfo, *layouts: Layout) -> Dataset:
 
 
 def _open_split(info: DatasetInfo, layouts: Sequence[Layout], split: str, folders: Folders) -> ImageSource:
-    layout = find(layouts, folders.data) or get(info, layouts, folders.data)
+    layout = find(layouts, folders.data)
+    if layout is None and _elsewhere(layouts, folders.data):
+        raise not_there(info, layouts, folders.data)  # rather than fetching again what lies there under another name
+    layout = layout or get(info, layouts, folders.data)
     source = read(info, layout, split, folders)
     official = info.images(split)
     if official is not None and len(source) != official:
@@ -195,9 +203,19 @@ def _elsewhere(layouts: Sequence[Layout], data: Path) -> tuple[Path, Path] | Non
                     return found, data / new
         taken = {data / other.folder for other in layouts}
         for place in places:
-            if place not in taken and all(any(place.glob(need)) for need in layout.needs):
+            if place in taken or not _alike(place.name, layout):
+                continue
+            if all(any(place.glob(need)) for need in layout.needs):
                 return place, data / layout.folder
     return None
+
+
+def _alike(name: str, layout: Layout) -> bool:
+    """May a folder of that name be the one of a layout? What many data sets need (train, val) tells nothing by itself."""
+    if not set(layout.needs) <= COMMON and not any("*" in need for need in layout.needs):
+        return True
+    one, other = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (name, Path(layout.folder).name))
+    return SequenceMatcher(None, one, other).ratio() > 0.7
 
 
 def _folders_below(data: Path) -> list[Path]:

@@ -43,6 +43,7 @@ class FeatureStore:
         facts = {
             "format": FORMAT,
             "source": source.digest,
+            **({"decoding": source.decoding} if source.decoding else {}),
             "weights": self.backbone.digest,
             "architecture": self.backbone.name,
             "preprocessing": self.backbone.preprocessing,

@@ -16,6 +16,7 @@ from bench.errors import one_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+DECODING = 2  # bump when the pixels of some file change: features of files are encoded again
 SIXTEEN_BITS = 257  # 65535 / 255
 STATED_RANGE = (340, 341)  # TIFF's SMinSampleValue and SMaxSampleValue
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags of the bits in a sample, and of whether 0 is black or white

@@ -13,7 +13,7 @@ import numpy as np
 from bench.dataset import ImageSource, digest_of_pixels
 from bench.errors import BenchError, one_line
 from bench.file_digests import FileDigests
-from bench.image_decoding import decode
+from bench.image_decoding import DECODING, decode
 
 WORKERS = min(8, os.cpu_count() or 1)  # Pillow's decoders leave the interpreter free
 
@@ -41,6 +41,7 @@ class ImageFiles(ImageSource):
         self.upright = upright
 
     hashes_pixels = False
+    decoding = DECODING
 
     def select(self, rows: np.ndarray) -> "ImageFiles":
         return ImageFiles(self.root, self.paths[rows], self.labels[rows], self.cache, self.complain, self.upright)
@@ -59,7 +60,8 @@ class ImageFiles(ImageSource):
 
     def _digest_of_files(self) -> str:
         files = "".join(self.image_digests(np.arange(len(self))))
-        return hashlib.sha256(files.encode() + self.labels.tobytes()).hexdigest()
+        turned = b"upright" if self.upright else b""  # other pixels of the same files, and so other features
+        return hashlib.sha256(files.encode() + self.labels.tobytes() + turned).hexdigest()
 
     def _decode(self, rows: np.ndarray) -> list[np.ndarray]:
         return in_parallel(self._decode_one, self.paths[np.asarray(rows)])

@@ -28,10 +28,10 @@ LITTER = frozenset(
 def is_litter(name: str) -> bool:
     """Hidden, or left by a system, an archive program or a notebook.
 
-    >>> [is_litter(name) for name in (".DS_Store", "._x.jpg", "__MACOSX", "Thumbs.db", "@eaDir", "x.jpg", "_x.jpg")]
-    [True, True, True, True, True, False, False]
+    >>> [is_litter(name) for name in (".DS_Store", "._x.jpg", "__MACOSX", "Thumbs.db", "@eaDir", "x.jpg", "_x.jpg", "___")]
+    [True, True, True, True, True, False, False, False]
     """
-    return name.startswith((".", "__")) or name.lower() in LITTER
+    return name.startswith(".") or (name.startswith("__") and name.strip("_") != "") or name.lower() in LITTER
 
 
 @dataclass

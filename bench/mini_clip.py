@@ -109,6 +109,8 @@ def load(path: Path = WEIGHTS) -> CLIP:
     rows, ids = tensors.pop(_ROWS).float(), tensors.pop(_IDS).long()
     state = {name: tensor.float() for name, tensor in tensors.items()}
     size, width = CONFIG["text_cfg"]["vocab_size"], CONFIG["text_cfg"]["width"]
+    if len(ids) and not (ids.min() >= 0 and ids.max() < size):
+        raise ValueError(f"the miniature CLIP weights at {path} do not fit the model: token ids beyond its {size} words")
     if rows.shape != (len(ids), width):
         raise ValueError(f"the miniature CLIP weights at {path} do not fit the model: token rows {tuple(rows.shape)}")
     state[_TABLE] = torch.from_numpy(untrained_rows(np.arange(size), width, float(rows.std())))

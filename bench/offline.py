@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-VARIABLES = ("BENCH_OFFLINE", "HF_HUB_OFFLINE")
+VARIABLES = ("BENCH_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # the hub's client heeds the last two
 _OFF = ("", "0", "false", "no", "off")
 _forbidden: list[str] = []  # why, by code that only looks
 

@@ -12,7 +12,7 @@ import numpy as np
 from bench.dataset import READ_AT_ONCE, ImageSource
 from bench.dataset_files import Copy
 from bench.file_digests import FileDigests
-from bench.image_decoding import decode
+from bench.image_decoding import DECODING, decode
 from bench.image_files import digest_if_of_shape, in_parallel
 
 OTHER = -1  # stands for a class that is none of the data set's
@@ -56,6 +56,7 @@ class ParquetImages(ImageSource):
         self.starts = np.cumsum([0] + [len(table.values) for table in tables])
 
     hashes_pixels = False
+    decoding = DECODING
 
     def select(self, rows: np.ndarray) -> "ParquetImages":
         return ParquetImages(self.copy, self.tables, self.labels[rows], self.rows[rows])

@@ -57,7 +57,10 @@ def _on_the_hub(name: str) -> Source:
 
 def _folder() -> Path:
     """Where open_clip puts what it downloads."""
-    return Path(os.path.expanduser("~")) / ".cache" / "clip"
+    home = os.path.expanduser("~")
+    if home.startswith("~"):
+        raise BenchError("there is no home folder in which weights of tags are kept; name a file or folder with --pretrained")
+    return Path(home) / ".cache" / "clip"
 
 
 def get(name: str, tag: str, settings: dict[str, Any]) -> Path:

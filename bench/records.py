@@ -12,7 +12,7 @@ the clock, so equal runs are equal byte by byte. Accuracies are fractions.
 import contextlib
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -151,9 +151,26 @@ def load(paths: Iterable[Path]) -> pd.DataFrame:
     if not files:
         raise BenchError(f"{', '.join(map(str, paths))}: no finished run there yet; bench run writes them")
     files = list(dict.fromkeys(file.resolve() for file in files))
-    table = _parse_together(files).drop_duplicates(KEY, ignore_index=True)
+    table = _parse_together(files)
+    _refuse_other_numbers(table, files)
+    table = table.drop_duplicates(KEY, ignore_index=True)
     refuse_mixture(table)
     return run_facts.set_apart(table, readable_manifests(files), CONDITIONS)
+
+
+def _refuse_other_numbers(table: pd.DataFrame, files: Sequence[Path]) -> None:
+    """A run that was found twice counts once, if it is the same: from before and after an upgrade it may have other numbers."""
+    twice = table[table.duplicated(KEY, keep=False)]
+    if not len(twice):
+        return
+    different = twice.groupby(KEY, sort=False)["value"].nunique() > 1
+    if different.any():
+        run_id = different[different].index[0][0]
+        places = [str(file.parent) for file in files if f",{run_id}," in _text(file)]
+        raise BenchError(
+            f"run {run_id} lies in several folders with different numbers ({' and '.join(places)}); give these folders apart, "
+            "bench compare A B says what differs"
+        )
 
 
 def manifests(files: Iterable[Path]) -> dict[str, dict[str, Any]]:

@@ -31,8 +31,8 @@ def read(path: Path) -> Found:
         raise
     except pickle.UnpicklingError as error:
         raise BenchError(
-            f"{path}: refused, it holds a pickled program and not tensors alone, or is damaged ({first_line(error)}); "
-            "save the model's state_dict() with torch.save, or as safetensors"
+            f"{path}: refused, it holds a pickled program and not tensors alone{_asked_for(error)}, or is damaged; save the "
+            "model's state_dict() with torch.save, or as safetensors"
         ) from error
     except Exception as error:  # torch, zipfile and safetensors each have their own ways to fail on damaged bytes
         raise BenchError(f"{path}: no weights can be read, the file is damaged or cut short ({first_line(error)})") from error
@@ -72,6 +72,12 @@ def _read(path: Path):
     with open(path, "rb") as file, warnings.catch_warnings():  # a file object: of a path torch believes the name
         warnings.simplefilter("ignore")  # on pickles that it then refuses
         return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _asked_for(error: Exception) -> str:
+    """Which class or function a pickle wants; torch's own advice, to run it all the same, is not ours."""
+    wanted = re.search(r"GLOBAL ([\w.]+)|asks for ([\w.]+)", str(error))
+    return f" ({wanted.group(1) or wanted.group(2)})" if wanted else ""
 
 
 def is_openai(tensors: Tensors) -> bool:

@@ -7,7 +7,9 @@ Large models are split over several files, which an index lists. The settings sa
 activation, the number of heads, and how images are prepared.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,8 @@ class WeightFolder:
         """The tensors under open_clip's names."""
         tensors = {name: tensor for path in self.weights for name, tensor in state_dicts.tensors_of_part(path).items()}
         if state_dicts.is_hugging_face(tensors):
-            tensors = from_hugging_face(tensors)
+            with _as_written(self.path):
+                tensors = from_hugging_face(tensors)
         return state_dicts.to_open_clip(tensors)
 
     def check(self, name: str, settings: dict[str, Any]) -> None:
@@ -60,13 +63,25 @@ class WeightFolder:
 def find(path: Path) -> WeightFolder:
     """What is in a folder; open_clip's files come first where both are there."""
     for (config, stems), describe in ((_OPEN_CLIP, _open_clip), (_TRANSFORMERS, _transformers)):
-        weights = _weights(path, stems)
-        if (path / config).is_file() and weights:
-            return describe(path, path / config, weights)
+        with _as_written(path):
+            weights = _weights(path, stems)
+            if (path / config).is_file() and weights:
+                return describe(path, path / config, weights)
     raise BenchError(
         f"{path}: neither a transformers folder (config.json with model.safetensors or pytorch_model.bin) nor an open_clip "
         "folder (open_clip_config.json with open_clip_model.safetensors or open_clip_pytorch_model.bin)"
     )
+
+
+@contextlib.contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """Settings and names of any type may stand in somebody's files: what no program writes into such a folder is refused."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise BenchError(
+            f"{path}: its settings or tensors are not as transformers or open_clip write them ({one_line(error)})"
+        ) from error
 
 
 def _weights(folder: Path, stems: list[str]) -> tuple[Path, ...]:

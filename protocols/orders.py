@@ -36,6 +36,11 @@ def natural(n: int, order_seed: int) -> list[int]:
 
 def clap(n: int, order_seed: int) -> list[int]:
     """CLAP4CLIP's order of n classes; the order seed is its run number."""
+    if CLAP_FIRST_SEED + order_seed >= 2**32:
+        raise BenchError(
+            f"order seed {order_seed}: CLAP's class order exists for order seeds below {2**32 - CLAP_FIRST_SEED}; for larger "
+            "ones add +order=shuffled to the protocol's name"
+        )
     labels = np.arange(n)
     np.random.RandomState(CLAP_FIRST_SEED + order_seed).shuffle(labels)
     return labels.tolist()

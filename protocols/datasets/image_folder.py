@@ -21,7 +21,7 @@ import numpy as np
 
 from bench import class_names
 from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
 from bench.image_files import ImageFiles
 from bench.image_listing import Walk, in_words, is_litter
 
@@ -43,6 +43,7 @@ def image_folder(path: str | Path) -> Dataset:
     root = Path(path).expanduser()
     if not root.is_dir():
         raise BenchError(f"{root}: there is no such folder; give one that has a sub-folder of images for every class")
+    _refuse_unwritable_name(root.resolve())
     reading = _Reading(root)
     splits = reading.listed()
     classes = list(splits["train"])
@@ -76,6 +77,7 @@ def _class_names(root: Path, folders: list[str]) -> tuple[str, ...]:
     """The folders' names as words; BenchError for one without any, or for two that make the same prompt."""
     names = tuple(" ".join(name.replace("_", " ").replace("-", " ").split()) for name in folders)
     for folder, name in zip(folders, names):
+        _refuse_unwritable_name(root / folder)
         if not class_names.as_tokenized(name):
             raise BenchError(f"{root / folder}: there is no word in its name, which names a class; rename the folder")
     for one, other in class_names.same_prompts(names):
@@ -84,6 +86,12 @@ def _class_names(root: Path, folders: list[str]) -> tuple[str, ...]:
             f"({TEMPLATE.format(class_names.as_tokenized(names[one]))!r}); rename one of them, or put their images together"
         )
     return names
+
+
+def _refuse_unwritable_name(folder: Path) -> None:
+    """Names of folders stand in results and prompts, which hold lines of UTF-8."""
+    if printable(folder.name) != " ".join(folder.name.split()):
+        raise BenchError(f"{folder}: there are control characters, or bytes that are not UTF-8, in its name; rename the folder")
 
 
 @dataclass

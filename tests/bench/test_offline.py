@@ -334,3 +334,26 @@ def test_a_data_set_under_its_archive_s_own_name_is_told_the_name_that_is_wanted
     (tmp_path / "data" / there).mkdir(parents=True)
     found = CliRunner().invoke(main, ["data", "check", dataset, "--data-dir", "data"], catch_exceptions=False)
     assert found.exit_code and f"rename it to data/{wanted}" in found.output, found.output
+
+
+def test_an_order_that_ends_before_the_largest_seed_says_so(tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    command = ["run", "--protocol", "cifar100-10x10", "--methods", "zero-shot", "--order-seeds", str(2**32), "--dry-run"]
+    found = CliRunner().invoke(main, [*command, "--cache-dir", str(cache)], catch_exceptions=False)
+    assert found.exit_code == 2 and "CLAP's class order exists for order seeds below" in found.stderr
+
+
+def test_a_data_set_that_lies_there_under_another_name_is_not_fetched_again(no_network, tmp_path, cache):
+    (tmp_path / "data" / "EuroSAT" / "2750").mkdir(parents=True)
+    command = ["run", "--protocol", "eurosat-5x2", "--methods", "zero-shot", "--data-dir", "data", "--cache-dir", str(cache)]
+    found = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert found.exit_code == 2 and "data/EuroSAT has what it needs" in found.stderr and not no_network
+
+
+def test_a_folder_of_tiny_imagenet_is_not_taken_for_imagenet(tmp_path):
+    from bench import dataset_files, registry
+
+    for name in ("train", "val"):
+        (tmp_path / "somebody-s-pictures" / name).mkdir(parents=True)
+    dataset = registry.load("dataset", "imagenet")
+    assert "rename" not in str(dataset_files.not_there(dataset.info, dataset.layouts, tmp_path))

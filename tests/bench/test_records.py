@@ -4,6 +4,7 @@ import pytest
 
 from bench import records
 from bench.errors import BenchError
+from tests.results_folder import write_run
 
 
 def row(**changes) -> dict:
@@ -58,3 +59,15 @@ def test_an_unfinished_run_is_not_read(tmp_path):
         records.load([tmp_path])
     (tmp_path / "manifest.json").write_text("{}")
     assert len(records.load([tmp_path, tmp_path])) == 1  # found twice, counted once
+
+
+def test_a_run_that_lies_in_two_folders_counts_once_if_it_is_the_same_and_is_refused_if_not(tmp_path):
+    import shutil
+
+    folder = write_run(tmp_path / "old", [[0.5, 0.5], [0.5, 0.5]])
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    assert records.load([tmp_path / "old", tmp_path / "new"])["run_id"].nunique() == 1
+    path = tmp_path / "new" / folder.relative_to(tmp_path / "old") / "records.csv"
+    path.write_text(path.read_text().replace(",0.5,", ",0.4,"))
+    with pytest.raises(BenchError, match="lies in several folders with different numbers .*old.* and .*new"):
+        records.load([tmp_path / "old", tmp_path / "new"])

@@ -277,6 +277,7 @@ def test_links_between_classes_and_splits_are_refused(divided, tmp_path):
     ("one", "other"),
     [
         ("red_apple", "red-apple"), ("Apple", "apple"), ("red  apple", "red apple"), ("caf\u00e9", "cafe\u0301"),
+        ("route66", "route 66"),
         ("salt & pepper", "salt &amp; pepper"), ("_apple", "apple"), ("\uff21pple", "Apple"),
     ],
 )  # fmt: skip
@@ -296,3 +297,25 @@ def test_a_folder_without_a_word_in_its_name_is_refused(tmp_path):
 def test_names_that_differ_only_in_words_are_fine(tmp_path):
     write_split(tmp_path / "fruit", "", classes=("red apple", "apple red", "apples"))
     assert len(image_folder(tmp_path / "fruit").info.class_names) == 3
+
+
+@pytest.mark.parametrize("name", ["red\napple", "red\x07apple", "red\udcffapple"])
+def test_names_that_results_cannot_hold_are_refused_in_one_line(tmp_path, name):
+    write_split(tmp_path / "fruit", "", classes=(name, "pear", "fig"))
+    with pytest.raises(BenchError, match="there are control characters, or bytes that are not UTF-8, in its name"):
+        image_folder(tmp_path / "fruit")
+
+
+def test_a_folder_of_underscores_does_not_vanish(tmp_path):
+    write_split(tmp_path / "fruit", "", classes=("___", "pear", "fig"))
+    with pytest.raises(BenchError, match="there is no word in its name"):
+        image_folder(tmp_path / "fruit")
+
+
+def test_turned_photographs_have_other_features_than_the_same_files_as_they_lie(divided, tmp_path):
+    from bench.image_files import ImageFiles
+
+    shown = image_folder(divided).open_split("train", Folders(tmp_path, tmp_path / "cache"))
+    lying = ImageFiles(divided, shown.paths, shown.labels, tmp_path / "cache", shown.complain)
+    assert shown.upright and not lying.upright and shown.digest != lying.digest
+    assert shown.decoding == lying.decoding == shown.limited(1).decoding > 0
