@@ -47,6 +47,7 @@ CUTS = {  # (method, pattern of files)
     ("lwf", "*"): Cut(1),
     ("proof", "*"): Cut(1, {"task_classes_flat": 0}, {"task_sizes": 0}),
     ("ranpac", "*"): Cut(0),  # its errors are means over the columns of all classes, those of no task too
+    ("rapf", "*"): Cut(0, _ORDER | {"text_features": 0, "*/test_logits_all_classes": 1}),
     ("simplecil", "*"): Cut(0, _ORDER),
     ("slca", "*"): Cut(0, _ORDER),
     ("wise-ft", "*"): Cut(1),
