@@ -120,6 +120,7 @@ def stated(arrays: dict, **params) -> Vectors:
         ({"task_classes": [[5, 2, 7], [0, -1, -1]]}, {}),
         ({"task_classes": [5, 2, 7, 0], "task_sizes": [3, 1]}, {}),
         ({"task_classes_flat": [5, 2, 7, 0], "task_sizes": [3, 1]}, {}),
+        ({"class_order": [5, 2, 7, 0, 1]}, {"task_sizes": [3, 1]}),
     ],
 )
 def test_tasks_of_any_size_and_order_are_read_however_they_are_stated(arrays, params):
