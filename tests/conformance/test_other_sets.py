@@ -14,7 +14,9 @@ from tests.conformance import sets, truncated
 from tests.conformance.vectors import Vectors
 from tests.conftest import OWN_VECTORS
 
-QUICK_RUNS = {"zscl": ["finetune", "zscl"], "lwf": ["lwf-vr"], "wise-ft": ["wise-ft"]}  # of all that a file holds, to be quick
+QUICK_RUNS = {  # of all that a file holds, to be quick
+    "cca-cl": ["tuned"], "zscl": ["finetune", "zscl"], "lwf": ["lwf-vr"], "wise-ft": ["wise-ft"],
+}  # fmt: skip
 FILES = [(place.parent.name, name, facts) for place in sets.indices(OWN_VECTORS) for name, facts in sets.files_of(place).items()]
 
 
