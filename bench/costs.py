@@ -19,6 +19,7 @@ COSTS = {  # heading -> a number of the manifest's "cost", in the heading's unit
     "Total parameters": lambda cost: cost["total_parameters"],
     "Peak memory (MB)": lambda cost: cost["peak_memory_bytes"] / 1e6,
     "Exemplars (kB)": lambda cost: cost["exemplar_bytes"] / 1e3,
+    "Kept state (MB)": lambda cost: cost["state_bytes"] / 1e6,
 }
 
 
@@ -46,6 +47,7 @@ def cost_table(group: Group, results: Results) -> Table | None:
     notes = [
         "encoder passes: images through an image tower; those that the feature store spared are not counted",
         "peak memory is the process's, which may have held other runs before",
+        "kept state: all but exemplars that goes from one task to the next, such as trained weights and statistics",
     ]
     return Table(f"{group.heading}: cost", "Mean over runs.", ["method", *COSTS, "runs"], rows, notes, group.conditions, data)
 

@@ -243,6 +243,7 @@ def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
         "trainable_parameters": sum(p.numel() for p in own if p.requires_grad),
         "total_parameters": frozen + sum(p.numel() for p in own),
         "exemplar_bytes": method.exemplar_bytes() if is_stated(type(method), "exemplar_bytes") else None,
+        "state_bytes": sum(value.numel() * value.element_size() for value in method.state_dict().values()),
         **memory,
     }
 

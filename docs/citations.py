@@ -19,11 +19,23 @@ QUOTED = re.compile(r'"(?P<title>[^"]+)", (?P<authors>[^;]+?), (?P<rest>(?:[A-Z]
 class Paper:
     """One paper, as far as a class names it."""
 
-    arxiv: str
+    arxiv: str  # its number; empty if the class names none
     title: str
     authors: str
     venue: str  # "CVPR 2023"; empty if the class names none
     year: str
+
+    @property
+    def key(self) -> str:
+        """What it is cited by: arxiv:2301.00001 or, of a paper without a number, cvpr2026:first-words-of-its-title.
+
+        >>> Paper("", "Subspace Alignment for CLIP: A Study", "Zhang et al.", "CVPR 2026", "2026").key
+        'cvpr2026:subspace-alignment-for-clip'
+        """
+        if self.arxiv:
+            return f"arxiv:{self.arxiv}"
+        words = re.findall(r"\w+", self.title.lower())[:4]
+        return f"{self.venue.lower().replace(' ', '')}:{'-'.join(words)}"
 
 
 def statements() -> dict[str, str]:
@@ -44,32 +56,35 @@ def parse(statement: str) -> Paper | None:
     rest = found["rest"].split(";")[0]
     venue = re.match(r"[A-Z][A-Za-z]* \d{4}", rest)
     year = re.search(r"\b(?:19|20)\d{2}\b", ARXIV.sub("", rest))
-    return Paper(ARXIV.search(rest)[1], found["title"], found["authors"], venue[0] if venue else "", year[0] if year else "")
+    arxiv = ARXIV.search(rest)
+    return Paper(
+        arxiv[1] if arxiv else "", found["title"], found["authors"], venue[0] if venue else "", year[0] if year else ""
+    )
 
 
 def papers() -> dict[str, Paper]:
-    """arXiv number -> paper. Of two statements about one paper the one with the longer title counts."""
+    """Key -> paper. Of two statements about one paper the one with the longer title counts."""
     found: dict[str, Paper] = {}
     for statement in statements().values():
         paper = parse(statement)
-        if paper and len(paper.title) > len(found[paper.arxiv].title if paper.arxiv in found else ""):
-            found[paper.arxiv] = paper
+        if paper and len(paper.title) > len(found[paper.key].title if paper.key in found else ""):
+            found[paper.key] = paper
     return dict(sorted(found.items()))
 
 
 def bibtex(paper: Paper) -> str:
-    """An entry that claims no more than is known: a preprint, with the venue as a note."""
+    """An entry that claims no more than is known: a preprint if it has a number, with the venue as a note."""
     authors = re.sub(r" et al\.$", " and others", paper.authors).replace(", ", " and ")
     fields = {
         "title": f"{{{paper.title}}}",
         "author": authors,
         "year": paper.year,
         "eprint": paper.arxiv,
-        "archiveprefix": "arXiv",
+        "archiveprefix": "arXiv" if paper.arxiv else "",
         "note": paper.venue,
     }
     lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
-    return "\n".join([f"@misc{{arxiv:{paper.arxiv},", *lines, "}"])
+    return "\n".join([f"@misc{{{paper.key},", *lines, "}"])
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Continual-CLIP as its authors ran it: zero-shot CLIP with their prompts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from bench.errors import BenchError
 from bench.method import setting
+from methods.parts.class_names import check_template, underscored
 from methods.zero_shot import ZeroShot
 
 AUTHORS = "vgthengane/Continual-CLIP"
@@ -16,8 +16,7 @@ class ContinualCLIPSettings:
     keep_underscores: bool = setting(False, "write names of several words with underscores, as in CIFAR100's files", AUTHORS)
 
     def __post_init__(self):
-        if self.template is not None and "{}" not in self.template:
-            raise BenchError(f"template={self.template!r}: put {{}} where the class name goes")
+        check_template("template", self.template)
 
 
 class ContinualCLIP(ZeroShot):
@@ -49,8 +48,6 @@ class ContinualCLIP(ZeroShot):
     }
 
     def prepare(self) -> None:
-        scenario = self.scenario
-        if self.settings.keep_underscores:
-            scenario = replace(scenario, class_names=tuple(name.replace(" ", "_") for name in scenario.class_names))
+        scenario = underscored(self.scenario) if self.settings.keep_underscores else self.scenario
         every_class = range(len(scenario.class_names))
         self.register_buffer("class_vectors", self.backbone.classifier(scenario, every_class, self.settings.template))  # (N, d)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from bench.errors import BenchError
 from bench.method import Method, setting
 from bench.stream import Task
+from methods.parts.class_names import check_template
 from methods.parts.ridge import GramRidge, RecursiveRidge, SampleRidge
 
 
@@ -29,8 +30,7 @@ class RAILSettings:
     def __post_init__(self):
         if not 0 <= self.fusion_weight <= 1:
             raise BenchError(f"fusion_weight={self.fusion_weight}: choose a value from 0 to 1")
-        if self.template is not None and "{}" not in self.template:
-            raise BenchError(f"template={self.template!r}: it needs a {{}} where the class name goes")
+        check_template("template", self.template)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from bench.prefetch import prefetched
 from bench.stream import Task
 from bench.towers import pooled_images
 from methods.parts.batches import batches
+from methods.parts.class_gaussians import ClassGaussians, by_class
 from methods.parts.image_classifier import ImageClassifier
 from methods.parts.random_crops import check_crop_scale
 from methods.parts.schedules import cosine_per_iteration
@@ -108,8 +109,7 @@ class SLCA(ImageClassifier):
             self.tower.proj.requires_grad_(False)  # comes after the pooled feature
         width = self.backbone.pooled_width
         self.heads = torch.nn.ModuleList()  # of each task, as stage 1 left it
-        self.register_buffer("means", torch.zeros(0, width))  # mu_c (n, D)
-        self.register_buffer("factors", torch.zeros(0, width, width))  # lower Cholesky factor of Sigma_c (n, D, D)
+        self.gaussians = ClassGaussians(width, self.settings.covariance_ridge)  # mu_c and Sigma_c of the n classes learned
         self.register_buffer("aligned_weight", torch.zeros(0, width))  # (n, D)
         self.register_buffer("aligned_bias", torch.zeros(0))  # (n,)
 
@@ -168,22 +168,15 @@ class SLCA(ImageClassifier):
     def note_statistics(self, task: Task) -> None:
         """Mean and covariance of the new classes' features, by the tower as it is now."""
         features = torch.cat([pooled_images(self.tower, pixels) for pixels in task.train.batches("pixels", IMAGES_AT_ONCE)])
-        labels = task.train.labels.to(self.device)
-        of_class = [features[labels == c].double() for c in task.classes]
-        for c, own in zip(task.classes, of_class):
-            if len(own) == 0:
-                raise BenchError(f"slca: class {self.scenario.class_names[c]!r} has no training image to take statistics of")
-        means, factors = zip(*(gaussian(own, self.settings.covariance_ridge) for own in of_class))
-        self.means = torch.cat([self.means.to(features), torch.stack(means).to(features)])
-        self.factors = torch.cat([self.factors.to(features), torch.stack(factors).to(features)])
+        self.gaussians.add(by_class(features, task.train.labels, task.classes, self.scenario.class_names))
 
     def draw_features(self, task: int, epoch: int) -> torch.Tensor:
         """(n, k, D) new features of every class seen, after learning `task`."""
-        n, width = self.means.shape
+        n, width = self.gaussians.means.shape
         owner = torch.tensor(self.scenario.task_of_class[:n], device=self.device)
         shrink = 0.9 + 0.1 * (owner + 1) / (task + 1)  # (n,)
-        noise = self.draws.normal((n, self.settings.samples_per_class, width), "features", task, epoch).to(self.means)
-        return torch.baddbmm((shrink.unsqueeze(1) * self.means).unsqueeze(1), noise, self.factors.transpose(1, 2))
+        noise = self.draws.normal((n, self.settings.samples_per_class, width), "features", task, epoch)
+        return self.gaussians.sample_all(noise, shrink.unsqueeze(1))
 
     # -- stage 2 --------------------------------------------------------------------------------------------------
 
@@ -222,12 +215,3 @@ class SLCA(ImageClassifier):
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         columns = self.columns(classes)
         return F.linear(pooled_images(self.tower, batch), self.aligned_weight[columns], self.aligned_bias[columns])
-
-
-def gaussian(features: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean (D,) and the lower Cholesky factor (D, D) of the covariance + ridge I, of features (n, D)."""
-    covariance = features.new_zeros(features.shape[1], features.shape[1])
-    if len(features) > 1:
-        covariance = torch.cov(features.T)
-    covariance.diagonal().add_(ridge)
-    return features.mean(dim=0), torch.linalg.cholesky(covariance)

@@ -98,6 +98,7 @@ def write_run(
             "trainable_parameters": 2048,
             "total_parameters": 1_500_000,
             "exemplar_bytes": 0,
+            "state_bytes": 8192,
             "peak_memory_bytes": 500_000_000,
         },
         "environment": {"bench": "0", "python": "3.11", "torch": "2", "device": "cpu x86_64", "threads": 1},

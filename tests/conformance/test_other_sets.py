@@ -14,7 +14,9 @@ from tests.conformance import sets, truncated
 from tests.conformance.vectors import Vectors
 from tests.conftest import OWN_VECTORS
 
-QUICK_RUNS = {"zscl": ["finetune", "zscl"], "lwf": ["lwf-vr"], "wise-ft": ["wise-ft"]}  # of all that a file holds, to be quick
+QUICK_RUNS = {  # of all that a file holds, to be quick
+    "cca-cl": ["tuned"], "zscl": ["finetune", "zscl"], "lwf": ["lwf-vr"], "wise-ft": ["wise-ft"],
+}  # fmt: skip
 FILES = [(place.parent.name, name, facts) for place in sets.indices(OWN_VECTORS) for name, facts in sets.files_of(place).items()]
 
 
@@ -120,6 +122,7 @@ def stated(arrays: dict, **params) -> Vectors:
         ({"task_classes": [[5, 2, 7], [0, -1, -1]]}, {}),
         ({"task_classes": [5, 2, 7, 0], "task_sizes": [3, 1]}, {}),
         ({"task_classes_flat": [5, 2, 7, 0], "task_sizes": [3, 1]}, {}),
+        ({"class_order": [5, 2, 7, 0, 1]}, {"task_sizes": [3, 1]}),
     ],
 )
 def test_tasks_of_any_size_and_order_are_read_however_they_are_stated(arrays, params):

@@ -116,9 +116,10 @@ def tower_and_heads(method: SLCA) -> dict[str, torch.Tensor]:
 
 
 def statistics(method: SLCA, corner: int = 16) -> dict[str, torch.Tensor]:
-    covariances = method.factors @ method.factors.transpose(1, 2)
+    factors = method.gaussians.factors
+    covariances = factors @ factors.transpose(1, 2)
     return {
-        "class_means": method.means,
+        "class_means": method.gaussians.means,
         "class_cov_diag": covariances.diagonal(dim1=1, dim2=2),
         "class_cov_fro": covariances.flatten(1).norm(dim=1),
         "class_cov_block16": covariances[:, :corner, :corner],

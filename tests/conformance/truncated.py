@@ -36,6 +36,7 @@ _TASKS_OF_ROWS = {"task_classes": 0, "tasks": 0}
 
 CUTS = {  # (method, pattern of files)
     ("attriclip", "*"): Cut(1, tasks=_TASKS_OF_ROWS),
+    ("cca-cl", "cca-cl*"): Cut(0, _ORDER | {"*/text_prototypes": 0, "*/logits": 1}),
     ("clip-adapter", "continual*"): Cut(1, tasks=_TASKS_OF_ROWS),
     ("coda-prompt", "*"): Cut(0, _ORDER | {"*last.weight": 0, "*last.bias": 0}, halves=("*/e_?_*", "hp_pool")),
     ("continual-clip", "*"): Cut(1, {"task_classes": 0, "ensemble_text_features": 0, "ensemble_logits": 1}, {"task_sizes": 0}),
@@ -47,6 +48,7 @@ CUTS = {  # (method, pattern of files)
     ("lwf", "*"): Cut(1),
     ("proof", "*"): Cut(1, {"task_classes_flat": 0}, {"task_sizes": 0}),
     ("ranpac", "*"): Cut(0),  # its errors are means over the columns of all classes, those of no task too
+    ("rapf", "*"): Cut(0, _ORDER | {"text_features": 0, "*/test_logits_all_classes": 1}),
     ("simplecil", "*"): Cut(0, _ORDER),
     ("slca", "*"): Cut(0, _ORDER),
     ("wise-ft", "*"): Cut(1),
@@ -54,6 +56,7 @@ CUTS = {  # (method, pattern of files)
     ("zscl", "zscl_cil.npz"): Cut(1, tasks=_TASKS_OF_ROWS),
 }
 WHOLE = {
+    ("cca-cl", "analysis*"): "the closed form on drawn features, no stream",
     ("cgil", "*"): "a stream of one task has no transfer to later tasks, which the file states",
     ("ci-transfer", "*"): "of stored logits, not of the fixture's images",
     ("clap", "*"): "noise and losses are numbered through the whole run",
@@ -87,7 +90,8 @@ def without_last_task(vectors: Vectors, method: str, keep_classes: bool = False)
         if any(fnmatchcase(name, pattern) for pattern in cut.halves):
             array = array[: len(array) * (len(tasks) - 1) // len(tasks)] if array.ndim else array * (len(tasks) - 1) // len(tasks)
         shorter.arrays[name] = array
-    shorter.params = _with(vectors.params, tasks=vectors.params.get("tasks", tasks)[:-1], n_tasks=len(tasks) - 1)
+    lists = {name: vectors.params.get(name, tasks)[:-1] for name in ("tasks", "task_sizes")}
+    shorter.params = _with(vectors.params, **lists, n_tasks=len(tasks) - 1)
     shorter.ratios = {}
     return shorter
 

@@ -38,11 +38,13 @@ class Vectors:
         """The fixture's classes of each task in learning order. A stream need not have all of the fixture's classes.
 
         Files state them task by task (the row of a smaller task may end in -1), or in one row with the sizes of the tasks.
-        Where there is a `class_order` too, only the sizes count of the other.
+        Where there is a `class_order` too, only the sizes count of the other, which may be all that is stated.
         """
-        places = (self.params.get("tasks"), *(self.arrays.get(name) for name in ("tasks", "task_classes", "task_classes_flat")))
+        names = ("tasks", "task_classes", "task_classes_flat", "class_order")
+        places = (self.params.get("tasks"), *(self.arrays.get(name) for name in names))
         stated = next(place for place in places if place is not None)
-        sizes = [sum(c >= 0 for c in row) for row in stated] if np.ndim(stated[0]) else self.arrays["task_sizes"].tolist()
+        in_one_row = np.ravel(self.arrays.get("task_sizes", self.params.get("task_sizes"))).tolist()
+        sizes = [sum(c >= 0 for c in row) for row in stated] if np.ndim(stated[0]) else in_one_row
         flat = [int(c) for row in stated for c in np.atleast_1d(row) if c >= 0]
         order = self.arrays["class_order"].tolist() if "class_order" in self else flat
         ends = np.cumsum(sizes).tolist()

@@ -131,7 +131,7 @@ def test_every_method_has_its_paper_and_its_conformance_on_a_page():
         assert name in text and f"| {name} |".replace("_", r"\_") in checked
         paper = citations.parse(statement)
         assert paper or not statement.startswith('"')
-        assert not paper or citations.bibtex(citations.papers()[paper.arxiv]) in text
+        assert not paper or citations.bibtex(citations.papers()[paper.key]) in text
     assert "arrays are compared" in conformance.vectors(conformance.TESTS / "vectors").caption
     compared = conformance.methods().caption.split(" methods")[0]  # "30 of 40"
     readme = (ROOT / "README.md").read_text()
@@ -145,6 +145,14 @@ def test_bibtex_claims_what_the_class_says():
     assert "author = {Wang and others}" in citations.bibtex(paper) and "note = {CVPR 2023}" in citations.bibtex(paper)
     assert citations.parse('"A Title", Ding et al., 2022, arXiv 2207.09248').venue == ""
     assert citations.parse("folklore") is None
+
+
+def test_a_paper_without_an_arxiv_number_has_an_entry_without_one():
+    citations = script("citations")
+    paper = citations.parse('"On a New Thing: With Words", Wang et al., CVPR 2026')
+    assert paper == citations.Paper("", "On a New Thing: With Words", "Wang et al.", "CVPR 2026", "2026")
+    entry = citations.bibtex(paper)
+    assert entry.startswith("@misc{cvpr2026:on-a-new-thing,") and "arXiv" not in entry and "eprint" not in entry
 
 
 # -- the mini world ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from bench.randomness import Draws
 from bench.stream import Split
 from bench.towers import pooled_images
 from methods import slca
-from methods.slca import SLCA, gaussian
+from methods.slca import SLCA
 
 QUICK = {
     "epochs": 2, "milestones": (1,), "batch_size": 4, "alignment_epochs": 2, "samples_per_class": 6, "crop_scale": 1.0,
@@ -139,23 +139,17 @@ def test_new_heads_start_small_and_without_bias_and_differ_by_task_and_seed(smal
 def test_statistics_are_mean_and_covariance_of_the_trained_tower_s_features(small_backbone, make_stream):
     stream = make_stream(sizes=(2, 2), per_class=7)
     method = teach(build(small_backbone, stream.scenario, covariance_ridge=0.01), stream.tasks[0])
-    noted = method.means.clone(), method.factors.clone()
+    noted = method.gaussians.means.clone(), method.gaussians.factors.clone()
     with torch.no_grad():
         features = pooled_images(method.tower, stream.tasks[0].train.pixels())
     for c in (0, 1):
         own = features[stream.tasks[0].train.labels == c]
         centred = own - own.mean(dim=0)
-        torch.testing.assert_close(method.means[c], own.mean(dim=0))
+        torch.testing.assert_close(method.gaussians.means[c], own.mean(dim=0))
         covariance = centred.T @ centred / 6 + 0.01 * torch.eye(32)
-        torch.testing.assert_close(method.factors[c] @ method.factors[c].T, covariance, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(method.gaussians.factors[c] @ method.gaussians.factors[c].T, covariance, rtol=1e-4, atol=1e-5)
     teach(method, stream.tasks[1])
-    assert torch.equal(method.means[:2], noted[0]) and torch.equal(method.factors[:2], noted[1])
-
-
-def test_one_image_has_the_ridge_as_its_covariance():
-    mean, factor = gaussian(torch.tensor([[1.0, 2.0, 3.0]]).double(), 4e-4)
-    assert mean.tolist() == [1, 2, 3]
-    torch.testing.assert_close(factor, 0.02 * torch.eye(3, dtype=torch.float64))
+    assert torch.equal(method.gaussians.means[:2], noted[0]) and torch.equal(method.gaussians.factors[:2], noted[1])
 
 
 def test_drawn_features_have_the_shrunken_mean_and_the_covariance_of_their_class(small_backbone, make_stream):
@@ -163,13 +157,13 @@ def test_drawn_features_have_the_shrunken_mean_and_the_covariance_of_their_class
     method = build(small_backbone, stream.scenario, samples_per_class=4000)
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(3, 32, 32, generator=generator)
-    method.means = 10 * torch.randn(3, 32, generator=generator)
-    method.factors = torch.linalg.cholesky(root @ root.transpose(1, 2) + torch.eye(32))
+    method.gaussians.means = 10 * torch.randn(3, 32, generator=generator)
+    method.gaussians.factors = torch.linalg.cholesky(root @ root.transpose(1, 2) + torch.eye(32))
     drawn = method.draw_features(1, 0)
     assert drawn.shape == (3, 4000, 32)
     for c, factor in zip(range(3), (0.9 + 0.1 * 1 / 2, 1.0, 1.0)):  # class 0 is of task 0, the others of task 1 of 0 .. 1
-        covariance = method.factors[c] @ method.factors[c].T
-        error = (drawn[c].mean(dim=0) - factor * method.means[c]) / covariance.diagonal().sqrt()
+        covariance = method.gaussians.factors[c] @ method.gaussians.factors[c].T
+        error = (drawn[c].mean(dim=0) - factor * method.gaussians.means[c]) / covariance.diagonal().sqrt()
         assert float(error.abs().max()) < 5 / 4000**0.5
         assert float((torch.cov(drawn[c].T) - covariance).norm() / covariance.norm()) < 0.15
     assert not torch.equal(drawn, method.draw_features(1, 1)) and not torch.equal(drawn, method.draw_features(2, 0))
