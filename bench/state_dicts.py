@@ -77,7 +77,7 @@ def _read(path: Path):
 def _asked_for(error: Exception) -> str:
     """Which class or function a pickle wants; torch's own advice, to run it all the same, is not ours."""
     wanted = re.search(r"GLOBAL ([\w.]+)|asks for ([\w.]+)", str(error))
-    return f" ({wanted.group(1) or wanted.group(2)})" if wanted else ""
+    return f" (it asks for {wanted.group(1) or wanted.group(2)})" if wanted else ""
 
 
 def is_openai(tensors: Tensors) -> bool:

@@ -146,7 +146,7 @@ def zipped() -> bytes:
         (b"\x89HDF\r\n\x1a\n" + b"0" * 20, "is an HDF5 file"),
         (b"\x93NUMPY\x01\x00", "is a NumPy array"),
         (b"epoch 1 loss 3.2\n", "is plain text"),
-        (program(), r"it holds a pickled program and not tensors alone \(\S+Model\).*save the model's state_dict"),
+        (program(), r"it holds a pickled program and not tensors alone \(it asks for \S+Model\).*save the model's state_dict"),
         (pickle.dumps({"a": 1, "b": print}), "pickled program|no weights can be read"),
         (zipped(), "no weights can be read"),
         (bytes(range(256)) * 4, "no weights can be read|pickled program"),
