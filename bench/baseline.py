@@ -24,9 +24,10 @@ COLUMNS = {
     "weights": "of the backbone: first 8 hex digits of the file's digest, or architecture and tag; may be left out",
     "images": "first 8 hex digits of a digest of the stream's images; may be left out",
     "settings": "method version and all hyper-parameters, name=value joined by ';'; may be left out",
+    "code": "first 8 hex digits of a digest of the method's source; may be left out",
     "versions": "of Python and libraries, name=version joined by ';'; may be left out",
 }
-OPTIONAL = ("runs", "weights", "images", "settings", "versions")
+OPTIONAL = ("runs", "weights", "images", "settings", "code", "versions")
 
 
 def summarise(
@@ -46,6 +47,7 @@ def summarise(
             "weights": " ".join(sorted({run_facts.weights(manifest) for manifest in own_manifests})),
             "images": " ".join(sorted({found for manifest in own_manifests if (found := run_facts.images(manifest))})),
             "settings": joined(run_facts.settings_and_version(own_manifests[0]) if own_manifests else {}),
+            "code": " ".join(sorted({found for manifest in own_manifests if (found := run_facts.code(manifest))})),
             "versions": joined(run_facts.versions(own_manifests)),
         }
         for metric in metrics_of(conditions):

@@ -173,6 +173,10 @@ def _seeds(runs: pd.DataFrame) -> list[str]:
 def _made_otherwise(a: Side, b: Side, pairs: pd.DataFrame) -> list[str]:
     """In what the runs of a pair differ beside what is compared: of one method its settings, of any two the machine."""
     found: dict[str, None] = {}
+    for letter, side, ids in (("A", a, pairs["run_id_a"]), ("B", b, pairs["run_id_b"])):
+        mixed = run_facts.mixtures([side.results.manifests[run_id] for run_id in ids if run_id in side.results.manifests])
+        if mixed:
+            found[f"{letter}: averaged over runs that differ in {', '.join(mixed)}"] = None
     for pair in pairs.itertuples():
         one, other = a.results.manifests.get(pair.run_id_a), b.results.manifests.get(pair.run_id_b)
         if not (one and other):

@@ -18,6 +18,7 @@ from bench.tolerance import Tolerance
 from bench.values import SHARED, heading, label, points, repeated_run, values
 
 ROUNDING = 1e-9  # of means; never a difference
+MIXED_CODE = "averaged over runs by different code of the method"
 VERDICTS = {"regression": "s", "missing": "", "changed": "", "improvement": "s", "new": ""}  # that are counted -> plural
 
 
@@ -114,6 +115,9 @@ def update(paths: Sequence[Path], baseline: Path, metrics: Sequence[str] | None 
         reason = incomparable(baseline, stored, fresh)
         outcome = None if reason else compare(baseline, stored, fresh, Tolerance())
         done += f"; not compared with what it held: {reason}" if reason else ""
+    mixed = fresh[fresh["code"].str.contains(" ")].drop_duplicates(["protocol", "method", "overrides"])
+    for row in mixed.itertuples():
+        done += f"\n{label(row.method, row.overrides)} on {row.protocol}: {MIXED_CODE} ({row.code})"
     write_atomically(baseline, baselines.to_csv(fresh))
     return outcome, done
 
@@ -196,6 +200,10 @@ def compare(baseline: Path, stored: pd.DataFrame, fresh: pd.DataFrame, tolerance
             continue
         changes.append(_change(row, other, tolerance))
         method = label(row.method, row.overrides)
+        if row.code and other.code and row.code != other.code:
+            notes[f"{method} on {row.protocol}: the method's code is not the baseline's ({row.code} -> {other.code})"] = None
+        if " " in other.code:
+            notes[f"{method} on {row.protocol}: {MIXED_CODE} ({other.code})"] = None
         if row.runs and row.runs != other.runs:
             notes[f"{method} on {row.protocol}: {_seeds(row.runs, other.runs)}"] = None
     known = set(map(tuple, stored[SHARED].drop_duplicates().to_numpy().tolist()))
@@ -248,7 +256,7 @@ def _versions(stored: pd.DataFrame, fresh: pd.DataFrame) -> list[tuple[str, str,
         found: dict[str, dict[str, None]] = {}
         for cell in dict.fromkeys(table["versions"]):
             for name, value in baselines.separated(cell).items():
-                found.setdefault(name, {})[value] = None
+                found.setdefault(name, {}).update(dict.fromkeys(value.split(" and ")))
         sides.append({name: " and ".join(own) for name, own in found.items()})
     names = dict.fromkeys([*run_facts.VERSIONS, *sides[0], *sides[1]])
     return [(name, *(side.get(name, run_facts.NOT_STATED) for side in sides)) for name in names]

@@ -2,8 +2,9 @@
 
 A method's files are its own module and whatever that imports, at any depth, from the same package, from the methods that
 ship here, and from code that is not installed but lies where its author works on it. bench itself and installed libraries are
-known by their versions. Sources are read and never run, so a plan needs no torch. What a module finds only while it runs
-(importlib.import_module of a computed name, a data file) is not seen.
+known by their versions. A module that asks where it lies (__file__, importlib.resources) may read the data files beside it, which
+then count too. Sources are read and never run, so a plan needs no torch. What a module finds by a name that it computes is not
+seen.
 """
 
 import ast
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 BUILT_IN_METHODS = "methods"
+READS_DOCSTRINGS = (b"__doc__", b"getdoc")  # code for which a docstring is more than words
+SOURCES = (".py", ".pyc", ".pyi", ".cfg", ".toml", ".md", ".rst")  # and what says something about sources
+LARGEST_DATA = 64 << 20  # bytes; a larger file is not read for a plan
 KNOWN_BY_VERSION = ("bench", "protocols")
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 
@@ -80,6 +84,8 @@ def of_object(target: str, syntax: bool = True) -> Source | None:
         return None
     files = dict(sorted(_modules(module)))
     text = {name: _digest(_text(path)) for name, path in files.items()}
+    for name, path in files.items():
+        text |= {f"{name}: {beside.name}": _digest(beside.read_bytes()) for beside in _data_files(path)}
     trees = {name: digest for name, path in files.items() if (digest := _syntax_digest(path))} if syntax else {}
     return Source(target, text, trees, PYTHON)
 
@@ -153,11 +159,29 @@ def _imports_of_file(path: Path, package: str, changed_ns: int, size: int) -> Se
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.Call) and (name := _imported_by_name(node)):
+            found.append(name)
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)] if base else []
     return found
+
+
+def _imported_by_name(call: ast.Call) -> str:
+    """The module that importlib.import_module("...") or __import__("...") names; empty for any other call."""
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    first = call.args[0] if call.args else None
+    named = isinstance(first, ast.Constant) and isinstance(first.value, str) and not first.value.startswith(".")
+    return first.value if named and function in ("import_module", "__import__") else ""  # type: ignore[union-attr]
+
+
+def _data_files(module: Path) -> list[Path]:
+    """What a module may read from the folder in which it lies, if it asks for that."""
+    if module.suffix != ".py" or not any(word in module.read_bytes() for word in (b"__file__", b"resources")):
+        return []
+    beside = (path for path in sorted(module.parent.iterdir()) if path.suffix not in SOURCES and path.name[0] != ".")
+    return [path for path in beside if path.is_file() and path.stat().st_size <= LARGEST_DATA]
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -187,7 +211,7 @@ def _syntax_digest(path: Path) -> str:
 @functools.lru_cache(maxsize=1024)
 def _syntax_digest_of_file(path: Path, changed_ns: int, size: int) -> str:
     tree = _tree(path)
-    if tree is None:
+    if tree is None or any(word in path.read_bytes() for word in READS_DOCSTRINGS):
         return ""
     return _digest(ast.dump(_WithoutDocstrings().visit(tree)).encode("utf-8", "surrogatepass"))
 

@@ -50,6 +50,11 @@ def examine(runs: Sequence[Run], places: Folders) -> Found:
     return found
 
 
+def _said(error: BenchError) -> str:
+    """Without the failure of a download that was never tried."""
+    return str(error).replace(f" and the download failed ({LOOKING})", "").replace(f"; the download failed ({LOOKING})", "")
+
+
 def _once(items: Iterable) -> list:
     return list(dict.fromkeys(items))
 
@@ -95,7 +100,7 @@ def _data_sets(runs: Sequence[Run], places: Folders, found: Found) -> None:
                         dataset.open_split("train", places)
             except BenchError as error:
                 by_hand = dataset.layouts and not any(layout.download for layout in dataset.layouts)
-                found.lacks(f"by hand: {error}" if by_hand else _fetched(str(error)))
+                found.lacks(f"by hand: {_said(error)}" if by_hand else _fetched(_said(error)))
             else:
                 found.fine(name)
     if not seen:
@@ -105,26 +110,25 @@ def _data_sets(runs: Sequence[Run], places: Folders, found: Found) -> None:
 def _reference_data(runs: Sequence[Run], places: Folders, found: Found) -> None:
     from bench import reference_data
 
-    asked: dict[tuple[str, str | None], str] = {}
+    asked: dict[tuple[str, str], str] = {}
     for name, settings in ((run.method_name, run.settings) for run in runs if not run.synthetic):
         method = registry.load("method", name)
         wanted = reference_data.names_of(method, settings)
         if wanted:
-            asked.setdefault((wanted.images, wanted.sentences), name)
+            asked.setdefault(("images", wanted.images), name)
+        if wanted and wanted.sentences:
+            asked.setdefault(("sentences", wanted.sentences), name)
     if not asked:
         return
     found.lines.append("reference data")
-    for (images, sentences), method in asked.items():
-        for what, part in (("images", images), ("sentences", sentences)):
-            if not part:
-                continue
-            try:
-                with offline.nothing_fetched(LOOKING):
-                    reference_data.look_for(what, part, places)
-            except BenchError as error:
-                found.lacks(f"for {method}: {error}")
-            else:
-                found.fine(f"{what} {part}, for {method}")
+    for (what, part), method in asked.items():
+        try:
+            with offline.nothing_fetched(LOOKING):
+                reference_data.look_for(what, part, places)
+        except BenchError as error:
+            found.lacks(f"for {method}: {_said(error)}")
+        else:
+            found.fine(f"{what} {part}, for {method}")
 
 
 def _space(runs: Sequence[Run], places: Folders, found: Found) -> None:
@@ -144,6 +148,7 @@ def _space(runs: Sequence[Run], places: Folders, found: Found) -> None:
         there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
         free = shutil.disk_usage(there).free
         said = f"{folder}: about {estimate.size(size)} wanted, {estimate.size(free)} free"
+        said = said if size else f"{folder}: {estimate.size(free)} free"
         if not (there.is_dir() and os.access(there, os.W_OK)):
             option = folders.OPTIONS["cache" if folder == places.cache else "results"]
             found.lacks(f"{folder} cannot be written ({there}); name another one with {option}")

@@ -19,6 +19,7 @@ from bench import published_weights, state_dicts, weight_folders, wrapped_weight
 from bench.architectures import settings_of
 from bench.errors import BenchError, unknown_name
 from bench.files import file_digest
+from bench.offline import offline
 from bench.weight_folders import WeightFolder
 
 RANDOM = "none"  # --pretrained none
@@ -82,7 +83,7 @@ def missing(name: str, pretrained: str | None) -> str:
     if found.tag:
         source = published_weights.locate(found.tag)
         if source.there is None:
-            return str(published_weights.not_there(name, str(pretrained), source, "not downloaded yet"))
+            return str(published_weights.not_there(name, str(pretrained), source, offline() or "not downloaded yet"))
     return ""
 
 

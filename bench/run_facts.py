@@ -5,6 +5,8 @@ and images. Runs that differ in one of these are not averaged and do not meet. `
 conditions of the table in memory, so that everything that groups by them keeps such runs apart, and prints by what.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,12 @@ def images(manifest: Mapping[str, Any]) -> str:
     """8 hex digits for the images of the stream; empty where an earlier version has not stored any."""
     found = manifest.get("images")
     return stream_identity.digest(found)[:8] if isinstance(found, Mapping) and found else ""
+
+
+def code(manifest: Mapping[str, Any]) -> str:
+    """8 hex digits for the text of the method's source; empty where an earlier version has not stored any."""
+    source = Source.from_json(manifest.get("source"))
+    return hashlib.sha256(json.dumps(dict(source.text), sort_keys=True).encode()).hexdigest()[:8] if source else ""
 
 
 def weights(manifest: Mapping[str, Any]) -> str:

@@ -91,7 +91,8 @@ def delimited(text: str, where: str) -> list[list[str]]:
     if sum(map(len, rows)) > MOST_CELLS:
         raise BenchError(f"{where}: has more than {MOST_CELLS} cells; no accuracy matrix has")
     shorter = len(rows) > 2 and {len(row) - 1 for row in rows[1:]} == {len(rows[0])}
-    if best == " " and shorter and not any(map(is_number, rows[0])):
+    labels = [row[0] for row in rows[1:]]
+    if best == " " and shorter and (not any(map(is_number, rows[0])) or rows[0] == labels):
         rows[0].insert(0, "")  # a header without a cell above the index, as pandas prints a table
     return rows
 

@@ -13,7 +13,7 @@ from bench.accuracy_matrix import AccuracyMatrix
 from bench.errors import BenchError
 from bench.published import mtil_orders
 from bench.summaries import is_summary
-from bench.wide_matrix import BEFORE, numbers
+from bench.wide_matrix import BEFORE, by_number, numbers
 from bench.written_numbers import is_number
 
 AFTER = ("after_task", "after", "trained_task", "train_task", "trained_on", "learned_task", "step", "session")
@@ -143,6 +143,8 @@ def _guess_order(cells, learned: list[str], scored: list[str], where: str) -> tu
     seen_by = {name: sum(evaluated == name for _, evaluated, *_ in cells) for name in scored}
     if sorted(seen_by.values(), reverse=True) == list(range(len(scored), 0, -1)):
         return sorted(scored, key=lambda name: -seen_by[name]), ""  # only learned tasks are scored: the first one most often
+    if set(learned) == set(scored) and (ordered := by_number(learned)):
+        return ordered, "the names of tasks stand in alphabetical order; their numbers are taken as the learning order"
     if set(learned) == set(scored):
         return learned, f"learning order taken from the rows: {', '.join(learned)}"
     if _all_digits(learned):

@@ -3,6 +3,7 @@
 Short rows are lower triangles. Averages beside the square are left out with a note (bench.summaries).
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,6 +55,9 @@ def read_wide(rows: list[list[str]], label: str, where: str, order: Sequence[str
         raise BenchError(f"{where}: two columns have the same name")
     if order is not None and set(order) != set(tasks):
         raise BenchError(f"{where}: the tasks in it are {', '.join(tasks)}, the order names {', '.join(order)}")
+    if order is None and (sorted_by_number := by_number(learned)):
+        order = sorted_by_number
+        notes.append("the names of tasks stand in alphabetical order; their numbers are taken as the learning order")
     order = list(order or learned)
     if order != list(tasks) or order != list(learned):
         matrix = matrix[np.ix_([learned.index(name) for name in order], [tasks.index(name) for name in order])]
@@ -101,6 +105,8 @@ def _labelled(rows: list[list[str]]) -> tuple[bool, bool]:
     header = header or (corner and _counts(rows[0][1:])) or (height == width + 1 and _counts(rows[0]))
     untrained = height > 1 and rows[1][0].lower() in BEFORE  # one row more than tasks
     header = header or (unnumbered and untrained and height == width + 1 and _counts(rows[0][1:]))
+    if not rows[0][0] and height == width > 2 and _same_numbers(rows[0][1:], [row[0] for row in rows[1:]]):
+        return True, True
     first = [row[0] for row in rows[header:]]
     if header and untrained and _counts(first[1:]):
         return True, True
@@ -113,9 +119,27 @@ def _are_names(cells: Sequence[str]) -> bool:
     return bool(cells) and all(not is_number(cell) and not is_missing(cell) for cell in cells)
 
 
+def _same_numbers(head: Sequence[str], first: Sequence[str]) -> bool:
+    """Do both hold the same whole numbers, each once? Around an empty corner they name tasks: 10, 20, 30."""
+    return all(cell.isdecimal() for cell in head) and len(set(head)) == len(head) and sorted(head) == sorted(first)
+
+
 def _counts(cells: Sequence[str]) -> bool:
     """Do the cells just count, from 0 or from 1?"""
     return list(cells) in ([str(k) for k in range(len(cells))], [str(k + 1) for k in range(len(cells))])
+
+
+def by_number(names: Sequence[str]) -> list[str] | None:
+    """The names in the order of their numbers, where they stand in alphabetical order and that is another one.
+
+    >>> by_number(["task_0", "task_1", "task_10", "task_2"]), by_number(["b2", "b1", "b10"]), by_number(["a1", "b2", "b10"])
+    (['task_0', 'task_1', 'task_2', 'task_10'], None, None)
+    """
+    parts = [re.fullmatch(r"(\D*)(\d{1,9})(\D*)", name) for name in names]
+    if list(names) != sorted(names) or not all(parts) or len({(part[1], part[3]) for part in parts if part}) != 1:
+        return None
+    found = sorted(names, key=lambda name: int(re.sub(r"\D", "", name)))
+    return found if found != list(names) else None
 
 
 def numbers(cells: Sequence[Sequence[str]], where: str) -> tuple[np.ndarray, str]:

@@ -50,6 +50,8 @@ def find(content: Any) -> Found:
     tensors = all_tensors(content)
     if not tensors:
         raise NoClip("holds no tensors; save the model's state_dict() with torch.save or as safetensors")
+    if set(tensors) == {""}:
+        raise NoClip("holds a single tensor; save the model's state_dict() with torch.save or as safetensors")
     prefixes = _prefixes(tensors)
     if not prefixes:
         raise NoClip(_what_is_there(tensors))

@@ -90,7 +90,8 @@ def _class_names(root: Path, folders: list[str]) -> tuple[str, ...]:
 
 def _refuse_unwritable_name(folder: Path) -> None:
     """Names of folders stand in results and prompts, which hold lines of UTF-8."""
-    if printable(folder.name) != " ".join(folder.name.split()):
+    name = folder.name.replace(" ", "_")
+    if printable(name) != name:
         raise BenchError(f"{folder}: there are control characters, or bytes that are not UTF-8, in its name; rename the folder")
 
 
@@ -152,6 +153,12 @@ class _Reading:
                     "of its name"
                 )
             return {}
+        for name in named:
+            if name not in found and self._folders(self.root / name):
+                raise BenchError(
+                    f"{self.root / name}: holds both class folders and images beside them; move the images into the folder of "
+                    "their class, or out"
+                )
         by_role: dict[str, list[str]] = {}
         for name, role in found.items():
             by_role.setdefault(role, []).append(name)
@@ -159,10 +166,10 @@ class _Reading:
             if len(names) > 1 and (role != "val" or "test" not in by_role):
                 raise BenchError(f"{self.root}: {_and(names)} are both folders of a {role} split; keep one of them there")
         if "train" not in by_role or not ("test" in by_role or "val" in by_role):
-            there = _and(found)
+            there = f"{_and(found)} {'holds a split' if len(found) == 1 else 'hold splits'}"
             raise BenchError(
-                f"{self.root}: {there} holds a split, and there is no other one to go with it; two folders are wanted, train and "
-                "test (or val), with a sub-folder for every class in each; or none, and every sub-folder is a class"
+                f"{self.root}: {there}, and what goes with it is missing; two folders are wanted, train and test (or val), with "
+                "a sub-folder for every class in each; or none, and every sub-folder is a class"
             )
         return {"train": by_role["train"][0], "test": by_role.get("test", by_role.get("val", []))[0]}
 

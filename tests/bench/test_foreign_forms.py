@@ -225,3 +225,42 @@ def test_runs_that_were_appended_are_told_apart():
     one = "=> CNN: {'total': 90.0, '00-09': 90.0, 'old': 0, 'new': 90.0}\n=> CNN top1 curve: [90.0]\n"
     first, second = read_text(one + one.replace("90.0", "70.0"), "x.log")
     assert (first.metrics()["last"], second.metrics()["last"]) == (0.9, 0.7)
+
+
+# -- labels that are numbers, orders that an alphabet made --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "     0    1\n0  0.9  NaN\n1  0.8  0.85\n",
+        "   1    2\n1  0.9  NaN\n2  0.8  0.85\n",
+        ",10,20\n10,0.9,\n20,0.8,0.85\n",
+        ",7,3\n7,0.9,\n3,0.8,0.85\n",
+        '{"10": {"10": 0.9}, "20": {"10": 0.8, "20": 0.85}}',
+    ],
+)
+def test_numbers_around_a_square_name_its_tasks(tmp_path, text):
+    path = tmp_path / "labelled.txt"
+    path.write_text(text)
+    [found] = read(path)
+    np.testing.assert_allclose(found.matrix, [[0.9, np.nan], [0.8, 0.85]])
+
+
+@pytest.mark.parametrize("name", ["task_{}", "{}", "t{}", "after_{}"])
+@pytest.mark.parametrize("form", ["json", "wide"])
+def test_an_alphabetical_order_of_numbered_tasks_is_not_the_learning_order(tmp_path, name, form):
+    tasks = 12
+    truth = np.random.default_rng(0).uniform(0.1, 0.9, (tasks, tasks)).round(4)
+    names = [name.format(k) for k in range(tasks)]
+    cells = {row: dict(zip(names, line.tolist())) for row, line in zip(names, truth)}
+    ordered = sorted(names)
+    path = tmp_path / "sorted.csv"
+    if form == "json":
+        path.write_text(json.dumps(cells, sort_keys=True))
+    else:
+        lines = [",".join([row, *(str(cells[row][column]) for column in ordered)]) for row in ordered]
+        path.write_text("\n".join([",".join(["", *ordered]), *lines]))
+    [found] = read(path)
+    np.testing.assert_allclose(found.matrix, truth)
+    assert any("alphabetical order" in note for note in found.notes)

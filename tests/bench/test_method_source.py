@@ -161,3 +161,28 @@ def test_every_built_in_method_names_its_own_module_and_its_parts():
     assert set(source.text) == set(source.syntax) and source.python == method_source.PYTHON
     assert Source.from_json(source.to_json()) == source
     assert Source.from_json({"target": 1}) is None and Source.from_json(None) is None
+
+
+def test_a_module_that_is_imported_by_a_written_name_is_part_of_it(package):
+    package("lazy_k.py", "SIGN = 1\n")
+    target = package("mine_k.py", f"    import importlib\n    lazy = importlib.import_module('lazy_k')\n{METHOD}")
+    before = of_object(target)
+    package("lazy_k.py", "SIGN = -1\n")
+    assert changed(before, target) == ["lazy_k"]
+
+
+def test_a_docstring_that_code_reads_is_code(package):
+    text = METHOD + "\n    def scale():\n        '1'\n        return float(scale.__doc__)\n"
+    target = package("mine_l.py", text)
+    before = of_object(target)
+    package("mine_l.py", text.replace("'1'", "'-1'"))
+    assert changed(before, target) == ["mine_l"]
+
+
+def test_data_files_beside_a_module_that_asks_where_it_lies_are_part_of_it(package, tmp_path):
+    target = package("mine_m/method.py", f"    from pathlib import Path\n    HERE = Path(__file__).parent\n{METHOD}")
+    (tmp_path / "work" / "mine_m" / "conf.json").write_text("{}")
+    before = of_object(target)
+    assert "mine_m.method: conf.json" in before.text
+    (tmp_path / "work" / "mine_m" / "conf.json").write_text("[]")
+    assert changed(before, target) == ["mine_m.method: conf.json"]

@@ -186,9 +186,9 @@ def test_with_three_splits_the_third_is_said_to_be_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("folders", "said"),
     [
-        (["train"], "train/ holds a split, and there is no other one to go with it; two folders are wanted"),
+        (["train"], "train/ holds a split, and what goes with it is missing; two folders are wanted"),
         (["Training", "more"], "Training/ holds a split"),
-        (["test", "val"], "test/ and val/ holds a split"),
+        (["test", "val"], "test/ and val/ hold splits, and what goes with it is missing"),
         (["train", "Train", "test"], "Train/ and train/ are both folders of a train split"),
         (["seg_train", "train", "test"], "seg_train/ and train/ are both folders of a train split"),
         (["train", "val", "valid"], "val/ and valid/ are both folders of a val split"),
@@ -319,3 +319,10 @@ def test_turned_photographs_have_other_features_than_the_same_files_as_they_lie(
     lying = ImageFiles(divided, shown.paths, shown.labels, tmp_path / "cache", shown.complain)
     assert shown.upright and not lying.upright and shown.digest != lying.digest
     assert shown.decoding == lying.decoding == shown.limited(1).decoding > 0
+
+
+def test_images_beside_the_class_folders_of_a_split_are_named(tmp_path):
+    write_split(tmp_path / "fruit", "train", "test")
+    write_picture(tmp_path / "fruit" / "train" / "9.png", 0)
+    with pytest.raises(BenchError, match="train: holds both class folders and images beside them"):
+        image_folder(tmp_path / "fruit")
