@@ -5,7 +5,6 @@ to get at the numbers; nothing is unpacked or unpickled here. Text may be UTF-8,
 spreadsheet's "Unicode text"), UTF-16 without one, or Windows-1252, and its lines may end as on any system.
 """
 
-import codecs
 import io
 import pickletools
 import re
@@ -14,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.text_files import MARKS
 
 MOST_BYTES = 64 * 2**20  # a matrix of 1000 tasks, printed with every digit, has a third of this
 STANDARD_INPUT = "-"
@@ -140,14 +140,7 @@ def is_npz(data: bytes) -> bool:
 
 
 def _decoded(data: bytes, where: str) -> tuple[str, str]:
-    marks = (
-        (codecs.BOM_UTF8, "utf-8-sig"),
-        (codecs.BOM_UTF32_LE, "utf-32"),
-        (codecs.BOM_UTF32_BE, "utf-32"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    )
-    for mark, encoding in marks:
+    for mark, encoding in MARKS.items():
         if data.startswith(mark):
             try:
                 return data.decode(encoding), encoding
