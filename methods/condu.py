@@ -69,8 +69,8 @@ class ConDU(FineTune):
 
     Where the task of an image is known, learned tasks are scored by task and others by similarity (`scores`); each class by the
     rule of its own task. Where it is not known (class-incremental), every class is scored by similarity, learned or not; the
-    authors have no such run, and no settings for it: those of MTIL. Before the first task it is zero-shot CLIP. A score depends on
-    no other image.
+    authors have no such run, and no settings for it: those of MTIL. Before the first task it is zero-shot CLIP. A score depends
+    on no other image.
 
     Kept: u, a bit per number and task, a scale per task, the prototypes (`bench table --view cost`); no image. Of the token table
     only rows of tokens that occur in training prompts: no others can change. At test an expert costs an image pass, of the images
@@ -101,11 +101,11 @@ class ConDU(FineTune):
     trains = "both encoders of CLIP, from the initial weights for each task; the logit scale stays frozen"
     conformance = (
         "checked: rates, losses, gradients, weights, changes, unified change, masks, scales, prototypes, logits by task and by "
-        "similarity for learned and unlearned tasks, the released first cell; not checked: crops, five shots, class-incremental form"
+        "similarity for learned and unlearned tasks, the released first cell; not checked: crops, five shots, class-incremental"
     )
 
     def prepare(self) -> None:
-        super().prepare()  # class vectors of the initial CLIP, which stay; `clip` is trained, and then lent to one expert at a time
+        super().prepare()  # class vectors of the initial CLIP, which stay; `clip` is trained, then lent to one expert at a time
         in_prompts = {} if self.settings.weight_decay else {TOKENS: self.prompt_tokens.unique()}  # decay would reach every token
         self.layout = WeightLayout.of(self.clip, in_prompts)
         self.changes = UnifiedChanges(self.layout, self.initial())

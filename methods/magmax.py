@@ -114,8 +114,8 @@ class MagMax(TextClassifier):
     )
     trains = "the image tower of CLIP; the text tower and the logit scale stay frozen"
     conformance = (
-        "checked: class vectors, rates, losses, gradients, weights, task vectors of sequential and independent training, all four "
-        "merges, logits of merged and unmerged weights for learned and unseen classes; not checked: crops, TIES over the text tower"
+        "checked: class vectors, rates, losses, gradients, weights, changes of sequential and independent training, all four "
+        "merges, logits of merged and unmerged weights for learned and unseen classes; not checked: crops, TIES with the text"
     )
     inputs = "pixels"
 

@@ -45,7 +45,7 @@ class WeightLayout:
         """Give the model these weights (d,). Rows that the vector does not hold stay as they are."""
         weights = dict(model.named_parameters())
         for name, part in self.parts(vector).items():
-            weights[name][self.rows[name] if name in self.rows else ...] = part
+            weights[name][self.rows.get(name, ...)] = part
 
     def parts(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
         """The vector (d,) tensor by tensor, in their shapes; only the rows that it holds."""

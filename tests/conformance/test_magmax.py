@@ -30,7 +30,7 @@ class StoredOrders(Draws):
 
 
 class StoredChoice(Draws):
-    """Draws of which the random mix takes the stored task for every number: below any share for that task, above it for others."""
+    """Draws that make the random mix take the stored task for every number: 0 for that task, close to 1 for all others."""
 
     def __init__(self, choice: torch.Tensor):
         super().__init__("conformance", "random mix", 0)
