@@ -138,6 +138,12 @@ class FineTune(TextClassifier):
             self.fixed_prompts = F.normalize(encode_tokens(self.clip, self.prompt_tokens), dim=-1)  # (N, d)
 
     def learn(self, task: Task) -> None:
+        self.train_on(task)
+        every_class = range(len(self.scenario.class_names))
+        self.class_vectors = self.backbone.classifier(self.scenario, every_class, clip=self.clip)
+
+    def train_on(self, task: Task) -> None:
+        """From the weights as they are to those that the task leaves: all updates, then what is done to the weights."""
         settings = self.settings
         self.start = weights_of(self.clip)
         self.average = PathAverage(self.clip, settings.average_every, settings.average_pull) if settings.average_every else None
@@ -148,18 +154,20 @@ class FineTune(TextClassifier):
             other = self.start if settings.merge_with == "task-start" else weights_of(self.backbone.clip)
             merge(self.clip, other, settings.merge_alpha)
         self.start = self.average = None
-        every_class = range(len(self.scenario.class_names))
-        self.class_vectors = self.backbone.classifier(self.scenario, every_class, clip=self.clip)
 
     @property
     def test_batches(self) -> TestBatches | None:
         return TestBatches("task", self.settings.batch_size, shuffled=False) if self.settings.faithful_eval_crop else None
 
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
-        if self.settings.faithful_eval_crop:
-            batch = random_crops(batch, self.settings.crop_scale, self.draws, "test crop")
         with torch.no_grad():
-            return super().logits(self.clip.encode_image(batch), classes)
+            return super().logits(self.clip.encode_image(self.as_tested(batch)), classes)
+
+    def as_tested(self, batch: torch.Tensor) -> torch.Tensor:
+        """Test images as they are scored: cropped at random only where the released evaluation is reproduced."""
+        if not self.settings.faithful_eval_crop:
+            return batch
+        return random_crops(batch, self.settings.crop_scale, self.draws, "test crop")
 
     # -- the training loop, with the places where methods built on it add their parts ---------------------------
 

@@ -36,6 +36,7 @@ from tests.benchmarks.measuring import MEASURED, optimiser_steps, show_table, wr
 METHODS = (
     *("finetune", "zscl", "zscl-star", "zscl-minus", "lwf", "lwf-vr", "wise-ft", "icarl", "l2-wc", "we", "maple", "clap-maple"),
     *("l2p", "dualprompt", "coda-prompt", "icarl-nme", "er", "derpp", "slca", "moe-adapters", "star-prompt", "joint"),
+    *("magmax", "condu"),
 )
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {"cpu": {"batch": 2, "steps": 3, "sentences": 16}, "cuda": {"batch": 64, "steps": 20, "sentences": 13_000}}
