@@ -59,6 +59,7 @@ def test_pixels_of_an_epoch(benchmark, split, room):
     benchmark.pedantic(epoch, args=(images,), rounds=3)
 
 
+@pytest.mark.slow
 def test_later_epochs_are_many_times_faster(split):
     """At least ten times, where the tower takes 32 pixels and a photograph has 500."""
     seconds = []

@@ -5,6 +5,7 @@ pytest tests/benchmarks/test_prompt_length.py -m "slow or not slow"
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import backbone as backbones
 from bench import registry
@@ -54,11 +55,31 @@ def measured(backbone: backbones.Backbone, names: tuple[str, ...], rounds: dict[
 
 
 def check(found: dict[str, float]) -> None:
-    assert found["difference of features"] < LARGEST_DIFFERENCE
-    assert found["difference of gradients"] < LARGEST_DIFFERENCE
+    check_results(found)
     assert found["ratio"] >= AT_LEAST
 
 
+def check_results(found: dict[str, float]) -> None:
+    assert found["difference of features"] < LARGEST_DIFFERENCE
+    assert found["difference of gradients"] < LARGEST_DIFFERENCE
+
+
+def multiplications(encode, context: torch.Tensor) -> int:
+    with FlopCounterMode(display=False) as counter:
+        encode(context)
+    return counter.get_total_flops()
+
+
+def test_same_results_and_a_fraction_of_the_arithmetic():
+    """Counted, not timed: among the other tests, on a crowded machine, the ratio of times says nothing."""
+    backbone, names = backbones.load("mini", None, "cpu"), registry.load("dataset", "mini60").info.class_names
+    check_results(measured(backbone, names, {"at 77 tokens": 1, "at their own length": 1}))
+    prompts, context = ContextPrompts(backbone, names, CONTEXT), torch.zeros(CONTEXT, backbone.text_width)
+    at_77_tokens = multiplications(lambda context: whole_tower(prompts, context), context)
+    assert at_77_tokens >= AT_LEAST * multiplications(prompts.features, context) > 0
+
+
+@pytest.mark.slow
 def test_on_the_mini_clip():
     """Narrow layers, where little is gained by smaller products: still several times faster."""
     names = registry.load("dataset", "mini60").info.class_names
