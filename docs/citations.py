@@ -8,8 +8,8 @@ import argparse
 import re
 from dataclasses import dataclass
 
-from bench import registry
-from bench.formats import Cell, Table, write
+from bench.reports.formats import Cell, Table, write
+from bench.system import registry
 
 ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 QUOTED = re.compile(r'"(?P<title>[^"]+)", (?P<authors>[^;]+?), (?P<rest>(?:[A-Z][A-Za-z]* )?\d{4}.*|arXiv .*)')

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import registry
 from bench.errors import BenchError
-from bench.formats import Cell, Table, write
+from bench.reports.formats import Cell, Table, write
+from bench.system import registry
 
 TESTS = Path(__file__).parent.parent / "tests" / "conformance"
 ROLES = ("fed in", "compared", "left out")

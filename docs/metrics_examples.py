@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import accuracy_files, calibration, novelty
 from bench.errors import BenchError
-from bench.metrics import CLASS_INCREMENTAL, METRICS, TASK_INCREMENTAL, RunData, of_run
+from bench.results import calibration, novelty
+from bench.results.foreign import accuracy_files
+from bench.results.metrics import CLASS_INCREMENTAL, METRICS, TASK_INCREMENTAL, RunData, of_run
 
 # T = 3; A32 is the accuracy on task 2 after task 3, n2 the test images of task 2, b2 zero-shot CLIP's accuracy on it
 WORKED = {
@@ -128,7 +129,7 @@ def empty() -> list[list[str]]:
 
 
 def _run(scenario: str, cells: set[tuple[int, int]], tasks: int = 3) -> RunData:
-    """A run in which just these cells were scored, among the candidates that the scenario has (bench/evaluation.py)."""
+    """A run in which just these cells were scored, among the candidates that the scenario has (bench/learning/evaluation.py)."""
     matrices = {name: np.full((tasks, tasks), np.nan) for name in ("seen", "task", "all", "future")}
     samples = {f"labels/{k}": np.zeros(2, dtype=int) for k in range(tasks)}
     for t, k in cells:

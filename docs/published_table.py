@@ -9,11 +9,12 @@ Rows come from results/published/*.csv as they were read there; nothing is compu
 import argparse
 import functools
 
-from bench import published, registry
 from bench.errors import BenchError
-from bench.formats import Cell, Table, write
-from bench.metrics import METRICS
-from bench.protocol_names import find
+from bench.reports.formats import Cell, Table, write
+from bench.results import published
+from bench.results.metrics import METRICS
+from bench.streams.names import find
+from bench.system import registry
 
 PAPERS = {"zscl": "ZSCL ", "clap": "CLAP4CLIP ", "cgil": "CGIL "}  # how `reported_in` begins
 GROUP = ["protocol", "method", "backbone", "table", "certainty"]

@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bench.formats import Cell, Table, write
+from bench.reports.formats import Cell, Table, write
 
 HEADER = ["protocol", "runs", "preparing (s)", "learning (s)", "scoring (s)", "all (minutes)", "with two jobs (minutes)"]
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from bench.method import setting
-from methods.parts.class_names import check_template, underscored
+from bench.learning.method import setting
+from methods.shared.class_names import check_template, underscored
 from methods.zero_shot import ZeroShot
 
 AUTHORS = "vgthengane/Continual-CLIP"

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from bench.errors import BenchError
-from bench.method import Method, setting
-from bench.stream import Task
-from methods.parts.batches import batches
-from methods.parts.class_gaussians import ClassGaussians, by_class
-from methods.parts.class_names import check_template, underscored
+from bench.learning.method import Method, setting
+from bench.streams.stream import Task
+from methods.shared.batches import batches
+from methods.shared.class_gaussians import ClassGaussians, by_class
+from methods.shared.class_names import check_template, underscored
 
 CHECK_EVERY = 20  # steps between two looks at the loss: each look makes a GPU wait
 RATE_DROP = 0.1  # at every milestone

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import registry
-from bench.dataset import Dataset
 from bench.errors import BenchError, unknown_name
-from bench.protocol import Protocol
+from bench.images.dataset import Dataset
+from bench.streams.protocol import Protocol
+from bench.system import registry
 from protocols.orders import class_orders
 
 # bump when the rule that turns a name into a stream changes

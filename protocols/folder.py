@@ -6,7 +6,7 @@ on another folder of that name, or on one that has changed, are other runs.
 """
 
 from bench.errors import BenchError
-from bench.protocol import Protocol
+from bench.streams.protocol import Protocol
 from protocols import class_incremental
 from protocols.datasets.image_folder import image_folder
 

@@ -5,13 +5,13 @@ sets' own: training uses a data set's first template, evaluation averages all of
 loaders; three are random 80/20 splits with seed 42.
 
 The few-shot forms are used by later papers in the same orders; ZSCL does not define them, and which images are the shots
-differs between papers. Here they are drawn once for each class (bench.protocol.few_shots), equal for all methods and seeds, and
-the 5 are among the 16. Test sets are whole.
+differs between papers. Here they are drawn once for each class (bench.streams.protocol.few_shots), equal for all methods and
+seeds, and the 5 are among the 16. Test sets are whole.
 """
 
 from functools import partial
 
-from bench.protocol import Protocol, one_task_per_dataset
+from bench.streams.protocol import Protocol, one_task_per_dataset
 
 # bump when a change of the order, names, templates or splits moves numbers
 VERSION = "2"  # 1: SUN397 had its labels 206 and 207 exchanged

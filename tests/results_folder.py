@@ -1,4 +1,4 @@
-"""Small results folders for tests: finished runs as bench.runner writes them, with accuracies that the test chooses."""
+"""Small results folders for tests: finished runs as bench.runs.runner writes them, with accuracies that the test chooses."""
 
 import hashlib
 import json
@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from bench import records
-from bench.evaluation import candidate_sets
-from bench.files import sha256
-from bench.stream import Scenario, Stream, Task
+from bench.learning.evaluation import candidate_sets
+from bench.results import records
+from bench.streams.stream import Scenario, Stream, Task
+from bench.system.files import sha256
 
 CONDITIONS = {
     "protocol": "toy-3x2", "protocol_version": "1", "scenario": "class-incremental", "method": "coop", "overrides": "",

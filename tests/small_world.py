@@ -6,10 +6,10 @@ import pytest
 import torch
 from open_clip.transform import image_transform
 
-from bench.backbone import Backbone
-from bench.dataset import ImageSource
-from bench.features import FeatureStore
-from bench.stream import Scenario, Split, Stream, Task
+from bench.clip.backbone import Backbone
+from bench.images.dataset import ImageSource
+from bench.streams.features import FeatureStore
+from bench.streams.stream import Scenario, Split, Stream, Task
 
 SIZE = 32
 NAMES = ("red", "green", "blue", "yellow", "dark gray", "white")

@@ -79,13 +79,13 @@ def test_the_source_is_read_as_python_reads_it(tmp_path):
     source = (
         "from typing import TYPE_CHECKING\nimport numpy.random\nfrom bench import records\nfrom .parts import replay\n"
         "if TYPE_CHECKING:\n    import torch\ntry:\n    import a\nexcept ImportError:\n    import b\n"
-        "def later():\n    with open('x'):\n        from bench.records import load\n"
+        "def later():\n    with open('x'):\n        from bench.results.records import load\n"
     )
-    known = dict.fromkeys(["bench.records", "methods.parts.replay"])
+    known = dict.fromkeys(["bench.results.records", "methods.parts.replay"])
     found = list(imported(source, "methods.one", Path("methods/one.py"), known))
     assert found == [
-        ("typing", False), ("numpy.random", False), ("bench.records", False), ("methods.parts.replay", False),
-        ("a", False), ("b", False), ("bench.records", True),
+        ("typing", False), ("numpy.random", False), ("bench.results.records", False), ("methods.parts.replay", False),
+        ("a", False), ("b", False), ("bench.results.records", True),
     ]  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def test_no_module_imports_itself_through_others():
 @pytest.mark.parametrize("module", [*READERS, *PLANNERS])
 def test_readers_and_planners_do_not_import_torch(module):
     assert not way_to_torch(f"bench.{module}")
-    assert way_to_torch("bench.runner")  # the question can be answered with yes
+    assert way_to_torch("bench.runs.runner")  # the question can be answered with yes
 
 
 def test_methods_see_no_test_data_and_no_results():

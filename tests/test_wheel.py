@@ -55,7 +55,8 @@ def bench(installed, folder: Path, *arguments: str) -> str:
     _, site, environment = installed
     # -P keeps the current folder off the path; the checkout must not be what is imported
     code = (
-        f"import bench, sys; assert bench.__file__.startswith({str(site)!r}), bench.__file__; from bench.cli import main; main()"
+        f"import bench, sys; assert bench.__file__.startswith({str(site)!r}), bench.__file__; "
+        "from bench.commands.main import main; main()"
     )
     return run(sys.executable, "-P", "-c", code, *arguments, cwd=folder, env=environment).stdout
 

@@ -4,9 +4,9 @@ The official validation list is not used, as in MTIL. The banner at the bottom o
 photographer, stays, as it does in torchvision and ZSCL.
 """
 
-from bench.dataset import ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import RemoteFile
+from bench.images.dataset import ImageSource
+from bench.images.downloads import RemoteFile
+from bench.images.layouts import Copy, Layout
 from protocols.datasets.by_name import data_set
 from protocols.datasets.lists import labels_by_name, text_lines
 

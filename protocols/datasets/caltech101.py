@@ -5,9 +5,9 @@ folders and images in that of their numbers. Faces and Faces_easy show the same 
 on the Hugging Face hub say neither names nor order of the images, so this split cannot be made from them.
 """
 
-from bench.dataset import ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import RemoteFile
+from bench.images.dataset import ImageSource
+from bench.images.downloads import RemoteFile
+from bench.images.layouts import Copy, Layout
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 from protocols.datasets.splits import random_split

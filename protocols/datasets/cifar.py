@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from bench import safe_pickle
-from bench.dataset import ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import HubFiles, RemoteFile
-from bench.parquet_images import parquet_images
+from bench.images import pickles
+from bench.images.dataset import ImageSource
+from bench.images.downloads import HubFiles, RemoteFile
+from bench.images.layouts import Copy, Layout
+from bench.images.parquet import parquet_images
 from protocols.datasets.by_name import data_set
 
 ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar.html; collected from the web for research, no licence stated"
@@ -35,7 +35,7 @@ def _read_batches(label_key: str, copy: Copy, split: str) -> ImageSource:
     images, labels = [], []
     for path in files:
         with copy.reading(path):
-            batch = {_text(key): value for key, value in safe_pickle.load(path.read_bytes()).items()}
+            batch = {_text(key): value for key, value in pickles.load(path.read_bytes()).items()}
             rows = np.asarray(batch["data"], np.uint8).reshape(-1, 3, SIDE, SIDE)
             images.append(rows.transpose(0, 2, 3, 1))
             labels.append(copy.labels(batch[label_key], path))

@@ -9,10 +9,10 @@
 
 import numpy as np
 
-from bench import safe_pickle
-from bench.dataset import ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import HubFiles, RemoteFile
+from bench.images import pickles
+from bench.images.dataset import ImageSource
+from bench.images.downloads import HubFiles, RemoteFile
+from bench.images.layouts import Copy, Layout
 from protocols.datasets.by_name import data_set
 from protocols.datasets.lists import text_lines
 
@@ -53,7 +53,7 @@ def _column(copy: Copy, name: str) -> dict[str, str]:
 def _read_arrays(copy: Copy, split: str) -> ImageSource:
     path = copy.folder / ARRAYS[split]
     with copy.reading(path):
-        images, targets = safe_pickle.load_npz(path, ["data", "targets"])
+        images, targets = pickles.load_npz(path, ["data", "targets"])
         labels = copy.labels(targets, path)
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images and {len(labels)} labels")

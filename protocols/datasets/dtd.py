@@ -4,9 +4,9 @@ The official partition 1 of the lists in labels/: train and test; its validation
 where torchvision puts it (dtd/dtd) or from the archive unpacked in the data folder (dtd).
 """
 
-from bench.dataset import ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import RemoteFile
+from bench.images.dataset import ImageSource
+from bench.images.downloads import RemoteFile
+from bench.images.layouts import Copy, Layout
 from protocols.datasets.by_name import data_set
 from protocols.datasets.lists import labels_by_name, text_lines
 

@@ -5,10 +5,10 @@ Read from images and the lists in meta/, or from the parquet files of the Huggin
 
 import json
 
-from bench.dataset import ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import HubFiles, RemoteFile
-from bench.parquet_images import parquet_images
+from bench.images.dataset import ImageSource
+from bench.images.downloads import HubFiles, RemoteFile
+from bench.images.layouts import Copy, Layout
+from bench.images.parquet import parquet_images
 from protocols.datasets.by_name import data_set
 from protocols.datasets.lists import labels_by_name
 

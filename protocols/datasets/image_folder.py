@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import class_names
-from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
 from bench.errors import BenchError, printable
-from bench.image_files import ImageFiles
-from bench.image_listing import Walk, in_words, is_litter
+from bench.images import class_names
+from bench.images.dataset import Dataset, DatasetInfo, Folders, ImageSource
+from bench.images.files import ImageFiles
+from bench.images.listing import Walk, in_words, is_litter
 
 RULE = "2"  # bump when the classes, their names, the images or the split of a folder change
 TEMPLATE = "a photo of a {}."

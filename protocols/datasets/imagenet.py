@@ -12,9 +12,9 @@ the classes of one list only serves that list), or the hub's parquet files. The 
 
 from functools import partial
 
-from bench.dataset import Dataset, ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.parquet_images import parquet_images
+from bench.images.dataset import Dataset, ImageSource
+from bench.images.layouts import Copy, Layout
+from bench.images.parquet import parquet_images
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 

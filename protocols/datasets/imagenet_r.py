@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 
-from bench.dataset import Dataset, ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import RemoteFile
+from bench.images.dataset import Dataset, ImageSource
+from bench.images.downloads import RemoteFile
+from bench.images.layouts import Copy, Layout
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 

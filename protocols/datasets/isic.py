@@ -8,10 +8,10 @@ knows data only.
 
 import numpy as np
 
-from bench import safe_pickle
-from bench.dataset import ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import HubFiles
+from bench.images import pickles
+from bench.images.dataset import ImageSource
+from bench.images.downloads import HubFiles
+from bench.images.layouts import Copy, Layout
 from protocols.datasets.by_name import data_set
 
 FILES = ("train_images.pkl", "train_labels.pkl", "test_images.pkl", "test_labels.pkl")
@@ -20,9 +20,9 @@ FILES = ("train_images.pkl", "train_labels.pkl", "test_images.pkl", "test_labels
 def _read(copy: Copy, split: str) -> ImageSource:
     labels_path, images_path = copy.folder / f"{split}_labels.pkl", copy.folder / f"{split}_images.pkl"
     with copy.reading(labels_path):
-        labels = copy.labels(np.asarray(safe_pickle.load(labels_path.read_bytes())).reshape(-1), labels_path)
+        labels = copy.labels(np.asarray(pickles.load(labels_path.read_bytes())).reshape(-1), labels_path)
     with copy.reading(images_path):
-        pixels = [_to_bytes(image) for image in safe_pickle.load(images_path.read_bytes())]
+        pixels = [_to_bytes(image) for image in pickles.load(images_path.read_bytes())]
         if len(pixels) != len(labels):
             raise ValueError(f"{len(pixels)} images and {len(labels)} labels")
     return ImageSource.from_list(pixels, labels)

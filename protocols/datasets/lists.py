@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.dataset_files import Copy
+from bench.images.layouts import Copy
 
 
 def text_lines(copy: Copy, path: Path) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.dataset import Dataset, DatasetInfo, Folders, ImageSource
-from bench.files import write_atomically
+from bench.images.dataset import Dataset, DatasetInfo, Folders, ImageSource
+from bench.system.files import write_atomically
 from protocols.datasets.mini_world import downstream
 
 ORIGIN = "drawn by this package; digits: scikit-learn's load_digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0)"

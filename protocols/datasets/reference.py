@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import dataset_files, downloads, registry
-from bench.dataset import Folders, ImageSource
 from bench.errors import BenchError, one_line
-from bench.image_files import ImageFiles
-from bench.image_listing import Walk, in_words
+from bench.images import downloads, layouts
+from bench.images.dataset import Folders, ImageSource
+from bench.images.files import ImageFiles
+from bench.images.listing import Walk, in_words
+from bench.system import registry
 from protocols.datasets import data
 
 MINI_PAIRS = 1000  # drawn in about a second
@@ -82,7 +83,7 @@ def _training_images(dataset: str, folders: Folders) -> ImageSource:
 
 
 def _lies_on_disk(dataset: str, folders: Folders) -> bool:
-    return dataset_files.find(registry.load("dataset", dataset).layouts, folders.data) is not None
+    return layouts.find(registry.load("dataset", dataset).layouts, folders.data) is not None
 
 
 def _imagenet_classes(folders: Folders) -> tuple[str, ...]:

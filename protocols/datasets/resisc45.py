@@ -5,10 +5,10 @@ copies have: 18,900 training and 6300 test images, 6300 for validation that stay
 lists where torchgeo puts them, or from parquet files.
 """
 
-from bench.dataset import ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import HubFiles, RemoteFile
-from bench.parquet_images import parquet_images
+from bench.images.dataset import ImageSource
+from bench.images.downloads import HubFiles, RemoteFile
+from bench.images.layouts import Copy, Layout
+from bench.images.parquet import parquet_images
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 from protocols.datasets.lists import labels_by_name, text_lines

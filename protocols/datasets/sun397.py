@@ -7,9 +7,9 @@ a/apartment_building/outdoor. The copies on the Hugging Face hub have other spli
 
 import numpy as np
 
-from bench.dataset import ImageSource
-from bench.dataset_files import Copy, Layout
-from bench.downloads import RemoteFile
+from bench.images.dataset import ImageSource
+from bench.images.downloads import RemoteFile
+from bench.images.layouts import Copy, Layout
 from protocols.datasets.by_name import data_set
 from protocols.datasets.splits import random_split
 

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from bench import plan
+from bench.runs import plan
 
 
 def runs_of(methods, out: Path, **changes) -> list[plan.Run]:

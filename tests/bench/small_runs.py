@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import backbone as backbones
-from bench import registry, runner
-from bench.dataset import Folders
-from bench.plan import Run
-from bench.protocol import Protocol, TaskPlan
+from bench.clip import backbone as backbones
+from bench.images.dataset import Folders
+from bench.runs import runner
+from bench.runs.plan import Run
+from bench.streams.protocol import Protocol, TaskPlan
+from bench.system import registry
 
 TASKS, CLASSES_PER_TASK = 3, 3
 LIKE = "mini60-6x10"  # whose recipe the method is run with

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from bench import backbone as backbones
-from bench import protocol_names, registry
-from bench.backbone import Backbone
-from bench.dataset import ImageSource
-from bench.evaluation import evaluate
-from bench.randomness import Draws, stable_seed
-from bench.stream import Split, Stream, Task
+from bench.clip import backbone as backbones
+from bench.clip.backbone import Backbone
+from bench.images.dataset import ImageSource
+from bench.learning.evaluation import evaluate
+from bench.streams import names
+from bench.streams.stream import Split, Stream, Task
+from bench.system import registry
+from bench.system.randomness import Draws, stable_seed
 from tests.benchmarks.measuring import MEASURED, first_steps_only, show_table, write_table
 
 METHODS = ("simplecil", "ranpac", "rail-primal", "rail-dual", "clip-adapter", "clap", "coop", "cgil")
@@ -52,7 +53,7 @@ class CachedFeatures:
 
 def cached_stream(backbone: Backbone, protocol_name: str, n_tasks: int, train: int, test: int) -> Stream:
     """The first tasks of a protocol, with so many features of every class and no image."""
-    protocol = protocol_names.find(protocol_name)
+    protocol = names.find(protocol_name)
     scenario, store = protocol.scenario(0), CachedFeatures(backbone)
     n = sum(owner < n_tasks for owner in scenario.task_of_class)
     info = protocol.dataset(protocol.tasks(0)[0].dataset).info

@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from bench import backbone as backbones
-from bench import checkpoint, registry
-from bench.dataset import ImageSource
-from bench.evaluation import evaluate
-from bench.features import FeatureStore
-from bench.files import write_atomically
-from bench.profiling import cpu_model
-from bench.randomness import Draws
-from bench.stream import Scenario, Split, Stream, Task
-from methods.parts.prompts import ContextPrompts
-from methods.parts.vae import VAEs
+from bench.clip import backbone as backbones
+from bench.images.dataset import ImageSource
+from bench.learning.evaluation import evaluate
+from bench.runs import checkpoint
+from bench.runs.profiling.profile import cpu_model
+from bench.streams.features import FeatureStore
+from bench.streams.stream import Scenario, Split, Stream, Task
+from bench.system import registry
+from bench.system.files import write_atomically
+from bench.system.randomness import Draws
+from methods.cgil.vae import VAEs
+from methods.shared.prompts import ContextPrompts
 from tests.benchmarks.side_by_side import fastest_of
 
 BASELINE = Path(__file__).parent / "baseline.json"

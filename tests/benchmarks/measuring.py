@@ -14,10 +14,10 @@ import torch
 from tabulate import tabulate
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from methods.parts import batches as training_batches
-from methods.parts.alignment import ClassPrompts
-from methods.parts.stacked import groups_of_classes
-from methods.parts.vae import VAEs
+from methods.cgil.alignment import ClassPrompts
+from methods.cgil.stacked import groups_of_classes
+from methods.cgil.vae import VAEs
+from methods.shared import batches as training_batches
 
 MEASURED = Path(__file__).parent / "measured"  # tables that the docs show
 
@@ -43,7 +43,7 @@ class Phase:
 def first_steps_only(limit: int | None) -> Iterator[list[Phase]]:
     """Every training loop that methods share ends after `limit` steps (None: never); the loops that there were.
 
-    The loops are those over `methods.parts.batches.batches`, prompt alignment and the fits of VAEs. Each knows and uses its
+    The loops are those over `methods.shared.batches.batches`, prompt alignment and the fits of VAEs. Each knows and uses its
     full number of steps, for its schedule of rates: it is only cut short.
     """
     phases: list[Phase] = []

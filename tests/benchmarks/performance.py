@@ -20,13 +20,15 @@ from pathlib import Path
 import torch
 from platformdirs import user_cache_path
 
-from bench import backbone as backbones
-from bench import launch, plan, profiling, registry
-from bench.arithmetic import matrix_rate
-from bench.dataset import Folders
-from bench.files import write_atomically
-from bench.phases import PHASES
-from bench.plan import Run
+from bench.clip import backbone as backbones
+from bench.images.dataset import Folders
+from bench.runs import launch, plan
+from bench.runs.plan import Run
+from bench.runs.profiling import profile
+from bench.runs.profiling.operations import matrix_rate
+from bench.system import registry
+from bench.system.files import write_atomically
+from bench.system.phases import PHASES
 from tests.benchmarks import speed_ups
 from tests.benchmarks.frozen_methods import cached_stream, measure
 from tests.benchmarks.measuring import MEASURED, show_table
@@ -44,7 +46,7 @@ STEPS, STEPS_PER_IMAGE = 6, 2  # of every training loop that are made
 def machine(wanted: Wanted) -> Table:
     rate = matrix_rate(CPU) / 1e9
     facts = [
-        ["processor", profiling.cpu_model()],
+        ["processor", profile.cpu_model()],
         ["system", f"{platform.system()} {platform.machine()}"],
         ["threads", str(torch.get_num_threads())],
         ["torch", torch.__version__.split("+")[0]],
@@ -60,7 +62,7 @@ def operations(wanted: Wanted) -> Table:
         for run in _runs(Path(folder) / "results"):
             if not wanted(run.method_name):
                 continue
-            counted = profiling.counted(run, dataclasses.replace(_folders(), features_apart=Path(folder) / "features"))
+            counted = profile.counted(run, dataclasses.replace(_folders(), features_apart=Path(folder) / "features"))
             encoding = counted["encode"]
             rows.append([run.method_name, str(int(encoding)), str(int(sum(counted.values()) - encoding))])
             print(*rows[-1], file=sys.stderr, flush=True)
@@ -69,7 +71,7 @@ def operations(wanted: Wanted) -> Table:
 
 def phases(wanted: Wanted) -> Table:
     """All methods one after another, as `bench run --methods all`: images are encoded where a method is the first to ask."""
-    found, profiles, failures = profiling.profile(_runs(Path()), _folders(), torch.get_num_threads(), count=False)
+    found, profiles, failures = profile.profile(_runs(Path()), _folders(), torch.get_num_threads(), count=False)
     counted = _counted_before()
     rows = []
     for one in profiles:

@@ -22,15 +22,16 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from bench import backbone as backbones
-from bench import protocol_names, registry
-from bench.backbone import Backbone
-from bench.dataset import Folders, ImageSource
-from bench.features import FeatureStore
-from bench.randomness import Draws
-from bench.reference_data import STAND_IN, Reference
-from bench.stream import Split, Stream, Task
-from bench.synthetic import stand_in
+from bench.clip import backbone as backbones
+from bench.clip.backbone import Backbone
+from bench.images.dataset import Folders, ImageSource
+from bench.images.stand_ins import stand_in
+from bench.streams import names
+from bench.streams.features import FeatureStore
+from bench.streams.reference import STAND_IN, Reference
+from bench.streams.stream import Split, Stream, Task
+from bench.system import registry
+from bench.system.randomness import Draws
 from tests.benchmarks.measuring import MEASURED, optimiser_steps, show_table, write_table
 
 METHODS = (
@@ -55,7 +56,7 @@ def images_in_memory(info, count: int, labels: list[int]) -> ImageSource:
 
 def two_tasks(protocol_name: str, store: FeatureStore, counts: tuple[int, int]) -> Stream:
     """The first two tasks of a protocol, with so many training images each but one of every class, of the backbone's size."""
-    protocol = protocol_names.find(protocol_name)
+    protocol = names.find(protocol_name)
     scenario, size = protocol.scenario(0), store.backbone.image_size
     n = sum(owner < 2 for owner in scenario.task_of_class)
     scenario = dataclasses.replace(

@@ -8,14 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench import backbone as backbones
-from bench import launch, plan, registry
-from bench.dataset import Folders
-from bench.evaluation import BATCH, _cell, candidate_sets, evaluate
-from bench.randomness import Draws
-from bench.stream import Stream
-from methods.parts.ridge import SampleRidge, one_hot, solve_shifted
-from tests.bench import test_exact_speed_ups as ways
+from bench.clip import backbone as backbones
+from bench.images.dataset import Folders
+from bench.learning.evaluation import BATCH, _cell, candidate_sets, evaluate
+from bench.runs import launch, plan
+from bench.streams.stream import Stream
+from bench.system import registry
+from bench.system.randomness import Draws
+from methods.closed_form.ridge import SampleRidge, one_hot, solve_shifted
+from tests.bench.runs import test_exact_speed_ups as ways
 from tests.benchmarks import test_prompt_length, test_vaes_together
 from tests.benchmarks.frozen_methods import cached_stream
 from tests.benchmarks.side_by_side import fastest_of

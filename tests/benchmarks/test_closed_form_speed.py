@@ -12,9 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench import registry
-from bench.randomness import Draws
-from bench.stream import Scenario
+from bench.streams.stream import Scenario
+from bench.system import registry
+from bench.system.randomness import Draws
 
 TASKS, CLASSES_PER_TASK, IMAGES, WIDTH, TEST_IMAGES = 10, 10, 50, 512, 10_000
 CORES, MINUTES = 2, 6

@@ -5,7 +5,7 @@ The same measurement as `python -m tests.benchmarks.frozen_methods`, which also 
 
 import pytest
 
-from bench import backbone as backbones
+from bench.clip import backbone as backbones
 from tests.benchmarks import frozen_methods
 from tests.benchmarks.frozen_methods import METHODS, cached_stream, measure
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import plan, profiling
-from bench.dataset import Folders
-from bench.phases import PHASES
+from bench.images.dataset import Folders
+from bench.runs import plan
+from bench.runs.profiling import profile
+from bench.system.phases import PHASES
 
 PROTOCOL = "mini60-6x10"
 ENCODING = ("zero-shot", "linear-probe", "ranpac")  # what all others find in the store comes from these
@@ -35,14 +36,14 @@ with mock.patch.object(runner, "execute", stop):
 
 
 @pytest.fixture(scope="module")
-def profiles(tmp_path_factory) -> list[profiling.Profile]:
+def profiles(tmp_path_factory) -> list[profile.Profile]:
     """The methods one after the other, as `bench run --methods` carries them out, on features that an earlier run has stored."""
     cache = tmp_path_factory.mktemp("cache")
     names = [*ENCODING, *METHODS]
     runs, _ = plan.build([PROTOCOL], names, [0], [0], [], "mini", None, "cpu", None, None, Path())
     encoding, others = runs[: len(ENCODING)], runs[len(ENCODING) :]
-    profiling.profile(encoding, Folders(cache, cache), 1, count=False, stored_features=True)
-    _, found, failures = profiling.profile(others, Folders(cache, cache), 1, count=False, stored_features=True)
+    profile.profile(encoding, Folders(cache, cache), 1, count=False, stored_features=True)
+    _, found, failures = profile.profile(others, Folders(cache, cache), 1, count=False, stored_features=True)
     assert not failures
     return found
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import stream
-from bench.backbone import load
-from bench.decoded import DecodedImages
+from bench.clip.backbone import load
 from bench.errors import BenchError
-from bench.features import FeatureStore
-from bench.image_files import ImageFiles
-from bench.prefetch import in_background
-from bench.stream import Split
-from methods.parts.random_crops import crop_boxes, resized_crops
+from bench.images.files import ImageFiles
+from bench.streams import stream
+from bench.streams.decoded import DecodedImages
+from bench.streams.features import FeatureStore
+from bench.streams.stream import Split
+from bench.system.parallel import in_background
+from methods.shared.random_crops import crop_boxes, resized_crops
 
 IMAGES, BATCH = 128, 32
 ROOM = 10**9  # bytes for decoded images, more than there are

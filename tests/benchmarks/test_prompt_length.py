@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import backbone as backbones
-from bench import registry
-from bench.text_tower import read_text
-from methods.parts.prompts import ContextPrompts
+from bench.clip import backbone as backbones
+from bench.clip.text_tower import read_text
+from bench.system import registry
+from methods.shared.prompts import ContextPrompts
 from tests.benchmarks.side_by_side import fastest_of
 
 CONTEXT = 4

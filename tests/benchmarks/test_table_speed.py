@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from bench import tables
-from bench.peak_memory import peak_bytes_of_process
+from bench.reports import tables
+from bench.system.peak_memory import peak_bytes_of_process
 from tests.bench.fake_records import fake_records
 
 ROWS = 100_000

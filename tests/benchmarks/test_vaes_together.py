@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils import parameters_to_vector
 
-from bench.randomness import Draws
-from methods.cgil import CGILSettings
-from methods.parts.stacked import standardisation, standardise
-from methods.parts.vae import VAE, VAEs, warm_restart_rate
+from bench.system.randomness import Draws
+from methods.cgil.cgil import CGILSettings
+from methods.cgil.stacked import standardisation, standardise
+from methods.cgil.vae import VAE, VAEs, warm_restart_rate
 from tests.benchmarks.side_by_side import fastest_of
 
 CLASSES, IMAGES, WIDTH = 20, 500, 512

@@ -14,10 +14,10 @@ import torch
 from open_clip.transform import image_transform
 from safetensors.torch import load_file
 
-from bench.backbone import Backbone, file_digest
-from bench.dataset import ImageSource
-from bench.features import FeatureStore
-from bench.stream import Scenario, Split, Stream, Task
+from bench.clip.backbone import Backbone, file_digest
+from bench.images.dataset import ImageSource
+from bench.streams.features import FeatureStore
+from bench.streams.stream import Scenario, Split, Stream, Task
 
 FOLDER = Path(__file__).parent / "tiny-clip"
 ENLARGE = 14  # stored images are 16 x 16; each pixel becomes a square of this side

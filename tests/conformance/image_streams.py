@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from bench.stream import Task
+from bench.streams.stream import Task
 from tests.conformance.stored_runs import World
 
 PRECISIONS = pytest.mark.parametrize("precision", ["float64", "float32"])

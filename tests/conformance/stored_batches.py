@@ -1,12 +1,12 @@
-"""Puts stored batches through the training loop of methods.parts.rehearsal."""
+"""Puts stored batches through the training loop of methods.shared.rehearsal."""
 
 from collections.abc import Sequence
 
 import torch
 
-from bench.randomness import Draws
-from bench.stream import Scenario
-from methods.parts.rehearsal import Rehearsal, RehearsalSettings, TrainingSet
+from bench.streams.stream import Scenario
+from bench.system.randomness import Draws
+from methods.shared.rehearsal import Rehearsal, RehearsalSettings, TrainingSet
 
 
 class StoredOrder(Draws):

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from bench.evaluation import Cell, evaluate
-from bench.records import CANDIDATES
-from bench.stream import Scenario, Stream, Task
+from bench.learning.evaluation import Cell, evaluate
+from bench.results.records import CANDIDATES
+from bench.streams.stream import Scenario, Stream, Task
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from bench.backbone import Backbone
-from bench.dataset import ImageSource
-from bench.features import FeatureStore
-from bench.randomness import Draws
-from bench.reference_data import Reference
-from bench.stream import Scenario, SealedSplit, Split, Task
-from methods import distilled_finetune
-from methods.finetune import FineTune
-from methods.lwf import LwF, LwFVR
-from methods.weight_space import WiSEFT
-from methods.zscl import ZSCL
+from bench.clip.backbone import Backbone
+from bench.images.dataset import ImageSource
+from bench.streams.features import FeatureStore
+from bench.streams.reference import Reference
+from bench.streams.stream import Scenario, SealedSplit, Split, Task
+from bench.system.randomness import Draws
+from methods.fine_tuning import distilled_finetune
+from methods.fine_tuning.finetune import FineTune
+from methods.fine_tuning.lwf import LwF, LwFVR
+from methods.fine_tuning.weight_methods import WiSEFT
+from methods.fine_tuning.zscl import ZSCL
 
 
 class World:

@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.randomness import Draws
-from bench.stream import Scenario, SealedSplit, Task
-from methods.attriclip import AttriCLIP, AttriCLIPSettings
-from methods.parts.prompt_bank import DEVIATION
+from bench.streams.stream import Scenario, SealedSplit, Task
+from bench.system.randomness import Draws
+from methods.text_prompts.attriclip import AttriCLIP, AttriCLIPSettings
+from methods.text_prompts.prompt_bank import DEVIATION
 
 
 class StoredDraws(Draws):

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.randomness import Draws
-from methods.cca_cl import CCACL, fourier_features
-from methods.parts.canonical_correlation import RunningCorrelation
+from bench.system.randomness import Draws
+from methods.closed_form.canonical_correlation import RunningCorrelation
+from methods.closed_form.cca_cl import CCACL, fourier_features
 from tests.conformance.image_streams import PRECISIONS
 from tests.conformance.stored_runs import World, places_in, snapshot
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench import accuracy
-from bench.evaluation import evaluate
-from bench.randomness import Draws
-from methods.cgil import CGIL, CGILSettings
-from methods.parts import vae
-from methods.parts.alignment import HAND_MADE
-from methods.parts.generators import Gaussians, fit_mixture
+from bench.learning.evaluation import evaluate
+from bench.results import accuracy
+from bench.system.randomness import Draws
+from methods.cgil import vae
+from methods.cgil.alignment import HAND_MADE
+from methods.cgil.cgil import CGIL, CGILSettings
+from methods.shared.generators import Gaussians, fit_mixture
 
 
 @pytest.mark.vectors("cgil")

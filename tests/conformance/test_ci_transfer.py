@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bench import metrics
+from bench.results import metrics
 from tests.conformance.stored_logits import accuracy_matrices
 from tests.conformance.vectors import error_ratio
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench import novelty
-from bench.randomness import Draws
-from bench.stream import SealedSplit, Task
-from methods.clap import Clap, ClapSettings
-from methods.clap_coop import ClapCoOp, ClapCoOpSettings
-from methods.parts.visual_guided_attention import VisualGuidedAttention
+from bench.results import novelty
+from bench.streams.stream import SealedSplit, Task
+from bench.system.randomness import Draws
+from methods.clap.clap import Clap, ClapSettings
+from methods.clap.clap_coop import ClapCoOp, ClapCoOpSettings
+from methods.clap.visual_guided_attention import VisualGuidedAttention
 
 
 def settings_from(params: dict, **others) -> ClapSettings:

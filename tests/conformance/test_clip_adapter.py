@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.stream import Scenario, SealedSplit, Task
-from methods.clip_adapter import CLIPAdapter, CLIPAdapterSettings
-from methods.parts.rehearsal import TrainingSet
+from bench.streams.stream import Scenario, SealedSplit, Task
+from methods.shared.rehearsal import TrainingSet
+from methods.text_prompts.clip_adapter import CLIPAdapter, CLIPAdapterSettings
 from tests.conformance.stored_batches import StoredOrder, all_seen, fit_stored, load, one_task, optimiser_settings
 from tests.conformance.test_coop import same_rows
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from methods.cocoop import CoCoOp, CoCoOpSettings
+from methods.text_prompts.cocoop import CoCoOp, CoCoOpSettings
 from tests.conformance.stored_batches import StoredOrder, all_seen, fit_stored, load, one_task, optimiser_settings
 
 

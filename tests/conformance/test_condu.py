@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.randomness import Draws
-from methods.condu import ConDU
-from methods.parts.task_vectors import WeightLayout
-from methods.parts.unified_changes import UnifiedChanges
+from bench.system.randomness import Draws
+from methods.model_merging.condu import ConDU
+from methods.model_merging.task_vectors import WeightLayout
+from methods.model_merging.unified_changes import UnifiedChanges
 from tests.conformance.image_streams import PRECISIONS
 from tests.conformance.recorded_steps import Steps, stored_names
 from tests.conformance.stored_runs import World, places_in

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.randomness import Draws
+from bench.system.randomness import Draws
 from methods.continual_clip import ContinualCLIP
 from methods.zero_shot import ZeroShot
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.randomness import Draws
-from bench.stream import Scenario, SealedSplit, Task
-from methods.coop import CoOp, CoOpSettings
-from methods.parts.prompts import ContextPrompts
-from methods.parts.rehearsal import TrainingSet
-from methods.parts.schedules import cosine_per_iteration
+from bench.streams.stream import Scenario, SealedSplit, Task
+from bench.system.randomness import Draws
+from methods.shared.prompts import ContextPrompts
+from methods.shared.rehearsal import TrainingSet
+from methods.shared.schedules import cosine_per_iteration
+from methods.text_prompts.coop import CoOp, CoOpSettings
 from tests.conformance.stored_batches import fit_stored
 
 

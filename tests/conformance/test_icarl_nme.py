@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from bench.randomness import Draws
-from methods.icarl_nme import ICaRLNME
+from bench.system.randomness import Draws
+from methods.image_tower.icarl_nme import ICaRLNME
 from tests.conformance.stored_runs import World
 
 

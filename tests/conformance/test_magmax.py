@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.randomness import Draws
-from methods.magmax import MagMax
-from methods.parts.task_vectors import WeightLayout
-from methods.parts.vector_merges import TIES, LargestChange, MeanChange, RandomChange
+from bench.system.randomness import Draws
+from methods.model_merging.magmax import MagMax
+from methods.model_merging.task_vectors import WeightLayout
+from methods.model_merging.vector_merges import TIES, LargestChange, MeanChange, RandomChange
 from tests.conformance.image_streams import PRECISIONS
 from tests.conformance.recorded_steps import Steps, stored_names
 from tests.conformance.stored_runs import World, places_in

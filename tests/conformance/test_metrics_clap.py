@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bench import accuracy, calibration, novelty
-from bench.evaluation import Cell
-from methods.parts import selection
+from bench.learning.evaluation import Cell
+from bench.results import accuracy, calibration, novelty
+from methods.shared import selection
 from tests.conformance import stored_logits
 
 SELECTIONS = {

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.randomness import Draws
-from bench.stream import Scenario, SealedSplit, Task
-from methods.moe_adapters import MoEAdapters, MoEAdaptersSettings
+from bench.streams.stream import Scenario, SealedSplit, Task
+from bench.system.randomness import Draws
+from methods.moe_adapters.moe_adapters import MoEAdapters, MoEAdaptersSettings
 
 
 class StoredDraws(Draws):

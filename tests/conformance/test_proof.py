@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.randomness import Draws
-from bench.stream import Scenario, SealedSplit, Task
-from methods.parts.rehearsal import TrainingSet
-from methods.proof import PROOF, PROOFSettings
+from bench.streams.stream import Scenario, SealedSplit, Task
+from bench.system.randomness import Draws
+from methods.proof.proof import PROOF, PROOFSettings
+from methods.shared.rehearsal import TrainingSet
 
 ATTENTION = {
     "w_qs.weight": "queries.weight",

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.randomness import Draws
-from bench.stream import Task
-from methods.rail import RAILDual, RAILPrimal
+from bench.streams.stream import Task
+from bench.system.randomness import Draws
+from methods.closed_form.rail import RAILDual, RAILPrimal
 
 
 @pytest.mark.parametrize("solver", ["recursive", "gram", "woodbury"])

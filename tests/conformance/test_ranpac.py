@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.randomness import Draws
-from methods import ranpac
-from methods.ranpac import RanPAC
+from bench.system.randomness import Draws
+from methods.closed_form import ranpac
+from methods.closed_form.ranpac import RanPAC
 from tests.conformance.image_streams import PRECISIONS, stream_of
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench.randomness import Draws
+from bench.system.randomness import Draws
 from methods import rapf
-from methods.parts import class_gaussians
 from methods.rapf import RAPF
+from methods.shared import class_gaussians
 from tests.conformance.image_streams import PRECISIONS
 from tests.conformance.stored_runs import World, places_in
 

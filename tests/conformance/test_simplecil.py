@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from methods.simplecil import SimpleCIL
+from methods.closed_form.simplecil import SimpleCIL
 from tests.conformance.image_streams import PRECISIONS, stream_of
 from tests.conformance.stored_runs import StoredDraws
 

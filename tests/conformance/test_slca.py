@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench.randomness import Draws
-from methods import slca
-from methods.slca import SLCA
+from bench.system.randomness import Draws
+from methods.image_tower import slca
+from methods.image_tower.slca import SLCA
 from tests.conformance.image_streams import PRECISIONS, stream_of
 
 

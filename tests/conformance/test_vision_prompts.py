@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bench.randomness import Draws
-from methods.coda_prompt import CODAPrompt
-from methods.dualprompt import DualPrompt
-from methods.l2p import L2P
+from bench.system.randomness import Draws
+from methods.visual_prompts.coda_prompt import CODAPrompt
+from methods.visual_prompts.dualprompt import DualPrompt
+from methods.visual_prompts.l2p import L2P
 from tests.conformance.image_streams import world_of
 
 

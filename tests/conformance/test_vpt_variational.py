@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from methods.variational_prompts import VariationalPrompts, VariationalPromptsSettings
+from methods.text_prompts.variational_prompts import VariationalPrompts, VariationalPromptsSettings
 from tests.conformance.stored_batches import StoredOrder, all_seen, fit_stored, load, one_task, optimiser_settings
 
 THEIRS = {

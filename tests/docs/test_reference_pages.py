@@ -12,9 +12,12 @@ from packaging.requirements import Requirement
 from safetensors.numpy import load_file
 
 import bench
-from bench import failures, mini_clip, records, registry
-from bench.metrics import METRICS
-from bench.protocol_names import find
+from bench.clip import mini
+from bench.results import records
+from bench.results.metrics import METRICS
+from bench.runs import failures
+from bench.streams.names import find
+from bench.system import registry
 from tests.bench import small_runs
 from tests.docs import page_commands
 
@@ -159,7 +162,7 @@ def test_a_paper_without_an_arxiv_number_has_an_entry_without_one():
 
 
 def test_the_size_of_the_mini_model_is_what_its_page_says():
-    arrays = load_file(mini_clip.WEIGHTS)
+    arrays = load_file(mini.WEIGHTS)
     tokens = len(arrays.pop("token_embedding.trained_ids"))
     parameters = sum(array.size for array in arrays.values())
     assert f"{parameters / 1e6:.1f} million stored parameters" in page("mini-world.md")

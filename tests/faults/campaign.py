@@ -22,8 +22,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import doctor_results, doctor_store
-from bench.doctor import Diagnosis
+from bench.checks import features, results
+from bench.checks.environment import Diagnosis
 from tests.faults.faults import Fault, all_faults
 from tests.faults.scene import COMMAND, Ended, Scene, small_disk
 
@@ -141,11 +141,11 @@ class Campaign:
             if found.get(place) != content:
                 self._complain(f"after {what}: {place} {'differs' if place in found else 'is missing'}")
         diagnosis = Diagnosis()
-        doctor_results.examine(self.scene.results, diagnosis)
+        results.examine(self.scene.results, diagnosis)
         if diagnosis.wrong:
             self._complain(f"after {what}: bench doctor: {'; '.join(diagnosis.lines)}")
         store = Diagnosis(repair=True)  # an entry that was spoiled after it was last used is still spoiled
-        doctor_store.examine(self.scene.features, store)
+        features.examine(self.scene.features, store)
         if store.wrong:
             self._complain(f"after {what}: bench doctor --repair: {'; '.join(store.lines)}")
 

@@ -39,15 +39,15 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         *(
-            "bench.runner",
-            "bench.launch",
-            "bench.run_command",
-            "bench.estimate",
-            "bench.tables",
+            "bench.runs.runner",
+            "bench.runs.launch",
+            "bench.commands.run",
+            "bench.runs.estimate",
+            "bench.reports.tables",
             "sklearn.linear_model",
             "protocols.mini",
         ),
-        *("methods.zero_shot", "methods.simplecil", "methods.coop", "methods.linear_probe"),
+        *("methods.zero_shot", "methods.closed_form.simplecil", "methods.text_prompts.coop", "methods.bounds.linear_probe"),
     ]
 )
 
@@ -85,7 +85,7 @@ def _bench(folder: Path, log: Path, arguments: tuple[str, ...], before: Callable
         os.dup2(os.open(target, os.O_WRONLY | os.O_CREAT), number)
     if before:
         before()
-    from bench.cli import main
+    from bench.commands.main import main
 
     main(arguments, prog_name="bench")
 

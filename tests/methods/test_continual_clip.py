@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.errors import BenchError
-from bench.randomness import Draws
+from bench.system.randomness import Draws
 from methods.continual_clip import ContinualCLIP, ContinualCLIPSettings
 from methods.zero_shot import ZeroShot
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from bench.errors import BenchError, RunFailure
-from bench.randomness import Draws
-from methods.parts.class_names import underscored
+from bench.system.randomness import Draws
 from methods.rapf import RAPF, fused, neighbours
+from methods.shared.class_names import underscored
 
 QUICK = {
     "epochs": 3, "milestones": (2,), "batch_size": 4, "lr": 0.01, "samples_per_class": 3, "samples_per_pair": 2, "threshold": 2.0,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import registry
 from bench.errors import BenchError
-from bench.protocol_names import find
+from bench.streams.names import find
+from bench.system import registry
 from protocols.class_incremental import Shape, split
 
 

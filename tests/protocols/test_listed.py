@@ -2,9 +2,10 @@
 
 import pytest
 
-from bench import published, registry
 from bench.errors import BenchError
-from bench.protocol_names import find
+from bench.results import published
+from bench.streams.names import find
+from bench.system import registry
 from protocols import mtil
 
 # protocol: (data set, classes of each task, train images, test images, exemplars, number of templates, the first)

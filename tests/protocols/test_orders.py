@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from bench.errors import BenchError
-from bench.protocol_names import find
+from bench.streams.names import find
 from protocols import orders
 from protocols.datasets.data import class_order
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import backbone as backbones
-from bench import metrics, protocol_names, records, registry
-from bench.dataset import Folders
-from bench.launch import launch
-from bench.plan import Run
-from bench.protocol import Protocol, TaskPlan, class_incremental
+from bench.clip import backbone as backbones
+from bench.images.dataset import Folders
+from bench.results import metrics, records
+from bench.runs.launch import launch
+from bench.runs.plan import Run
+from bench.streams import names as protocol_names
+from bench.streams.protocol import Protocol, TaskPlan, class_incremental
+from bench.system import registry
 from protocols.datasets.image_folder import image_folder
 
 IMAGES = Path(__file__).parent / "real-images"

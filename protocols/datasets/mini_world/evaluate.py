@@ -16,8 +16,8 @@ from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from sklearn.linear_model import LogisticRegression
 
-from bench import mini_clip
-from bench.text_tower import encode_tokens
+from bench.clip import mini
+from bench.clip.text_tower import encode_tokens
 
 from .downstream import DATASETS, MiniDataset, draw
 
@@ -34,7 +34,7 @@ class Score(NamedTuple):
 @torch.inference_mode()
 def image_features(model: CLIP, images: np.ndarray) -> np.ndarray:
     """Normalised embeddings (n, 128) of uint8 images (n, 32, 32, 3)."""
-    batches = [mini_clip.preprocess(images[start : start + 256]) for start in range(0, len(images), 256)]
+    batches = [mini.preprocess(images[start : start + 256]) for start in range(0, len(images), 256)]
     return torch.cat([model.encode_image(batch, normalize=True) for batch in batches]).numpy()
 
 
@@ -97,8 +97,8 @@ def table(scores: dict[str, Score]) -> str:
 def main() -> None:
     """Print the table, the logit scale and the encoding speed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", type=Path, default=mini_clip.WEIGHTS, help="default: the shipped file")
-    model = mini_clip.load(parser.parse_args().weights)
+    parser.add_argument("--weights", type=Path, default=mini.WEIGHTS, help="default: the shipped file")
+    model = mini.load(parser.parse_args().weights)
     print(table({name: Score(zero_shot(model, name), linear_probe(model, name)) for name in DATASETS}))
     scale, speed = model.logit_scale.exp().item(), images_per_cpu_second(model)
     print(f"\nLogit scale {scale:.1f}; {speed:.0f} images encoded per CPU-second.")

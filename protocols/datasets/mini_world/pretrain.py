@@ -28,8 +28,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
 
-from bench import mini_clip
-from bench.text_tower import encode_tokens
+from bench.clip import mini
+from bench.clip.text_tower import encode_tokens
 
 from .factors import stable_seed
 from .pretraining import mixture
@@ -105,7 +105,7 @@ def _encode_by_length(model: CLIP, tokens: np.ndarray, lengths: np.ndarray) -> t
 def _jostled(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Shift a batch (n, 3, 32, 32) by up to one pixel."""
     top, left = rng.integers(0, 3, 2)
-    side = mini_clip.IMAGE_SIZE
+    side = mini.IMAGE_SIZE
     return F.pad(images, (1, 1, 1, 1), mode="replicate")[:, :, top : top + side, left : left + side]
 
 
@@ -157,7 +157,7 @@ def _save(model: CLIP, corpus: Corpus, recipe: Recipe, done: int, out: Path) -> 
         "steps": f"{done} of {recipe.steps}",
         "seed": str(recipe.seed),
     }
-    mini_clip.save(state, corpus.token_ids, out, metadata)
+    mini.save(state, corpus.token_ids, out, metadata)
 
 
 def _train(rank: int, recipe: Recipe, out: Path, meeting_point: str) -> None:
@@ -171,8 +171,8 @@ def _train(rank: int, recipe: Recipe, out: Path, meeting_point: str) -> None:
         print(f"data {time.monotonic() - started:.0f} s, {len(corpus.token_ids)} tokens", file=sys.stderr, flush=True)
     torch.manual_seed(recipe.seed)
     vocabulary = corpus.word_targets.shape[1]
-    model = mini_clip.build(vocabulary).train()
-    head = nn.Linear(mini_clip.CONFIG["embed_dim"], vocabulary)
+    model = mini.build(vocabulary).train()
+    head = nn.Linear(mini.CONFIG["embed_dim"], vocabulary)
     optimizer = _optimizer(model, head, recipe)
     parameters = [*model.parameters(), *head.parameters()]
     rng = np.random.default_rng(stable_seed("batches", recipe.seed, rank))
@@ -181,7 +181,7 @@ def _train(rank: int, recipe: Recipe, out: Path, meeting_point: str) -> None:
     batches = _batches(len(corpus.images), recipe.batch, rng)
     for step in range(recipe.steps):
         chosen = next(batches)
-        images = model.encode_image(_jostled(mini_clip.preprocess(corpus.images[chosen]), rng))  # (batch, 128)
+        images = model.encode_image(_jostled(mini.preprocess(corpus.images[chosen]), rng))  # (batch, 128)
         texts = _encode_by_length(model, corpus.tokens[chosen], corpus.lengths[chosen])  # (batch, 128)
         logits = model.logit_scale.exp() * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T  # (batch, batch)
         contrast = 0.5 * (F.cross_entropy(logits, answer) + F.cross_entropy(logits.T, answer))

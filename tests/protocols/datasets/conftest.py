@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.dataset import Folders
+from bench.images.dataset import Folders
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench import registry
-from bench.dataset import Folders
+from bench.images.dataset import Folders
+from bench.system import registry
 
 
 def picture(label: int, number: int = 0, size: tuple[int, int] = (12, 16), mode: str = "RGB") -> Image.Image:
@@ -77,12 +77,12 @@ def check_data_set(name: str, folders: Folders, train: int, test: int) -> None:
 
 def two_task_run(name: str, folders: Folders) -> None:
     """A stream of two tasks of two classes each, through the mini backbone, learned and scored."""
-    from bench import backbone as backbones
-    from bench.evaluation import evaluate
-    from bench.features import FeatureStore
-    from bench.method import Method
-    from bench.protocol import Protocol, TaskPlan
-    from bench.randomness import Draws
+    from bench.clip import backbone as backbones
+    from bench.learning.evaluation import evaluate
+    from bench.learning.method import Method
+    from bench.streams.features import FeatureStore
+    from bench.streams.protocol import Protocol, TaskPlan
+    from bench.system.randomness import Draws
 
     plans = [TaskPlan("first", name, (3, 2)), TaskPlan("second", name, (1, 0))]
     protocol = Protocol("two-tasks", "1", "class-incremental", "four classes of one data set", lambda order_seed: plans)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from bench import registry
-from bench.dataset import ImageSource
+from bench.images.dataset import ImageSource
+from bench.system import registry
 from protocols.datasets import data as stored
 from protocols.datasets.sun397 import folder_of
 from tests.protocols.datasets.miniatures import encoded, picture, write_parquet, write_picture

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torchvision import datasets
 
-from bench import downloads, registry
-from bench.dataset_files import get
 from bench.errors import BenchError
+from bench.images import downloads
+from bench.images.layouts import get
+from bench.system import registry
 from tests.protocols.datasets.miniatures import check_data_set
 from tests.protocols.datasets.miniatures_part2 import same_as_torchvision, write_caltech101
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from bench import registry
 from bench.errors import BenchError
+from bench.system import registry
 from tests.protocols.datasets.miniatures import check_data_set, encoded, picture, write_parquet, write_picture
 
 MODELS = registry.load("dataset", "stanford-cars").info.class_names

@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from bench import registry
 from bench.errors import BenchError
+from bench.system import registry
 from tests.protocols.datasets.miniatures import check_data_set, encoded, picture, write_parquet
 
 

@@ -17,7 +17,7 @@ import pytest
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from torchvision import datasets
 
-from bench import registry
+from bench.system import registry
 from protocols.datasets import data
 from protocols.datasets.eurosat import CLASSES as EUROSAT_FOLDERS
 from protocols.datasets.sun397 import folder_of

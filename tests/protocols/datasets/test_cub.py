@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from bench import registry
 from bench.errors import BenchError
+from bench.system import registry
 from tests.protocols.datasets.miniatures import check_data_set, picture, write_picture
 
 SPECIES = [name.replace(" ", "_") for name in registry.load("dataset", "cub200-clap").info.class_names]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench import registry
 from bench.errors import BenchError
+from bench.system import registry
 from protocols.datasets.eurosat import CLASSES, SPLIT_FILE
 from protocols.datasets.splits import random_split
 from tests.protocols.datasets.miniatures import check_data_set, write_picture

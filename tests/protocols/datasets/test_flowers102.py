@@ -5,8 +5,8 @@ import pytest
 from scipy.io import loadmat, savemat
 from torchvision import datasets
 
-from bench import registry
 from bench.errors import BenchError
+from bench.system import registry
 from tests.protocols.datasets.miniatures import check_data_set
 from tests.protocols.datasets.miniatures_part2 import same_as_torchvision, write_flowers102, write_flowers_parquet
 

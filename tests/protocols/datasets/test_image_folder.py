@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from bench.dataset import Folders
 from bench.errors import BenchError
+from bench.images.dataset import Folders
 from protocols.datasets.image_folder import image_folder
 from tests.protocols.datasets.miniatures import write_picture
 
@@ -313,7 +313,7 @@ def test_a_folder_of_underscores_does_not_vanish(tmp_path):
 
 
 def test_turned_photographs_have_other_features_than_the_same_files_as_they_lie(divided, tmp_path):
-    from bench.image_files import ImageFiles
+    from bench.images.files import ImageFiles
 
     shown = image_folder(divided).open_split("train", Folders(tmp_path, tmp_path / "cache"))
     lying = ImageFiles(divided, shown.paths, shown.labels, tmp_path / "cache", shown.complain)

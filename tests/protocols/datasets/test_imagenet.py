@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench import registry
 from bench.errors import BenchError
+from bench.system import registry
 from protocols.datasets import data
 from tests.protocols.datasets.miniatures import check_data_set, encoded, picture, write_parquet, write_picture
 

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bench import registry
 from bench.errors import BenchError
+from bench.system import registry
 from protocols.datasets import data
 from tests.protocols.datasets.miniatures import check_data_set, write_picture
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench import registry
 from bench.errors import BenchError
+from bench.system import registry
 from protocols.datasets.mini_world import downstream
 from tests.protocols.datasets.miniatures import write_parquet, write_picture
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from bench import registry
+from bench.system import registry
 from protocols.datasets import data
 
 NAME_FILES = sorted(path.stem for path in (data.HERE / "class_names").glob("*.json"))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torchvision import datasets
 
-from bench import registry
 from bench.errors import BenchError
+from bench.system import registry
 from tests.protocols.datasets.miniatures import check_data_set
 from tests.protocols.datasets.miniatures_part2 import write_sun397
 

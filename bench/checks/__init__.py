@@ -1,0 +1,1 @@
+"""Is a plug-in, a run, a machine sound?"""

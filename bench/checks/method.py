@@ -1,0 +1,240 @@
+"""What every method must keep to, tried by `bench check` on a small stream of the mini world.
+
+A plug-in that passes can be compared with the built-ins: it is deterministic, resumable, touches no test data, leaves
+the shared backbone alone and scores any list of classes.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.checks.promises import Result, tried
+from bench.checks.stated import UNSTATED, claim
+from bench.clip import backbone as backbones
+from bench.images.dataset import Folders
+from bench.learning.method import Method
+from bench.streams import reference as references
+from bench.streams.features import FeatureStore
+from bench.streams.protocol import Protocol, TaskPlan
+from bench.streams.stream import Stream, Task
+from bench.system import registry
+from bench.system.randomness import Draws
+
+TASKS, CLASSES_PER_TASK, TRAIN_IMAGES, TEST_IMAGES = 3, 3, 8, 4
+LIKE = "mini60-6x10"  # whose recipe the method is run with
+
+
+@dataclass
+class Bench:
+    """A method class with everything it needs to be tried."""
+
+    name: str
+    method: type[Method]
+    stream: Stream
+    store: FeatureStore
+    folders: Folders
+    states: list[dict[str, torch.Tensor]] = field(default_factory=list)  # after each task
+    weights_before: str = ""  # digest of the backbone
+    asked: set[str] = field(default_factory=set)  # digests of the image sources whose features learning has read
+
+    def fresh(self) -> Method:
+        settings = self.method.settings_for(LIKE, self.method.quick)
+        method = self.method(settings, self.store.backbone, self.stream.scenario, Draws(LIKE, self.name, 0)).eval()
+        if method.reference_names:
+            reference, _ = references.load(method.reference_names, self.store, self.folders)
+            method.use_reference(reference)
+        return method
+
+    def curriculum(self) -> list[Task]:
+        """What `learn` is called with: every task without its test images, or all at once for a joint method."""
+        return [self.stream.joined()] if self.method.joint else [task.for_training() for task in self.stream.tasks]
+
+    @functools.cached_property
+    def trained(self) -> Method:
+        """The method after the whole stream, learned once; `states` and `asked` note what happened on the way."""
+        method = self.fresh()
+        original = self.store.features
+
+        def watched(source, *view_and_layer):
+            self.asked.add(source.digest)
+            return original(source, *view_and_layer)
+
+        self.store.features = watched
+        try:
+            for task in self.curriculum():
+                teach(method, task)
+                self.states.append({name: value.clone() for name, value in method.state_dict().items()})
+        finally:
+            self.store.features = original
+        return method
+
+    def batch(self, size: int = 64) -> torch.Tensor:
+        """Test images of all tasks, as the method wants them."""
+        parts = [next(task.test.batches(self.method.inputs, size)) for task in self.stream.tasks]
+        return torch.cat(parts)
+
+    def scores(self, method: Method, classes: Sequence[int] | None = None) -> torch.Tensor:
+        every = range(len(self.stream.scenario.class_names))
+        with torch.no_grad():
+            return method.logits(self.batch(), list(every if classes is None else classes))
+
+
+def teach(method: Method, task: Task) -> None:
+    method.train()
+    method.grow(task)
+    method.learn(task)
+    method.eval()
+
+
+def check(name: str, folders: Folders) -> list[Result]:
+    """Try every promise on the method of that name."""
+    method = registry.load("method", name)
+    backbone = backbones.load("mini", None, "cpu")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        store = FeatureStore(backbone, Path(folder))
+        stream = _small_stream(method, store, folders)
+        bench = Bench(name, method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
+        return [tried(promise, bench) for promise in PROMISES]
+
+
+def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -> Stream:
+    def tasks(order_seed: int) -> list[TaskPlan]:
+        labels = np.arange(60)[::3][: TASKS * CLASSES_PER_TASK].reshape(TASKS, CLASSES_PER_TASK)  # of several domains
+        return [TaskPlan(f"task {t}", "mini60", tuple(int(k) for k in row)) for t, row in enumerate(labels)]
+
+    protocol = Protocol("contract", "1", method.scenarios[0], "the stream of bench check", tasks, fixed_order=True)
+    return protocol.stream(0, store, folders, TRAIN_IMAGES, TEST_IMAGES)
+
+
+# -- the promises: each returns a complaint, or "" when kept ----------------------------------------------------
+
+
+def describes_itself(bench: Bench) -> str:
+    """says what it is: docstring, paper, what is trained, help for every hyper-parameter"""
+    missing = [what for what in ("paper", "trains") if claim(bench.method, what) == UNSTATED]
+    if not (bench.method.__doc__ or "").strip():
+        missing.append("docstring")
+    fields = dataclasses.fields(bench.method.Settings)
+    missing += [f"help of {field.name}" for field in fields if not field.metadata.get("help")]
+    return f"missing: {', '.join(missing)}" if missing else ""
+
+
+def scores_have_the_right_shape(bench: Bench) -> str:
+    """scores a batch for every class: one finite number per image and class"""
+    scores = bench.scores(bench.trained)
+    wanted = (len(bench.batch()), len(bench.stream.scenario.class_names))
+    if tuple(scores.shape) != wanted:
+        return f"shape {tuple(scores.shape)}, not {wanted}"
+    return "" if bool(torch.isfinite(scores).all()) else "some scores are not finite"
+
+
+def class_lists_are_free(bench: Bench) -> str:
+    """scores any list of classes, in any order"""
+    method = bench.trained
+    every = list(range(len(bench.stream.scenario.class_names)))
+    chosen = every[::-2]
+    return _differ(bench.scores(method, chosen), bench.scores(method, every)[:, chosen], "scores depend on the list")
+
+
+def batches_are_free(bench: Bench) -> str:
+    """a score does not depend on the other images of the batch (or it says how test batches are composed: test_batches)"""
+    method, batch = bench.trained, bench.batch()
+    if method.test_batches:
+        return ""
+    classes = list(range(len(bench.stream.scenario.class_names)))
+    with torch.no_grad():
+        together = method.logits(batch, classes)
+        alone = torch.cat([method.logits(batch[i : i + 1], classes) for i in range(len(batch))])
+    return _differ(alone, together, "scores depend on the batch")
+
+
+def unseen_classes(bench: Bench) -> str:
+    """scores classes that it has not learned (or says that it cannot: zero_shot = False)"""
+    if not bench.method.zero_shot:
+        try:
+            bench.fresh().logits(bench.batch(), [0])
+        except (ValueError, LookupError):
+            return ""
+        return "zero_shot is False, yet an unlearned class was scored"
+    before = bench.scores(bench.fresh())
+    return "" if bool(torch.isfinite(before).all()) else "scores before the first task are not finite"
+
+
+def same_seed_same_numbers(bench: Bench) -> str:
+    """the same seed gives the same numbers, whatever else has used torch's random numbers"""
+    first, again = bench.scores(bench.trained), bench.fresh()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        for task in bench.curriculum():
+            teach(again, task)
+    second = bench.scores(again)
+    return "" if torch.equal(first, second) else _differ(first, second, "two runs differ") or "two runs differ in the last bits"
+
+
+def resume_changes_nothing(bench: Bench) -> str:
+    """resumed from its state after any task, it ends with the same numbers"""
+    tasks = bench.curriculum()
+    whole = bench.scores(bench.trained)
+    for done, state in enumerate(bench.states, start=1):
+        resumed = bench.fresh()
+        for task in tasks[:done]:
+            resumed.grow(task)
+        resumed.load_state_dict(state)
+        resumed.eval()
+        for task in tasks[done:]:
+            teach(resumed, task)
+        if not torch.equal(bench.scores(resumed), whole):
+            return f"resumed after task {done} it ends elsewhere: some state is not a parameter or buffer"
+    return ""
+
+
+def test_data_is_not_touched(bench: Bench) -> str:
+    """learns without touching a test image"""
+    tested = {source.digest for task in bench.stream.tasks for source, _ in task.test.pieces}
+    _ = bench.trained  # its training tasks are sealed: reaching for a test split raises
+    return "features of test images were used in training" if bench.asked & tested else ""
+
+
+def backbone_is_left_alone(bench: Bench) -> str:
+    """leaves the shared backbone and its input as they were"""
+    batch = bench.batch()
+    copy = batch.clone()
+    with torch.no_grad():
+        bench.trained.logits(batch, [0])
+    if _weights_digest(bench.store.backbone.clip) != bench.weights_before:
+        return "the backbone's weights have changed: train a copy (backbone.trainable_copy())"
+    return "" if torch.equal(batch, copy) else "logits() has changed its input"
+
+
+PROMISES: list[Callable[[Bench], str]] = [
+    describes_itself,
+    scores_have_the_right_shape,
+    class_lists_are_free,
+    batches_are_free,
+    unseen_classes,
+    same_seed_same_numbers,
+    resume_changes_nothing,
+    test_data_is_not_touched,
+    backbone_is_left_alone,
+]
+
+
+def _differ(found: torch.Tensor, wanted: torch.Tensor, complaint: str) -> str:
+    """The complaint if two score tables differ by more than rounding."""
+    worst = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12))
+    return f"{complaint} (by {worst:.1e} of the largest score)" if worst > 1e-4 else ""
+
+
+def _weights_digest(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for value in module.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""A promise of a contract: a function that tries one thing and returns a complaint, or "" when it is kept.
+
+Its docstring is what it says to the user. The contracts are bench/checks/method.py for methods, bench/checks/dataset.py and
+bench/checks/protocol.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bench.errors import one_line
+
+Subject = TypeVar("Subject")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One promise, kept or broken."""
+
+    name: str
+    passed: bool
+    detail: str = ""
+
+
+def tried(promise: Callable[[Subject], str], subject: Subject) -> Result:
+    """The promise, tried on what should keep it."""
+    name = (promise.__doc__ or promise.__name__).strip()
+    try:
+        complaint = promise(subject)
+    except Exception as error:  # whatever a plug-in raises is a broken promise
+        complaint = f"{type(error).__name__}: {one_line(error)}"
+    return Result(name, not complaint, complaint)
+
+
+def wrong_templates(templates: tuple[str, ...]) -> list[str]:
+    """The prompt templates that do not have one {} for the name of a class.
+
+    >>> wrong_templates(("a photo of a {}.", "a photo", "{} beside {}"))
+    ['a photo', '{} beside {}']
+    """
+    return [template for template in templates if template.count("{}") != 1]

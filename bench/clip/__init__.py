@@ -1,0 +1,1 @@
+"""CLIP: its two towers, its weights in every form in which people keep them, and the miniature that ships here."""

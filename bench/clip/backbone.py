@@ -1,0 +1,254 @@
+"""A CLIP: encode images, encode prompts, build zero-shot classifiers.
+
+`load("mini", None, "cpu")` gives the miniature CLIP that ships with the package; any other name is an open_clip
+architecture, with a pretrained tag, a file or folder, or "none" (random weights, for measuring speed).
+
+Text is encoded at the length of the longest prompt of the call instead of 77 tokens. The text tower is causal and is
+read at the end-of-text token, so later tokens cannot influence the result: the same numbers for less work.
+"""
+
+import copy
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bench.clip import loading as pretrained_weights
+from bench.clip.image_tower import pooled_images
+from bench.clip.loading import identity as identity
+from bench.clip.precision import compute_in, resolve_precision
+from bench.clip.text_tower import encode_embedded, encode_tokens, prompt_length
+from bench.errors import BenchError
+from bench.images.files import in_parallel
+from bench.system.files import file_digest as file_digest
+
+if TYPE_CHECKING:
+    from bench.images.dataset import Images
+    from bench.streams.stream import Scenario
+
+TEXTS_KEPT = 100_000  # whose token ids stay in memory: 60 MB
+TEXTS_AT_ONCE = 512
+ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend on who asks for it
+
+
+class Backbone:
+    """A frozen CLIP in open_clip's layout, with the operations that methods need.
+
+    Shapes: d is the joint embedding width, w the width of the text tower. `image_passes` counts the images that went
+    through the image tower, or through that of a trainable copy. `facts` is what results record of it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: str,
+        clip: Any,
+        tokenizer: Callable[[list[str]], torch.Tensor],
+        transform: Any,
+        digest: str,
+        device: str,
+        precision: str = "float32",
+        activation: str = "gelu",
+    ):
+        self.name = name
+        self.pretrained = pretrained
+        self.digest = digest
+        self.device = torch.device(device)
+        self.clip = clip.to(self.device).eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.transform = transform
+        self.precision = precision
+        self.activation = activation
+        self.facts: dict[str, Any] = {"precision": precision, "preprocessing": self.preprocessing}
+        self.image_passes = 0
+        compute_in(self.clip, precision, self.device)
+
+        def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: object) -> None:
+            self.image_passes += len(inputs[0])
+
+        # on the first layer that every pass goes through, also where a method runs the blocks itself; copies keep the hook
+        getattr(self.clip.visual, "conv1", self.clip.visual).register_forward_hook(count)
+
+    @property
+    def arithmetic(self) -> str:
+        """How numbers come about, as far as the weights do not determine it; part of the key of stored features."""
+        return f"{self.device.type}-{self.precision}-{self.activation}"
+
+    # -- images -------------------------------------------------------------------------------------------------
+
+    @property
+    def image_size(self) -> int:
+        size = self.clip.visual.image_size
+        return size if isinstance(size, int) else size[0]
+
+    @property
+    def preprocessing(self) -> str:
+        """Says exactly what happens to an image; part of the key under which features are stored."""
+        return re.sub(r" at 0x[0-9a-f]+", "", str(self.transform))
+
+    @functools.cached_property
+    def geometry(self) -> str:
+        """Says exactly how an image becomes a square; part of the key under which decoded images are kept."""
+        return re.sub(r" at 0x[0-9a-f]+", "", str(self.transform.transforms[:-2]))
+
+    def resize(self, images: "Images") -> "Images":
+        """uint8 images (height, width, 3) -> (size, size, 3): the preprocessing as far as it works on whole-number pixels."""
+        from PIL import Image
+
+        square = (self.image_size, self.image_size, 3)
+        if all(image.shape == square for image in images):
+            return images  # resizing and cropping would change nothing
+        *steps, _, _ = self.transform.transforms  # the last two scale to [0, 1] and normalise
+
+        def resized(image: np.ndarray) -> np.ndarray:
+            picture = Image.fromarray(image)
+            for step in steps:
+                picture = step(picture)
+            return np.array(picture)
+
+        return in_parallel(resized, images)
+
+    @functools.cached_property
+    def _scaling(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """255, mean and deviation, on the device: dividing by a number would round differently on a GPU."""
+        normalise = self.transform.transforms[-1]
+        mean, std = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in (normalise.mean, normalise.std))
+        return torch.tensor(255.0, device=self.device), mean.to(self.device), std.to(self.device)
+
+    def preprocess(self, images: "Images", view: str = "plain") -> torch.Tensor:
+        """uint8 images (height, width, 3) -> pixels (b, 3, size, size) on the device; "mirrored" flips left-right."""
+        if view not in ("plain", "mirrored"):
+            raise ValueError(f"unknown view {view!r}")
+        squares = torch.from_numpy(np.stack(list(self.resize(images))))  # (b, size, size, 3)
+        if self.device.type == "cuda":
+            squares = squares.pin_memory()
+        squares = squares.to(self.device, non_blocking=True)  # a quarter of the bytes that floats would be
+        full, mean, std = self._scaling
+        pixels = squares.permute(0, 3, 1, 2).float().div_(full).sub_(mean).div_(std)
+        return (pixels.flip(-1) if view == "mirrored" else pixels).contiguous()
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(b, 3, size, size) -> (b, d), un-normalised."""
+        return self.clip.encode_image(pixels)
+
+    @torch.no_grad()
+    def pool_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(b, 3, size, size) -> (b, pooled width): the image tower's output before the projection, un-normalised."""
+        return pooled_images(self.clip.visual, pixels)
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of `pool_images`: 768 for ViT-B, 1024 for ViT-L."""
+        return self.clip.visual.ln_post.normalized_shape[0]
+
+    # -- text ---------------------------------------------------------------------------------------------------
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """(n, 77) token ids on the device. They are kept: many methods ask for the same class names in every batch."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._token_ids]
+        if len(self._token_ids) + len(missing) > TEXTS_KEPT:
+            return self.tokenizer(list(texts)).to(self.device)
+        if missing:
+            self._token_ids.update(zip(missing, self.tokenizer(missing)))
+        ids = [self._token_ids[text] for text in texts]
+        return (torch.stack(ids) if ids else self.tokenizer([])).to(self.device)
+
+    @functools.cached_property
+    def _token_ids(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    @property
+    def text_width(self) -> int:
+        return self.clip.token_embedding.weight.shape[1]
+
+    @property
+    def embedding_width(self) -> int:
+        projection = self.clip.text_projection
+        return projection.out_features if isinstance(projection, torch.nn.Linear) else projection.shape[1]
+
+    @property
+    def logit_scale(self) -> float:
+        """exp of the learned temperature: 100 for OpenAI's models."""
+        return float(self.clip.logit_scale.detach().exp())
+
+    def embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(n, 77) ids -> (n, length, w) embeddings, cut at the longest prompt."""
+        return self.clip.token_embedding(tokens[:, : prompt_length(tokens)])
+
+    def encode_embedded(self, embeddings: torch.Tensor, end: torch.Tensor, shared: int = 1) -> torch.Tensor:
+        """Token embeddings (n, length, w) and end-of-text positions (n,) -> text features (n, d), un-normalised.
+
+        Gradients flow to the embeddings: this is how prompts are learned. `shared`: so many tokens at the start are the same
+        in all prompts, and are computed once.
+        """
+        return encode_embedded(self.clip, embeddings, end, shared)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str], clip: torch.nn.Module | None = None) -> torch.Tensor:
+        """(n, d) un-normalised text features of n prompts; `clip` is a trained copy to use instead of the frozen CLIP."""
+        chunks = [tuple(texts[i : i + TEXTS_AT_ONCE]) for i in range(0, len(texts), TEXTS_AT_ONCE)]
+        if clip is None or clip is self.clip:
+            return torch.cat([self._frozen_texts(chunk) for chunk in chunks])
+        return torch.cat([encode_tokens(clip, self.tokenize(chunk)) for chunk in chunks])
+
+    @functools.cached_property
+    def _frozen_texts(self) -> Callable[[tuple[str, ...]], torch.Tensor]:
+        """Methods of one command ask for the same class vectors. Whole chunks are kept: other neighbours, other rounding."""
+        return functools.lru_cache(maxsize=64)(lambda texts: encode_tokens(self.clip, self.tokenize(texts)))
+
+    def classifier(
+        self, scenario: "Scenario", classes: Sequence[int], template: str | None = None, clip: torch.nn.Module | None = None
+    ) -> torch.Tensor:
+        """Zero-shot class vectors (n, d) of unit length.
+
+        Every template of a class is encoded and normalised, then averaged and normalised again; a single `template`
+        replaces the class's own list. `clip` is a trained copy to use instead of the frozen CLIP.
+        """
+        lists = [(template,) if template else scenario.templates[c] for c in classes]
+        texts = [t.format(scenario.class_names[c]) for c, templates in zip(classes, lists) for t in templates]
+        features = F.normalize(self.encode_text(texts, clip), dim=-1).clone()
+        means = torch.stack([part.mean(dim=0) for part in features.split([len(templates) for templates in lists])])
+        return F.normalize(means, dim=-1)
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def trainable_copy(self) -> torch.nn.Module:
+        """An own copy of the CLIP for methods that change its weights; the logit scale stays frozen."""
+        clip = copy.deepcopy(self.clip).requires_grad_(True)
+        clip.logit_scale.requires_grad_(False)
+        return clip
+
+
+# -- loading ----------------------------------------------------------------------------------------------------
+
+
+def resolve_device(device: str) -> str:
+    """"auto" is CUDA where there is a GPU, else the CPU."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        raise BenchError(f"--device {device!r}: write auto, cpu, cuda or cuda:N")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BenchError(f"--device {device}: this machine has no usable CUDA device; use --device cpu")
+    return device
+
+
+@functools.lru_cache(maxsize=2)
+def load(name: str, pretrained: str | None, device: str, precision: str = "auto") -> Backbone:
+    """The backbone of that name on that device; loaded once per process.
+
+    `precision` is that of the towers' blocks, see bench.clip.precision: float32 on the CPU and mixed on a GPU by default.
+    """
+    chosen = resolve_precision(precision, device)
+    loaded = pretrained_weights.load(name, pretrained)
+    backbone = Backbone(
+        name, loaded.label, loaded.clip, loaded.tokenizer, loaded.transform, loaded.digest, device, chosen, loaded.activation
+    )
+    backbone.facts |= {"activation": f"{loaded.activation} ({loaded.activation_source})", "weights_files": loaded.files}
+    backbone.facts |= {"left_out": loaded.left_out} if loaded.left_out else {}
+    return backbone

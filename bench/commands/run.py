@@ -1,0 +1,236 @@
+"""`bench run`: from options, or a study file with options that go before it, to runs, to a launcher, to the table."""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from bench.errors import BenchError, printable, unknown_name
+from bench.runs.request import LARGEST_LIMIT, LARGEST_SEED, ONE_OF, Request, Study
+
+if TYPE_CHECKING:
+    from bench.runs.facts import Facts
+
+LAUNCHERS = ("here", "slurm")
+
+
+def split_names(context, parameter, text: str | None) -> tuple[str, ...] | None:
+    """The callback of an option that takes names separated by commas: each name once, in their order."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise BenchError("an empty list of names was given")
+    return tuple(dict.fromkeys(names))
+
+
+def _seeds(context, parameter, text: str) -> tuple[int, ...]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BenchError(f"{parameter.opts[0]} {text}: whole numbers separated by commas are wanted") from None
+    if min(seeds) < 0 or max(seeds) > LARGEST_SEED:
+        raise BenchError(f"{parameter.opts[0]} {text}: seeds are whole numbers from 0 to {LARGEST_SEED}")
+    return tuple(dict.fromkeys(seeds))
+
+
+OPTIONS = [
+    click.option("--study", type=click.Path(path_type=Path), help="TOML file with the runs; other options go before it."),
+    click.option("--protocol", "protocols", callback=split_names, help="Protocol, or several separated by commas."),
+    click.option("--methods", callback=split_names, help='Methods separated by commas, or "all".'),
+    click.option("--seeds", default="0", callback=_seeds, help="Seeds of everything random in training.  [0]"),
+    click.option("--order-seeds", default="0", callback=_seeds, help="Seeds of the class order.  [0]"),
+    click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture."),
+    click.option("--pretrained", metavar="TAG|FILE|FOLDER", help="Its weights: open_clip tag, file, folder, or none."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option("--precision", default="auto", show_default=True, type=click.Choice(ONE_OF["precision"]),
+                 help="Of the towers' blocks; auto: float32 on the CPU, half on a GPU."),
+    click.option("--set", "assignments", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter."),
+    click.option("--ablate", "ablations", multiple=True, metavar="METHOD.FIELD=VALUE",
+                 help="Run the method with this change too; may be repeated."),
+    click.option("--data", default="real", show_default=True, type=click.Choice(ONE_OF["data"]),
+                 help="synthetic: stand-in images of the right number and size, to measure speed and memory."),
+    click.option("--limit-train", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N training images of every class."),
+    click.option("--limit-test", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N test images of every class."),
+    click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
+    click.option("--threads", type=click.IntRange(1, 1024), envvar="BENCH_THREADS",
+                 help="CPU threads of a run.  [1 for mini, else torch's; with --jobs the cores divided]"),
+    click.option("--dry-run", is_flag=True, help="Print the plan, with time and disk as far as finished runs tell, and stop."),
+    click.option("--preflight", is_flag=True,
+                 help="List everything that the plan needs and that is missing here (weights, data, disk), and stop."),
+    click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over."),
+    click.option("--rerun-changed", is_flag=True,
+                 help="Run finished runs again whose method's code, images or other data have changed since."),
+    click.option("--retry-failed", is_flag=True, help="Try runs again that have failed by themselves."),
+    click.option("--jobs", type=click.IntRange(1, 1024), default=1, show_default=True,
+                 help="Runs at a time on this machine, each in a worker process; spread over its GPUs."),
+    click.option("--launcher", type=click.Choice(LAUNCHERS), default="here", show_default=True,
+                 help="This machine or a cluster."),
+    click.option("--slurm", "slurm_options", multiple=True, metavar="KEY=VALUE",
+                 help="For the cluster's jobs, e.g. partition=gpu; may be repeated."),
+]  # fmt: skip
+
+
+def options(command: Callable) -> Callable:
+    """Put the options of `bench run` on a command."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def run(given: dict[str, Any], folders) -> int:
+    """Carry out the command and return its exit code; `given` holds the options by name."""
+    from bench.runs import estimate, launch, plan, reuse
+    from bench.runs.facts import Facts
+
+    study = _study(given)
+    launcher = _launcher(given, study)
+    in_this_process = launcher is launch.in_process and not given["dry_run"]
+    with Facts(folders.cache, here=in_this_process, data=folders.data) as facts:
+        runs, notes = _planned(study, facts, elsewhere=given["launcher"] == "slurm")
+        found = reuse.examine(runs, facts)
+    for note in dict.fromkeys(notes):
+        click.echo(f"note: {note}", err=True)
+    if given["preflight"]:
+        return _preflight(runs, folders)
+    if given["fresh"]:
+        found = {one.run_id: reuse.NOTHING for one in runs}
+    changed = [one for one in runs if found[one.run_id].state == "finished" and found[one.run_id].differs]
+    again = changed if given["rerun_changed"] else []
+    to_do = {one.run_id for one in runs if found[one.run_id].state != "finished" or one in again}
+    statuses = [("runs again: " if one in again else "") + found[one.run_id].status for one in runs]
+    remarks = [f"note: {remark}" for remark in reuse.remarks(runs, found, given["rerun_changed"])]
+    if given["dry_run"]:
+        costs = estimate.of_plan(runs, to_do)
+        click.echo(plan.render(runs, statuses, to_do, estimate.columns(runs, costs, to_do)))
+        click.echo("\n".join([*remarks, estimate.summary(runs, costs, given["jobs"], to_do)]))
+        return 0
+    click.echo(plan.render(runs, statuses, to_do))
+    for remark in remarks:
+        click.echo(remark, err=True)
+    if given["fresh"]:
+        launch.forget(runs, "--fresh")
+    launch.forget(again, "--rerun-changed")
+    not_asked_for = {one.run_id for one in runs if one.run_id not in to_do and not found[one.run_id].shown}
+    if not (to_do or not_asked_for):
+        click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
+    threads = given["threads"] or (1 if all(one.backbone == "mini" for one in runs) else None)
+    try:
+        outcomes = launch.launch(runs, folders, threads, launcher, given["retry_failed"])
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
+        return 130
+    except OSError as error:
+        raise _of_a_folder(error, runs, folders) or error from error
+    return _conclude(outcomes, not_asked_for)
+
+
+def _of_a_folder(error: OSError, runs: Sequence, folders) -> BenchError | None:
+    """The line that names the option, where it is one of the folders that could not be used."""
+    from bench.images.folders import refused
+
+    found = (refused(error, folders, out) for out in dict.fromkeys(one.out for one in runs))
+    return next(filter(None, found), None)
+
+
+def _preflight(runs: Sequence, folders) -> int:
+    """Print what is there and what is missing for the whole plan."""
+    from bench.runs import preflight
+
+    looked = preflight.examine(runs, folders)
+    click.echo("\n".join(looked.lines))
+    return 1 if looked.missing else 0
+
+
+def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:
+    """Print the table of what is finished and the list of what is not; the runs on other data have their line already."""
+    from bench.reports import tables
+    from bench.results import records
+
+    done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished and o.run.run_id not in not_asked_for]
+    if done:
+        click.echo("\n" + tables.render(records.load(done), manifests=records.readable_manifests(done)))
+    for outcome in outcomes:
+        if outcome.reason:
+            click.echo(f"{outcome.run.label}: {outcome.status}: {printable(outcome.reason)}", err=True)
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    if failed:
+        click.echo(f"{failed} of {len(outcomes)} runs failed; --retry-failed tries them again", err=True)
+    return 1 if failed or not_asked_for else 0
+
+
+def _study(given: dict[str, Any]) -> Study:
+    """The runs that are asked for: those of the options, or of the study file with the given options before it."""
+    from bench.runs import assignments
+    from bench.runs import request as study
+
+    sources = click.get_current_context().get_parameter_source
+    names = [name for name in study.KEYS if name in given]
+    changes = {"set": tuple(assignments.parse(text) for text in given["assignments"]), "ablate": tuple(given["ablations"])}
+    if given["study"]:
+        chosen = {name: given[name] for name in names if sources(name) not in (ParameterSource.DEFAULT, None)}
+        return study.read(given["study"], chosen | changes)
+    for option, name in (("--protocol", "protocols"), ("--methods", "methods")):
+        if not given[name]:
+            raise BenchError(f"{option} is wanted, or --study FILE")
+    return Study((Request(**{name: given[name] for name in names}, **changes),), {})
+
+
+def _planned(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list, list[str]]:
+    """The runs of all parts of the study, each once, and notes. elsewhere: on machines that may have other devices."""
+    from bench.runs import plan
+
+    for request in study.requests:
+        refuse_unknown(request.protocols, request.methods)
+    runs, notes = [], []
+    for request in study.requests:
+        device, precision = _device(request) if elsewhere else facts.device(request.device, request.precision)
+        found, said = plan.build(
+            request.protocols, request.methods, request.order_seeds, request.seeds, request.set, request.backbone,
+            request.pretrained, device, request.limit_train, request.limit_test, request.out,
+            request.data == "synthetic", precision, request.ablate, request.grid, study.methods, facts,
+        )  # fmt: skip
+        runs += found
+        notes += said
+    return plan.without_repeats(runs), notes
+
+
+def refuse_unknown(protocols: Sequence[str], methods: Sequence[str]) -> None:
+    """Names that are surely wrong are said before anything heavy is imported."""
+    from bench.streams import names as protocol_names
+    from bench.system import registry
+
+    for name in protocols:
+        if not protocol_names.looks_possible(name):
+            raise unknown_name("protocol", name, registry.names("protocol"))
+    for name in methods:
+        if name != "all" and name not in registry.names("method"):
+            raise unknown_name("method", name, [*registry.names("method"), "all"])
+
+
+def _device(request: Request) -> tuple[str, str]:
+    """Of machines that this one knows nothing about: it has to be said."""
+    if request.device == "auto" or (request.device != "cpu" and request.precision == "auto"):
+        raise BenchError(
+            "on a cluster say what its machines have: --device cpu, or --device cuda with a --precision (bfloat16, say)"
+        )
+    return request.device, "float32" if request.precision == "auto" else request.precision
+
+
+def _launcher(given: dict[str, Any], study: Study):
+    from bench.runs import launch
+
+    if given["launcher"] == "slurm":
+        from bench.runs import slurm
+
+        return partial(slurm.launch, options=slurm.read_options(study.slurm, given["slurm_options"]))
+    if given["slurm_options"]:
+        raise BenchError("--slurm is for --launcher slurm")
+    if given["jobs"] > 1:
+        from bench.runs import local_pool
+
+        return partial(local_pool.launch, jobs=given["jobs"])
+    return launch.in_process

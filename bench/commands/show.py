@@ -1,0 +1,170 @@
+"""`bench show`: everything there is to know about one name."""
+
+import dataclasses
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from bench.checks.stated import UNSTATED, claim, is_built_in, is_stated, source_of
+from bench.errors import unknown_name
+from bench.results.metrics import METRICS
+from bench.streams import names
+from bench.system import registry
+
+if TYPE_CHECKING:
+    from bench.streams.protocol import Protocol, TaskPlan
+    from bench.streams.stream import Scenario
+
+KINDS = ("method", "protocol", "dataset")
+EVALUATED = {
+    "class-incremental": "after every task: learned tasks among all classes seen so far, tasks to come among all classes",
+    "task-incremental": "after every task, on all test sets, each among its own classes",
+}
+
+
+def show(name: str) -> str:
+    """A page of text about a method, protocol, data set or metric."""
+    pages = []
+    for kind, page in (("method", _method), ("protocol", _protocol), ("dataset", _dataset)):
+        if name in registry.names(kind):
+            pages.append(page(name, registry.load(kind, name)))
+    if name in METRICS:
+        pages.append(_metric(name))
+    if not pages and names.looks_possible(name):
+        found = names.find(name)
+        pages.append(_protocol(found.name, found))
+    if not pages:
+        known = [n for kind in KINDS for n in registry.names(kind)]
+        raise unknown_name("name", name, [*known, *METRICS])
+    return "\n".join(pages)
+
+
+def _method(name: str, method) -> str:
+    zero_shot = "yes" if method.zero_shot else "no: its zero-shot cells stay empty"
+    learns = "all tasks at once (upper bound)" if method.joint else "task after task"
+    facts = [
+        ("paper", claim(method, "paper")),
+        ("trains", claim(method, "trains")),
+        *_extended(method),
+        ("sees", f"{method.inputs} of the images{_by_default(method, 'inputs')}"),
+        ("scores unlearned classes", f"{zero_shot}{_by_default(method, 'zero_shot')}"),
+        ("learns", f"{learns}{_by_default(method, 'joint')}"),
+        ("scenarios", ", ".join(method.scenarios) + _by_default(method, "scenarios")),
+        ("conformance", claim(method, "conformance")),
+    ]
+    rows = [
+        [field.name, _value(field.default), field.metadata.get("help") or UNSTATED, source_of(method.Settings, field)]
+        for field in dataclasses.fields(method.Settings)
+    ]
+    recipes = [
+        [pattern, ", ".join(f"{field}={_value(value)}" for field, value in recipe.items())]
+        for pattern, recipe in method.recipes.items()
+    ]
+    parts = [f"method {name}", tabulate(facts, tablefmt="plain"), "", inspect.cleandoc(method.__doc__ or ""), ""]
+    if rows:
+        parts += ["hyper-parameters:", tabulate(rows, ["name", "default", "what it is", "source"], tablefmt="simple"), ""]
+    if recipes:
+        parts += ["different on:", tabulate(recipes, tablefmt="plain"), ""]
+    return "\n".join(parts)
+
+
+def _by_default(method: type, attribute: str) -> str:
+    """What the harness goes by although the author has not said it is marked as such."""
+    return "" if is_stated(method, attribute) else f" (by default: {UNSTATED})"
+
+
+def _extended(method: type) -> list[tuple[str, str]]:
+    """The built-in method that a plug-in extends, which explains what it inherits."""
+    base = next((base for base in method.__mro__ if is_built_in(base)), method)
+    if base is method or base.__module__ == "bench.learning.method":
+        return []
+    return [("extends", f"{base.__qualname__} of {base.__module__}")]
+
+
+def _protocol(name: str, protocol: "Protocol") -> str:
+    from bench.streams.options import options_of
+
+    scenario, plans = protocol.scenario(0), protocol.tasks(0)
+    facts = [
+        ("version", protocol.version),
+        ("scenario", protocol.kind),
+        ("tasks", f"{len(plans)}, {len(scenario.class_names)} classes"),
+        ("evaluated", EVALUATED[protocol.kind]),
+        ("class order", _order(protocol)),
+        ("exemplars", protocol.exemplars),
+        ("training images", f"{protocol.shots} of every class" if protocol.shots else "all"),
+        ("compute budget", "every task as many training images as the first one has" if protocol.budgeted else "none"),
+        ("templates", _templates(scenario.templates)),
+    ]
+    facts.append(("source", protocol.source or UNSTATED))
+    facts += [("note", note) for note in protocol.notes]
+    options = [[f"+{option}", what] for option, what in options_of(protocol).items()]
+    of_tasks = ["task", "name", "data set", "classes", "which (order seed 0)"]
+    of_datasets = ["data set", "classes", "train", "test", "templates", "first template"]
+    parts = [
+        f"protocol {name}: {protocol.summary}",
+        tabulate(facts, tablefmt="plain"),
+        tabulate(_tasks(plans, scenario), of_tasks, tablefmt="simple"),
+        tabulate(_datasets(protocol, plans), of_datasets, tablefmt="simple"),
+        "options, added to the name:\n" + tabulate(options, tablefmt="plain"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _order(protocol: "Protocol") -> str:
+    rule = f"{protocol.order}: {protocol.orders[protocol.order].summary}" if protocol.order in protocol.orders else ""
+    if protocol.fixed_order:
+        return f"fixed{', ' * bool(rule)}{rule}"
+    return rule or "depends on the order seed"
+
+
+def _templates(of_classes: Sequence[tuple[str, ...]]) -> str:
+    found = list(dict.fromkeys(of_classes))
+    if len(found) > 1:
+        return "each data set's own, see below; training uses the first, evaluation averages all"
+    first, *more = found[0]
+    return f"{first}  and {len(more)} more: training uses the first, evaluation averages all" if more else first
+
+
+def _tasks(plans: Sequence["TaskPlan"], scenario: "Scenario") -> list[list]:
+    rows, first = [], 0
+    for index, plan in enumerate(plans):
+        classes = scenario.class_names[first : first + len(plan.labels)]
+        first += len(plan.labels)
+        shown = ", ".join(classes[:6]) + (", ..." if len(classes) > 6 else "")
+        rows.append([index, plan.name, plan.dataset, len(classes), shown])
+    return rows
+
+
+def _datasets(protocol: "Protocol", plans: Sequence["TaskPlan"]) -> list[list]:
+    """A row for each data set of the stream: how many images and templates it has."""
+    rows = []
+    for name in dict.fromkeys(plan.dataset for plan in plans):
+        info = protocol.dataset(name).info
+        train, test = ("not stated" if info.images(split) is None else info.images(split) for split in ("train", "test"))
+        templates = protocol.templates or info.templates
+        rows.append([name, len(info.class_names), train, test, len(templates), templates[0]])
+    return rows
+
+
+def _dataset(name: str, dataset) -> str:
+    info = dataset.info
+    facts = [
+        ("version", info.version),
+        ("classes", len(info.class_names)),
+        ("images", f"{info.train_images or 'not stated'} / {info.test_images or 'not stated'} for training / testing"),
+        ("templates", "; ".join(info.templates)),
+        ("origin", info.origin or UNSTATED),
+        ("names", ", ".join(info.class_names[:12]) + (", ..." if len(info.class_names) > 12 else "")),
+    ]
+    return "\n".join([f"data set {name}: {info.summary}", tabulate(facts, tablefmt="plain"), ""])
+
+
+def _metric(name: str) -> str:
+    return f"metric {name}: {METRICS[name].summary}\n\n{inspect.cleandoc(METRICS[name].function.__doc__ or '')}\n"
+
+
+def _value(value: object) -> str:
+    return '""' if value == "" else str(value)

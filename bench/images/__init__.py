@@ -1,0 +1,1 @@
+"""Where images come from: data sets on disk, folders, downloads, decoding, digests."""

@@ -1,0 +1,102 @@
+"""One method after one task -> records: every test split of the stream, past, present and future, scored once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bench.learning.method import Method
+from bench.learning.test_batches import TestBatches
+from bench.streams.stream import Stream
+
+BATCH = 500  # test images at a time, for methods whose scores do not depend on it
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The scores of one test split among one set of candidates, image by image."""
+
+    eval_task: int
+    candidates: str
+    prediction: np.ndarray  # (n,) position in the stream's class list; the first of equal maxima
+    confidence: np.ndarray  # (n,) largest softmax probability among the candidates
+    entropy: np.ndarray  # (n,) of that softmax, in nats
+    energy: np.ndarray  # (n,) log-sum-exp of the logits
+    correct: int | None  # None: the true class is not a candidate, the cell serves novelty detection only
+
+
+def candidate_sets(stream: Stream, after_task: int, eval_task: int, zero_shot: bool) -> dict[str, list[int]]:
+    """Which classes compete when `eval_task` is scored after learning `after_task`.
+
+    Where the task of a test image is known (task-incremental), only its own classes do. Otherwise a learned task is
+    scored among the classes seen so far, and among its own; a future task among all classes, among those not learned
+    yet, and among its own. A method without a text side cannot score unlearned classes, and gets no such cells. "seen" on
+    a future task has no right answer: its scores are what novelty detection looks at.
+    """
+    seen = stream.seen(after_task)
+    own = list(stream.tasks[eval_task].classes)
+    if stream.scenario.kind == "task-incremental":
+        return {"task": own} if eval_task <= after_task or zero_shot else {}
+    if eval_task <= after_task:
+        return {"seen": seen, "task": own}
+    sets = {"seen": seen}
+    if zero_shot:
+        every = list(range(len(stream.scenario.class_names)))
+        sets |= {"all": every, "future": every[len(seen) :], "task": own}
+    return sets
+
+
+@torch.inference_mode()
+def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
+    """Score every test split with all its candidate sets."""
+    wanted = [candidate_sets(stream, after_task, task.index, method.zero_shot) for task in stream.tasks]
+    widest = [sorted(set().union(*sets.values())) for sets in wanted]
+    batches = method.test_batches
+    scores = _scores_of_composed_batches(method, batches, stream, after_task, widest) if batches else None
+    for task, sets, classes in zip(stream.tasks, wanted, widest):
+        if not sets:
+            continue
+        if scores is None:
+            logits = torch.cat([method.logits(batch, classes).float().cpu() for batch in task.test.batches(method.inputs, BATCH)])
+        else:
+            logits = scores[task.index]
+        place = {c: column for column, c in enumerate(classes)}
+        for candidates, classes in sets.items():
+            columns = torch.tensor([place[c] for c in classes])
+            yield _cell(logits[:, columns], classes, task.index, candidates, task.test.labels)
+
+
+def _scores_of_composed_batches(
+    method: Method, batches: TestBatches, stream: Stream, after_task: int, widest: Sequence[list[int]]
+) -> dict[int, torch.Tensor]:
+    """The logits of every task that has candidates, batch by batch as the method's `test_batches` composes them."""
+    scored = [task for task in stream.tasks if widest[task.index]]
+    lengths = [len(task.test) for task in scored]
+    logits = {task.index: torch.zeros(len(task.test), len(widest[task.index])) for task in scored}
+    for batch in batches.compose(lengths, min(after_task + 1, len(scored)), method.draws):
+        classes = sorted(set().union(*(widest[scored[place].index] for place, _ in batch)))
+        inputs = torch.cat([scored[place].test.inputs(method.inputs, rows) for place, rows in batch])
+        found = method.logits(inputs, classes).float().cpu()
+        column = {c: k for k, c in enumerate(classes)}
+        for (place, rows), part in zip(batch, found.split([len(rows) for _, rows in batch])):
+            own = widest[scored[place].index]
+            logits[scored[place].index][rows] = part[:, [column[c] for c in own]]
+    return logits
+
+
+def _cell(logits: torch.Tensor, classes: list[int], eval_task: int, candidates: str, labels: torch.Tensor) -> Cell:
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError(f"the method gave logits that are not finite (task {eval_task}, candidates {candidates})")
+    log_probability = logits.log_softmax(dim=-1)  # (n, classes)
+    prediction = torch.tensor(classes)[logits.argmax(dim=-1)]
+    answerable = bool(torch.isin(labels, torch.tensor(classes)).all())
+    return Cell(
+        eval_task=eval_task,
+        candidates=candidates,
+        prediction=prediction.numpy().astype(np.int32),
+        confidence=log_probability.max(dim=-1).values.exp().numpy(),
+        entropy=-(log_probability.exp() * log_probability).sum(dim=-1).numpy(),
+        energy=logits.logsumexp(dim=-1).numpy(),
+        correct=int((prediction == labels).sum()) if answerable else None,
+    )

@@ -1,0 +1,151 @@
+"""The one interface that a learner implements.
+
+A method is a file with a dataclass of hyper-parameters and a class:
+
+    @dataclass(frozen=True)
+    class NearestMeanSettings:
+        scale: float = setting(100.0, "factor on the cosines", source="CLIP")
+
+    class NearestMean(Method):
+        '''Nearest class mean.'''
+        Settings = NearestMeanSettings
+        paper = "..."
+        trains = "nothing; keeps one mean per class"
+        zero_shot = False                     # it cannot score classes that it has not learned
+
+        def prepare(self):                    # create parameters and buffers
+            self.register_buffer("means", torch.zeros(len(self.scenario.class_names), self.backbone.embedding_width))
+
+        def learn(self, task):                # train on one task
+            ...
+
+        def logits(self, batch, classes):     # score a batch for any list of classes
+            ...
+
+and one line under `bench.methods` in setup.cfg: `nearest-mean = methods.nearest_mean:NearestMean`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from bench.clip.backbone import Backbone
+from bench.errors import RunFailure
+from bench.learning.test_batches import TestBatches
+from bench.streams.reference import Reference, ReferenceNames
+from bench.streams.stream import Scenario, Task
+from bench.system.randomness import Draws
+
+
+def setting(default: Any, help: str, source: str = "", *, added_later: bool = False) -> Any:
+    """A hyper-parameter: its default, what it does (with its unit), and where the default comes from.
+
+    source: without one, that of a built-in method is its authors' code, and of any other nothing is stated
+    (bench/checks/stated.py). added_later: there were results before it, and its default is what they were computed with. At its
+    default it is no part of a run's identity, so that these results stay valid.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "source": source, "added_later": added_later})
+
+
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """For methods without hyper-parameters."""
+
+
+class Method(torch.nn.Module):
+    """A learner. All of its state is parameters and buffers, so that checkpoint and resume come for free."""
+
+    Settings: ClassVar[type[Any]] = NoSettings
+    version: ClassVar[str] = "1"  # bumped when a change of the code moves numbers: old results are then run again
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # protocol pattern -> settings that differ there; later ones win
+    quick: ClassVar[dict[str, Any]] = {}  # settings that shorten training for `bench check`; no promise depends on them
+    paper: ClassVar[str] = ""  # title, authors, venue, arXiv id
+    trains: ClassVar[str] = ""  # what is trained and what stays frozen
+    conformance: ClassVar[str] = ""  # what has been compared with its authors' code, and what has not
+    inputs: ClassVar[Literal["features", "pooled", "pixels"]] = "features"  # what `logits` is given
+    zero_shot: ClassVar[bool] = True  # can it score classes that it has not learned?
+    joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
+    scenarios: ClassVar[tuple[str, ...]] = ("class-incremental", "task-incremental")
+
+    def __init__(self, settings: Any, backbone: Backbone, scenario: Scenario, draws: Draws):
+        super().__init__()
+        self.settings = settings
+        self.backbone = backbone  # frozen and shared: not part of this module's state
+        self.scenario = scenario
+        self.draws = draws
+        self.prepare()
+        self.to(backbone.device)
+
+    # -- what a method implements -------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Create parameters and buffers. Before any `learn`, `logits` should already answer (zero-shot)."""
+
+    def grow(self, task: Task) -> None:
+        """Add the modules that this task needs. Called before `learn`, and on resume for every finished task."""
+
+    def learn(self, task: Task) -> None:
+        """Train on one task. Only `task.train` may be used; `task.test` is sealed."""
+        raise TypeError(f"{type(self).__name__} does not define learn(task)")
+
+    def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+        """(b, len(classes)) scores of a batch of features or pixels, for any classes: learned or not, in any order."""
+        raise TypeError(f"{type(self).__name__} does not define logits(batch, classes)")
+
+    @property
+    def other_towers(self) -> tuple[str, ...]:
+        """Names of pretrained towers beside the backbone. Records name them with it, and tables never mix them with others."""
+        return ()
+
+    @property
+    def test_batches(self) -> TestBatches | None:
+        """Which test images `logits` gets together. None: a score never depends on the other images of its batch."""
+        return None
+
+    @property
+    def reference_names(self) -> ReferenceNames | None:
+        """The reference data (images and sentences of no task) that the method distils on; None: none."""
+        return None
+
+    def use_reference(self, reference: Reference) -> None:
+        """Receive them, before the first task and after a resume."""
+
+    def exemplar_bytes(self) -> int:
+        """Bytes of stored training data (images or features), for the cost columns; "-" there where a plug-in does not say."""
+        return 0
+
+    # -- what it gets -------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.device
+
+    def check_finite(self, loss: torch.Tensor, what: str) -> None:
+        """Stop this run, with a clear reason, when a loss is not a number."""
+        if not bool(torch.isfinite(loss.detach()).all()):
+            raise RunFailure(f"{what}: the loss is not finite; a smaller learning rate is the usual remedy")
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch's, but a parameter or buffer that has grown since `prepare` takes the stored shape."""
+        own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        for name, stored in state_dict.items():
+            if name in own and own[name].shape != stored.shape:
+                own[name].data = torch.empty_like(stored, device=own[name].device)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    @classmethod
+    def settings_for(cls, protocol: str, overrides: dict[str, Any] | None = None) -> Any:
+        """The hyper-parameters of a run: defaults, then this protocol's recipe, then the user's overrides."""
+        values: dict[str, Any] = {}
+        for pattern, recipe in cls.recipes.items():
+            if fnmatch(protocol, pattern):
+                values.update(recipe)
+        return cls.Settings(**{**values, **(overrides or {})})
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the docstring."""
+        return (cls.__doc__ or "").strip().splitlines()[0] if (cls.__doc__ or "").strip() else cls.__name__

@@ -1,0 +1,67 @@
+"""The command that repeats a run, from its records and manifest."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bench.results.records import TOWERS
+
+
+def command(run: Mapping[str, object], manifest: Mapping[str, Any]) -> str:
+    """The `bench run` line that gives this run again, ready for a shell.
+
+    run: CONDITIONS and SEEDS of the records. manifest: what the run was given. It may be empty; then the device and the
+    precision are left to the machine, and weights from a file can only be called by the file's name. Paths of weights are as
+    the user gave them; a folder of images is called by its own name, as seen from the folder that it lies in.
+
+    >>> command({"protocol": "mini60-6x10", "method": "coop", "overrides": "epochs=3", "backbone": "mini",
+    ...          "pretrained": "mini@4c90dd7e", "limits": "train=5", "order_seed": 0, "seed": 2}, {})
+    'bench run --protocol mini60-6x10 --methods coop --order-seeds 0 --seeds 2 --set coop.epochs=3 --limit-train 5'
+    """
+    words = ["bench", "run", "--protocol", run["protocol"], "--methods", run["method"]]
+    words += ["--order-seeds", run["order_seed"], "--seeds", run["seed"]]
+    backbone = str(run["backbone"]).split(TOWERS)[0]  # a method brings the others
+    if backbone != "mini":
+        words += ["--backbone", backbone]
+    if weights := _pretrained(str(run["pretrained"]), backbone, manifest):
+        words += ["--pretrained", weights]
+    identity = manifest.get("identity", {})
+    if "device" in identity:
+        precision = identity.get("precision", "float32")
+        words += ["--device", identity["device"]]
+        # what is left out is chosen by the machine: float32 on a CPU, but not on a GPU
+        words += ["--precision", precision] if (identity["device"], precision) != ("cpu", "float32") else []
+    for field, value in changed(str(run["overrides"]), identity.get("settings", {})):
+        words += ["--set", f"{run['method']}.{field}={value}"]
+    for limit in filter(None, str(run["limits"]).split(";")):
+        name, _, value = limit.partition("=")
+        words += ["--data" if name == "data" else f"--limit-{name}", value]
+    return shlex.join(map(str, words))
+
+
+def _pretrained(label: str, backbone: str, manifest: Mapping[str, Any]) -> str | None:
+    """What to give as --pretrained; None for the backbone's own weights. The label in records (bench/runs/plan.py) is no
+    argument."""
+    if "pretrained" in manifest:
+        return manifest["pretrained"]
+    name = re.sub(r"@[0-9a-f]{8}$", "", label)
+    return None if name == backbone else name
+
+
+def changed(overrides: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(hyper-parameter, value as --set takes it) of "field=value;field=value".
+
+    Where the settings of the run are known, a ";" inside a value does not split, and values are taken from them.
+
+    >>> list(changed("context_words=a;b;layers=(1, 2)", {"context_words": "a;b", "layers": [1, 2], "epochs": 5}))
+    [('context_words', 'a;b'), ('layers', '1,2')]
+    """
+    names = "|".join(map(re.escape, settings)) or r"\w+"
+    for part in re.split(rf";(?=(?:{names})=)", overrides) if overrides else ():
+        field, _, text = part.partition("=")
+        yield field, _text(settings[field]) if field in settings else text
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,246 @@
+"""Records -> pictures: which figures a results folder gives, and the numbers in them.
+
+The numbers come from bench.pictures.series and bench.results.metrics, bench.pictures.figures draws them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.errors import BenchError, unknown_name
+from bench.pictures import figures, series
+from bench.pictures.style import FORMATS, INK, MUTED, REFERENCE, Style, encode, look, styles
+from bench.reports import ranking, statistics
+from bench.results import accuracy, calibration
+from bench.results.groups import Entry, Group, Results, build, load, slug
+from bench.results.metrics import METRICS, RunData, final_scores
+from bench.results.records import restrictions
+from bench.results.run_table import ZERO_SHOT
+from bench.system.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Looks = dict[str, Style]  # label of a method -> how it looks
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that can be drawn."""
+
+    kind: str
+    stem: str  # of its file
+    title: str
+    where: str  # the protocol, and what sets these runs apart
+    note: str  # who competes and what is averaged: what a reader must know to read it
+    draw: Callable[[], "Figure"]
+
+
+def plot(paths: Iterable[Path], folder: Path, kinds: Sequence[str] = (), format: str = "png") -> list[Path]:
+    """Write the pictures of the runs at or below the paths (kinds: default all) and return their files."""
+    if format not in FORMATS:
+        raise BenchError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    if folder.exists() and not folder.is_dir():
+        raise BenchError(f"{folder}: is a file; -o wants a folder for the pictures")
+    for kind in kinds:
+        if kind not in (*KINDS, "ranking"):
+            raise unknown_name("kind of picture", kind, [*KINDS, "ranking"])
+    found = load(paths)
+    groups = build(found)
+    looks = method_styles(groups)
+    per_group = [kind for kind in kinds if kind != "ranking"]
+    pictures = []
+    for group in groups if per_group or not kinds else []:
+        pictures += of_group(group, found, looks, per_group)
+    ranked = ranking_picture(found) if not kinds or "ranking" in kinds else None
+    if "ranking" in kinds and ranked is None:
+        raise BenchError(f"no ranking picture: it needs {statistics.MIN_BLOCKS} protocols or more, run with the same methods")
+    return [save(picture, folder, format) for picture in [*pictures, *([ranked] if ranked else [])]]
+
+
+def of_group(group: Group, found: Results, look_of: Looks, kinds: Sequence[str] = ()) -> list[Picture]:
+    """The pictures of one group. A kind asked for by name that cannot be drawn is an error, otherwise it is left out."""
+    pictures = []
+    for kind in kinds or KINDS:
+        drawn = KINDS[kind](group, found, look_of)
+        if kinds and not drawn:
+            raise BenchError(f"no {kind} picture of {group.protocol}: {MISSING[kind]}")
+        pictures += drawn
+    return pictures
+
+
+def save(picture: Picture, folder: Path, format: str) -> Path:
+    """Draw a picture with its title and note above it, into <folder>/<stem>.<format>."""
+    from textwrap import wrap
+
+    with look(salt=picture.stem):
+        figure = picture.draw()
+        width = figure.get_figwidth()
+        caption = "; ".join(filter(None, [picture.where, picture.note]))
+        title, note = (wrap(text, int(width * per_inch)) for text, per_inch in ((picture.title, 11.5), (caption, 16)))
+        top = 0.19 * len(title) + 0.155 * len(note) + 0.13  # inches
+        height = figure.get_figheight() + top
+        figure.set_figheight(height)
+        figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top / height))
+        figure.text(0.06 / width, 1 - 0.07 / height, "\n".join(title), va="top", fontsize=10.5, fontweight="bold")
+        figure.text(0.06 / width, 1 - (0.1 + 0.19 * len(title)) / height, "\n".join(note), va="top", fontsize=8, color=MUTED)
+        path = folder / f"{picture.stem}.{format}"
+        write_atomically(path, encode(figure, format))
+    return path
+
+
+def method_styles(groups: Iterable[Group]) -> dict[str, Style]:
+    """One look a method, the same in all pictures; zero-shot is a grey reference."""
+    entries = [entry for group in groups for entry in group.entries]
+    learners = sorted({entry.label for entry in entries if entry.method != ZERO_SHOT})
+    joint = {entry.label for entry in entries if entry.joint}
+    return styles(learners, joint) | {entry.label: REFERENCE for entry in entries if entry.method == ZERO_SHOT}
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------
+
+
+def _competing(group: Group, otherwise: str) -> str:
+    return "each task's own classes compete" if group.task_incremental else otherwise
+
+
+def _averaged(entries: Iterable[Entry], band: str = "") -> str:
+    counts = sorted({len(entry.runs) for entry in entries})
+    if counts == [1]:
+        return "one run each"
+    many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"mean over {many} runs" + (f", {band}: ± standard deviation" if band else "")
+
+
+def _hollow(entries: Iterable[Entry]) -> list[str]:
+    return ["hollow: learned all tasks at once"] if any(entry.joint for entry in entries) else []
+
+
+def _where(group: Group) -> str:
+    limits = group.conditions["limits"]
+    apart = [part for part in group.apart.split(";") if part and not part.startswith(("limits=", "train=", "test=", "data="))]
+    return ", ".join([group.protocol, *([restrictions(limits)] if limits else []), *apart])
+
+
+def _curves(
+    group: Group, kind: str, title: str, note: str, values: Callable[[RunData], np.ndarray], look_of: Looks
+) -> list[Picture]:
+    lines, drawn = [], []
+    for entry in group.entries:
+        mean, spread = series.mean_and_spread(np.array([values(run) for run in entry.runs]))
+        if not np.isnan(mean).all():
+            lines.append(figures.Curve(entry.label, look_of[entry.label], mean, spread))
+            drawn.append(entry)
+    if not lines:
+        return []
+    note = "; ".join([note, _averaged(drawn, "band"), *_hollow(drawn)])
+    return [Picture(kind, f"{group.stem}_{kind}", title, _where(group), note, lambda: figures.curves(lines))]
+
+
+def _accuracy(group: Group, found: Results, look_of: Looks) -> list[Picture]:
+    note = _competing(group, "the classes learned so far compete")
+    title = "Accuracy on the tasks learned so far"
+    return _curves(group, "accuracy", title, note, lambda run: accuracy.after_each_task(run.learned), look_of)
+
+
+def _future(group: Group, found: Results, look_of: Looks) -> list[Picture]:
+    note = _competing(group, "all classes of the stream compete")
+    return _curves(group, "future", "Zero-shot accuracy on the tasks still to come", note, series.future_accuracy, look_of)
+
+
+def _matrix(group: Group, found: Results, look_of: Looks) -> list[Picture]:
+    matrices = {entry.label: series.mean_matrix(entry) for entry in group.entries}
+    values = np.concatenate([matrix[~np.isnan(matrix)] for matrix in matrices.values()])
+    low = min(0.9, np.floor(10 * values.min(initial=1.0)) / 10)  # the same colours for all methods
+    note = _competing(group, "learned tasks: the classes learned so far compete; right of the line, future tasks: all classes")
+    return [
+        Picture(
+            "matrix", f"{group.stem}_matrix_{slug(entry.label)}", f"Accuracy of {entry.label} on each task, in percent",
+            _where(group), f"{note}; {_averaged([entry])}",
+            lambda matrix=matrices[entry.label]: figures.heat_map(matrix, group.tasks, low),
+        )
+        for entry in group.entries if not np.isnan(matrices[entry.label]).all()
+    ]  # fmt: skip
+
+
+def _reliability(group: Group, found: Results, look_of: Looks) -> list[Picture]:
+    pictures = []
+    for entry in group.entries:
+        runs = series.with_samples(entry, found)
+        scores = [pair for run in runs if (pair := final_scores(run))]
+        if len(scores) < len(runs):
+            continue
+        confidence, correct = (np.concatenate(arrays) for arrays in zip(*scores))
+        ece = float(np.mean([METRICS["ece"].function(run) for run in runs]))
+        points = series.bins(confidence, correct)
+        style = Style(INK) if entry.method == ZERO_SHOT else look_of[entry.label]
+        pooled = "one run" if len(runs) == 1 else f"images of {len(runs)} runs, ECE: mean over runs"
+        note = f"all test images after the last task; {calibration.BINS} bins, area: share of the images; {pooled}"
+        pictures.append(
+            Picture("reliability", f"{group.stem}_reliability_{slug(entry.label)}", f"Reliability of {entry.label}",
+                    _where(group), note, lambda points=points, ece=ece, style=style: figures.reliability(*points, ece, style))
+        )  # fmt: skip
+    return pictures
+
+
+def _cost(group: Group, found: Results, look_of: Looks) -> list[Picture]:
+    points, drawn, reference, devices = [], [], None, set()
+    for entry in group.entries:
+        mean, spread = (float(value) for value in series.mean_and_spread(entry.last))
+        if entry.method == ZERO_SHOT:
+            reference = reference or (entry.label, mean)
+            continue
+        manifests = [found.manifests.get(run_id, {}) for run_id in entry.run_ids]
+        seconds = float(np.mean([series.training_seconds(manifest) for manifest in manifests]))
+        if not np.isnan(seconds) and not np.isnan(mean):
+            # a method that learns nothing measurable still has a place on a logarithmic axis
+            points.append(figures.Point(entry.label, look_of[entry.label], max(seconds, 1e-3), mean, spread))
+            drawn.append(entry)
+            devices |= {manifest.get("environment", {}).get("device", "unknown device").strip() for manifest in manifests}
+    if not points:
+        return []
+    note = "; ".join([f"time spent in learning on {', '.join(sorted(devices))}", _averaged(drawn, "bars"), *_hollow(drawn)])
+    return [Picture("cost", f"{group.stem}_cost", "Accuracy at the end against training time", _where(group), note,
+                    lambda: figures.cost(points, reference))]  # fmt: skip
+
+
+def critical_difference(
+    names: Sequence[str], ranks: Sequence[float], cd: float, cliques: Sequence[tuple[int, int]], protocols: Sequence[str] = ()
+) -> Picture:
+    """Mean ranks of methods, 1 = best, in ascending order. cliques: (first, last) positions in that order of methods that
+    cannot be told apart, as bench.reports.statistics.cliques gives them."""
+    note = "a bar joins methods that cannot be told apart"
+    return Picture("ranking", "ranking", "Mean rank of each method, 1 is best", ", ".join(protocols), note,
+                   lambda: figures.critical_difference(names, ranks, cd, cliques))  # fmt: skip
+
+
+def ranking_picture(found: Results) -> Picture | None:
+    """The critical-difference diagram over all protocols; None where there are too few of them, or no single ranking."""
+    if found.table["protocol"].nunique() < statistics.MIN_BLOCKS:
+        return None
+    try:
+        ranked = ranking.rank(found.table)
+    except BenchError:
+        return None
+    if ranked.cd is None:
+        return None
+    return critical_difference(ranked.names, list(ranked.ranks), ranked.cd, ranked.cliques, ranked.blocks)
+
+
+KINDS: dict[str, Callable[[Group, Results, Looks], list[Picture]]] = {
+    "accuracy": _accuracy,
+    "future": _future,
+    "matrix": _matrix,
+    "reliability": _reliability,
+    "cost": _cost,
+}
+MISSING = {  # why a kind has nothing to draw
+    "accuracy": "the records hold no accuracy on learned tasks",
+    "future": "no method was scored on future tasks",
+    "matrix": "the records hold no accuracy on learned tasks",
+    "reliability": "the runs were kept without their samples.safetensors",
+    "cost": "the runs were kept without their manifest.json, or only zero-shot was run",
+}

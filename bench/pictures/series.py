@@ -1,0 +1,58 @@
+"""The numbers behind the pictures: pure functions of runs, per-image arrays and manifests. Accuracies are fractions."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bench.results import calibration
+from bench.results.groups import Entry, Results
+from bench.results.metrics import RunData
+
+
+def future_accuracy(run: RunData) -> np.ndarray:
+    """(T-1,) zero-shot accuracy after each task but the last: the mean over the tasks still to come.
+
+    Its mean is CI-Transfer (among all classes; in a task-incremental stream, among each task's own).
+    """
+    return np.array([row[t + 1 :].mean() for t, row in enumerate(run.future[:-1])])
+
+
+def mean_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(runs, ...) -> mean and standard deviation over runs; the latter is NaN for a single run.
+
+    >>> mean, spread = mean_and_spread(np.array([[0.25], [0.75]]))
+    >>> mean.tolist(), spread.round(4).tolist()
+    ([0.5], [0.3536])
+    """
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full_like(values[0], np.nan)
+    return values.mean(axis=0), spread
+
+
+def mean_matrix(entry: Entry) -> np.ndarray:
+    """(T, T) accuracy, mean over runs: learned tasks as the scenario scores them, future ones right of the diagonal."""
+    return np.mean([run.learned_and_future for run in entry.runs], axis=0)
+
+
+def bins(confidence: np.ndarray, correct: np.ndarray, count: int = calibration.BINS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The bins of the ECE, each (count,): mean confidence, accuracy, share of the images; NaN where a bin is empty.
+
+    >>> confidence, accuracy, share = bins(np.array([0.9, 0.7, 0.2]), np.array([True, False, True]), count=2)
+    >>> confidence.round(2).tolist(), accuracy.tolist(), share.round(2).tolist()
+    ([0.2, 0.8], [1.0, 0.5], [0.33, 0.67])
+    """
+    place = calibration.bin_of(confidence, count)
+    size = np.bincount(place, minlength=count)
+    with np.errstate(invalid="ignore"):
+        mean, hit = (np.bincount(place, weights=weights, minlength=count) / size for weights in (confidence, correct))
+    return mean, hit, size / len(confidence)
+
+
+def with_samples(entry: Entry, found: Results) -> list[RunData]:
+    """The runs of an entry with their per-image arrays, as far as those were kept."""
+    return [replace(run, samples=found.samples_of(run_id) or {}) for run_id, run in zip(entry.run_ids, entry.runs)]
+
+
+def training_seconds(manifest: dict) -> float:
+    """Seconds spent in learning, all tasks together; NaN if they were not noted."""
+    tasks = manifest.get("cost", {}).get("seconds_per_task")
+    return float(sum(task["learn"] for task in tasks)) if tasks else float("nan")

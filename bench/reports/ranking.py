@@ -1,0 +1,158 @@
+"""All methods over all protocols: average ranks, Friedman's test, and what a critical-difference diagram shows.
+
+A block is a protocol; the score of a method there is its mean over runs. Ranks are taken within a block, so nothing is
+averaged over different conditions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import BenchError
+from bench.reports import statistics
+from bench.reports.formats import Cell, Table, write
+from bench.results import records, samples
+from bench.results.metrics import METRICS, TASK_INCREMENTAL, find
+from bench.results.run_table import SEEDS, SHARED, points, repeated_run, values
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Methods from best to worst. cd, cliques and p need statistics.MIN_BLOCKS blocks; without them: None, [], None."""
+
+    names: list[str]
+    ranks: np.ndarray  # (methods,) mean rank, 1 is best
+    blocks: list[str]  # protocols
+    scores: np.ndarray  # (blocks, methods) fractions, mean over runs
+    metrics: list[str]  # the metric of each block
+    block_ranks: np.ndarray  # (blocks, methods)
+    p: float | None  # of Friedman's test that all methods rank alike
+    cd: float | None  # Nemenyi's critical difference of mean ranks
+    cliques: list[tuple[int, int]]  # (first, last) positions of the groups that cannot be told apart
+    notes: list[str] = field(default_factory=list)  # what was left out, and what to mind
+
+
+def render(paths: Sequence[Path], metric: str | None = None, format: str = "plain") -> str:
+    """The ranking of all methods at or below the paths as text."""
+    return write([to_table(rank(records.load(paths), metric, samples.of_runs(paths)))], format)
+
+
+def rank(
+    table: pd.DataFrame,
+    metric: str | None = None,
+    samples_of: Callable[[str], Mapping[str, np.ndarray] | None] | None = None,
+) -> Ranking:
+    """Rank the methods of these records.
+
+    metric: default Last, or MTIL Last where the task is given. A method that lacks a protocol, or its metric there, is
+    left out and named; so is one that learned all tasks at once.
+    """
+    final = {kind: metric or ("mtil_last" if kind == TASK_INCREMENTAL else "last") for kind in table["scenario"].unique()}
+    runs = values(table, list(dict.fromkeys(final.values())), samples_of)
+    runs["score"] = [run[final[run["scenario"]]] for run in runs.to_dict("records")]
+    blocks = _blocks(runs)
+    scores = runs[~runs["joint"]].pivot_table(index="protocol", columns="label", values="score", aggfunc="mean", dropna=False)
+    scores = scores.reindex(blocks)
+    complete = scores.columns[scores.notna().all()]
+    gaps = {name: scores.index[scores[name].isna()] for name in scores if name not in complete}
+    notes = [f"left out, not available on {', '.join(protocols)}: {name}" for name, protocols in gaps.items()]
+    joint = sorted(set(runs.loc[runs["joint"], "label"]))
+    if joint:
+        notes.append(f"left out, learned all tasks at once: {', '.join(joint)}")
+    if len(complete) < 2:
+        raise BenchError(f"a ranking needs two methods with a result on each of {', '.join(blocks)}; {len(complete)} found")
+    notes += _unlike(runs[runs["label"].isin(complete)])
+
+    metrics = [final[scenario] for scenario in runs.drop_duplicates("protocol").set_index("protocol").loc[blocks, "scenario"]]
+    signs = np.array([1 if find(name).higher_is_better else -1 for name in metrics])
+    matrix = scores[complete].to_numpy()  # (blocks, methods)
+    ranks = statistics.block_ranks(signs[:, None] * matrix.round(12))
+    order = np.lexsort((complete, ranks.mean(axis=0)))
+    mean_ranks = ranks.mean(axis=0)[order]
+    p, cd, cliques = None, None, []
+    if len(blocks) >= statistics.MIN_BLOCKS:
+        _, p = statistics.friedman(-ranks)
+        cd = statistics.critical_difference(len(complete), len(blocks))
+        cliques = statistics.cliques(mean_ranks, cd) if p < LEVEL else [(0, len(complete) - 1)]
+    return Ranking(
+        names=[complete[i] for i in order],
+        ranks=mean_ranks,
+        blocks=blocks,
+        scores=matrix[:, order],
+        metrics=metrics,
+        block_ranks=ranks[:, order],
+        p=p,
+        cd=cd,
+        cliques=cliques,
+        notes=notes,
+    )
+
+
+def _blocks(runs: pd.DataFrame) -> list[str]:
+    """The protocols; each must come under one set of conditions."""
+    repeated = repeated_run(runs)
+    if repeated:
+        raise BenchError(f"{repeated}; rank a folder that holds one of them")
+    conditions = runs[SHARED].drop_duplicates()
+    for protocol, own in conditions.groupby("protocol"):
+        for column in SHARED:
+            found = sorted(own[column].unique())
+            if len(found) > 1:
+                said = " and ".join(value or "none" for value in found)
+                raise BenchError(f"{protocol} was run under several conditions ({column} {said}); rank one of them at a time")
+    return sorted(conditions["protocol"])
+
+
+def _unlike(runs: pd.DataFrame) -> list[str]:
+    """What is not the same for all ranked runs."""
+    notes = []
+    for column in ("backbone", "pretrained", "limits"):
+        found = sorted(runs[column].unique())
+        if len(found) > 1:
+            notes.append(f"{column} differs between protocols: {', '.join(value or 'none' for value in found)}")
+    for protocol, own in runs.groupby("protocol"):
+        seeds = {tuple(map(tuple, method[SEEDS].sort_values(SEEDS).to_numpy().tolist())) for _, method in own.groupby("label")}
+        if len(seeds) > 1:
+            notes.append(f"methods were not run with the same seeds on {protocol}, compare with care")
+    return notes
+
+
+def to_table(ranking: Ranking) -> Table:
+    """A row per method: mean rank, then rank and score on each protocol."""
+    n = len(ranking.blocks)
+    titles = list(dict.fromkeys(METRICS[name].title for name in ranking.metrics))
+    table = Table(
+        caption=f"{len(ranking.names)} methods ranked by {' and '.join(titles)} on {n} protocol{'s' * (n > 1)}",
+        reading="Mean rank (1 is best); on each protocol the rank and, in brackets, the mean over runs in percent.",
+        header=["method", "mean rank", *ranking.blocks],
+        rows=[],
+        notes=[*_verdict(ranking), *ranking.notes],
+    )
+    for i, name in enumerate(ranking.names):
+        places = [f"{place:g} ({points(score)})" for place, score in zip(ranking.block_ranks[:, i], ranking.scores[:, i])]
+        table.rows.append([Cell(cell) for cell in (name, f"{ranking.ranks[i]:.2f}", *places)])
+        table.data.append(
+            {"method": name, "mean_rank": float(ranking.ranks[i])}
+            | {f"{block}_rank": float(place) for block, place in zip(ranking.blocks, ranking.block_ranks[:, i])}
+            | {block: float(score) for block, score in zip(ranking.blocks, ranking.scores[:, i])}
+        )
+    return table
+
+
+def _verdict(ranking: Ranking) -> list[str]:
+    n = len(ranking.blocks)
+    if ranking.cd is None or ranking.p is None:
+        few = f"{n} protocol{'s' * (n > 1)}: too few for a critical difference (at least {statistics.MIN_BLOCKS})"
+        return [f"{few}; the order is only descriptive"]
+    p = f"Friedman p {'<' if ranking.p < 0.001 else '='} {max(ranking.p, 0.001):.3f}"
+    if ranking.p >= LEVEL:
+        return [f"{p}: no evidence that the methods differ"]
+    return [
+        f"{p}: the methods differ; critical difference of mean ranks at {LEVEL:.0%} (Nemenyi): {ranking.cd:.2f}",
+        *[f"cannot be told apart: {', '.join(ranking.names[first : last + 1])}" for first, last in ranking.cliques],
+    ]

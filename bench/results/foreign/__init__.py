@@ -1,0 +1,1 @@
+"""Accuracy matrices that other programs have left behind."""

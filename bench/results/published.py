@@ -1,0 +1,81 @@
+"""Numbers from papers, which ship with the package: loading them, and laying them beside measured ones."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import pandas as pd
+
+from bench.errors import BenchError
+
+COLUMNS = ["method", "protocol", "backbone", "metric", "value", "std", "reported_in", "table", "certainty"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one table of one paper says of one method."""
+
+    method: str
+    where: str  # paper, table and backbone
+    flag: str  # why the comparison is not like with like; empty if it is
+    comparable: bool  # is a difference to the measured numbers meaningful?
+    values: dict[str, float]  # metric -> value as printed, percent
+    stds: dict[str, float]  # metric -> its standard deviation as printed, where there is one
+
+
+def _read(name: str) -> pd.DataFrame:
+    with files("bench.shipped").joinpath("published", name).open(encoding="utf-8") as file:
+        return pd.read_csv(file)
+
+
+@cache
+def _load() -> pd.DataFrame:
+    names = sorted(entry.name for entry in files("bench.shipped").joinpath("published").iterdir())
+    tables = [_read(name) for name in names if name.endswith(".csv") and not name.startswith("mtil_")]
+    return pd.concat(tables, ignore_index=True)[COLUMNS]
+
+
+def load() -> pd.DataFrame:
+    """All published numbers, one row each; values as printed (percent)."""
+    return _load().copy()
+
+
+def mtil_orders() -> dict[str, list[str]]:
+    """The data sets of MTIL in the order in which they are learned: {"I": [...], "II": [...]}."""
+    table = _read("mtil_orders.csv").sort_values("position")
+    return {order: list(rows["dataset"]) for order, rows in table.groupby("order")}
+
+
+def difference_in_backbone(reported: str, backbone: str, pretrained: str) -> tuple[str, bool]:
+    """(what differs between a reported and a measured backbone, may the numbers be subtracted?).
+
+    >>> difference_in_backbone("ViT-B-16 openai", "ViT-B-16", "openai")
+    ('', True)
+    >>> difference_in_backbone("ViT-B-16", "ViT-B-16", "openai")
+    ('weights not stated', True)
+    >>> difference_in_backbone("ViT-B-16 openai", "ViT-B-16", "laion400m_e32")
+    ('other weights', False)
+    >>> difference_in_backbone("vit_b16_224_in21k", "ViT-B-16", "openai")
+    ('other backbone', False)
+    """
+    architecture, _, weights = reported.partition(" ")
+    if architecture != backbone.removesuffix("-quickgelu"):
+        return "other backbone", False
+    if not weights:
+        return "weights not stated", True
+    return ("", True) if weights == pretrained else ("other weights", False)
+
+
+def beside(published: pd.DataFrame, conditions: dict[str, str]) -> dict[str, list[Source]]:
+    """What papers say on a table's protocol: {method: sources}. Sources are kept apart, never merged."""
+    missing = [column for column in COLUMNS if column not in published.columns]
+    if missing:
+        raise BenchError(f"published numbers: column {missing[0]!r} is missing; expected {', '.join(COLUMNS)}")
+    rows = published[published["protocol"] == conditions["protocol"]]
+    found: dict[str, list[Source]] = {}
+    for (method, paper, table, backbone), own in rows.groupby(["method", "reported_in", "table", "backbone"], sort=False):
+        flag, comparable = difference_in_backbone(backbone, conditions["backbone"], conditions["pretrained"])
+        values = dict(zip(own["metric"], own["value"].astype(float)))
+        stds = {metric: float(std) for metric, std in zip(own["metric"], own["std"]) if pd.notna(std)}
+        found.setdefault(method, []).append(Source(method, f"{paper}, {table}; {backbone}", flag, comparable, values, stds))
+    return found

@@ -1,0 +1,110 @@
+"""Changed hyper-parameters: METHOD.FIELD=VALUE as a user writes it, checked against the method's own settings."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError, printable, unknown_name
+
+if TYPE_CHECKING:
+    from bench.learning.method import Method
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One hyper-parameter of one method gets a value."""
+
+    method: str
+    field: str
+    text: str  # the value as it would be written on the command line
+    where: str  # how complaints name it, e.g. "--set cgil.lr=fast"
+
+    @property
+    def change(self) -> tuple[str, str, str]:
+        return self.field, self.text, self.where
+
+
+def parse(assignment: str, option: str = "--set") -> Assignment:
+    """METHOD.FIELD=VALUE taken apart."""
+    target, equals, text = assignment.partition("=")
+    method, dot, field = target.partition(".")
+    if not (equals and dot and method and field):
+        raise BenchError(f"{option} {assignment}: write it as METHOD.FIELD=VALUE, for instance cgil.vae_epochs=100")
+    return Assignment(method, field, text, f"{option} {assignment}")
+
+
+def check_methods(assignments: Iterable[Assignment], methods: Iterable[str]) -> None:
+    """Refuse an assignment to a method that is not run."""
+    for assignment in assignments:
+        if assignment.method not in methods:
+            raise BenchError(f"{assignment.where}: {unknown_name('method of this run', assignment.method, methods)}")
+
+
+def chosen_settings(
+    name: str, method: type["Method"], protocol: str, assignments: Sequence[Assignment]
+) -> tuple[Any, dict[str, Any]]:
+    """The method's settings on a protocol with these changes, and the changed values by field."""
+    fields = typing.get_type_hints(method.Settings)
+    changed: dict[str, Any] = {}
+    for assignment in assignments:
+        if assignment.field not in fields:
+            raise BenchError(f"{assignment.where}: {unknown_name(f'hyper-parameter of {name}', assignment.field, fields)}")
+        changed[assignment.field] = _convert(assignment.text, fields[assignment.field], assignment.where)
+    try:
+        return method.settings_for(protocol, changed), changed
+    except ValueError as error:
+        raise BenchError(f"{name}: {error}") from error
+
+
+def _convert(text: str, kind: Any, where: str) -> Any:
+    """The text as a value of the field's type."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        if text.lower() == "none":
+            return None
+        kind = next(option for option in typing.get_args(kind) if option is not type(None))
+    if typing.get_origin(kind) is typing.Literal:
+        if text in typing.get_args(kind):
+            return text
+        raise BenchError(f"{where}: choose one of {', '.join(map(str, typing.get_args(kind)))}")
+    if typing.get_origin(kind) is tuple and typing.get_args(kind) in ((int, ...), (float, ...)):
+        return tuple(_convert(part, typing.get_args(kind)[0], where) for part in text.split(",") if part.strip())
+    if kind is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise BenchError(f"{where}: true or false is wanted, not {text!r}")
+    if kind in (int, float, str):
+        if kind is str and printable(text) != text:
+            raise BenchError(f"{where}: a text in one line, without control characters, is wanted")
+        try:
+            value = kind(text)
+            if kind is float and not math.isfinite(value):
+                raise ValueError
+            return value
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise BenchError(f"{where}: {wanted} is wanted, not {text!r}") from None
+    raise BenchError(f"{where}: this hyper-parameter cannot be set from the command line or a study file")
+
+
+def identifying(settings: Any) -> dict[str, Any]:
+    """What of the settings identifies a run: all, less those `added_later` that have their default."""
+    fields = dataclasses.fields(settings)
+    unchanged = {f.name for f in fields if f.metadata.get("added_later") and getattr(settings, f.name) == f.default}
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in unchanged}
+
+
+def restored(settings: type, values: Mapping[str, Any]) -> Any:
+    """Settings from their values as JSON keeps them, where tuples have become lists."""
+    hints = typing.get_type_hints(settings)
+    wanted = {field.name for field in dataclasses.fields(settings) if field.init}
+    return settings(**{name: _typed(value, hints[name]) for name, value in values.items() if name in wanted})
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    if not isinstance(value, list) or typing.get_origin(kind) is list:
+        return value
+    return tuple(_typed(item, None) for item in value)

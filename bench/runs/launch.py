@@ -1,0 +1,185 @@
+"""A plan carried out: runs -> launcher -> results folder. One failure stops none of the other runs.
+
+A launcher is a function that gets the runs that wait and carries them out in its own way: one after another in this process
+(`in_process`), by workers on this machine (bench/runs/local_pool.py), as jobs of a cluster (bench/runs/slurm.py). All of them end
+in `carry_out`, and all they hand back is in the results folder: a launcher may be killed at any time.
+"""
+
+import contextlib
+import errno
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.errors import BenchError, UnfitMethod
+from bench.images.dataset import Folders
+from bench.images.folders import refused
+from bench.runs import failures
+from bench.runs.plan import Run
+from bench.system.claims import Claim, Held
+from bench.system.phases import phase
+
+NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would stop every other run too
+
+Report = Callable[[Run, int, str], None]  # (run, tasks finished, what is happening now); "" when it is over
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended: "finished", "already finished", "running elsewhere" or "failed", and why."""
+
+    run: Run
+    status: str
+    reason: str = ""
+    hopeless: tuple[str, ...] = ()  # protocol, or protocol and method: others of these would end the same way
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all runs of a plan get from the machine."""
+
+    folders: Folders
+    threads: int | None = None  # CPU threads of a run; None: what the launcher thinks fit
+
+
+Launcher = Callable[[Sequence[Run], Place, Report], Iterable[Outcome]]
+
+
+def forget(runs: Sequence[Run], option: str) -> None:
+    """Delete what finished and unfinished runs have written, as `option` asks; none if another process is at one of them."""
+    with contextlib.ExitStack() as claims:
+        for run in runs:
+            if run.folder.exists():
+                try:
+                    claims.enter_context(claim(run))
+                except Held as holder:
+                    raise BenchError(f"{option}: {run.label} is being carried out by {holder}; stop it or wait") from holder
+        for run in runs:
+            if run.folder.exists():
+                shutil.rmtree(run.folder)
+
+
+def claim(run: Run) -> Claim:
+    """Nobody else carries out this run meanwhile; Held if somebody does."""
+    return Claim(run.out / ".locks" / f"{run.run_id}.lock")
+
+
+def launch(
+    runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False
+) -> list[Outcome]:
+    """Carry out what is not finished, and say how each run ended, in the order of the plan."""
+    outcomes: dict[str, Outcome] = {}
+    for run in runs:
+        if run.finished:
+            outcomes[run.run_id] = Outcome(run, "already finished")
+        elif not retry_failed and (failure := failures.lasting(run)):
+            outcomes[run.run_id] = Outcome(run, "failed", f"{failure.reason} (earlier; --retry-failed tries again)")
+    waiting = [run for run in runs if run.run_id not in outcomes]
+    if waiting:
+        with progress_bars(waiting) as report:
+            for outcome in (launcher or in_process)(waiting, Place(folders, threads), report):
+                report(outcome.run, 0, "")
+                outcomes[outcome.run.run_id] = outcome
+    found = [outcomes[run.run_id] for run in runs]
+    if found and all(outcome.hopeless for outcome in found):
+        raise BenchError(found[0].reason)
+    return found
+
+
+def in_process(runs: Sequence[Run], place: Place, report: Report) -> Iterator[Outcome]:
+    """One run after another, here."""
+    hopeless = Hopeless()
+    with limited_threads(place.threads):
+        for run in runs:
+            outcome = hopeless.known(run) or carry_out(run, place.folders, report)
+            hopeless.note(outcome)
+            yield outcome
+
+
+def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Exception], ...] = ()) -> Outcome:
+    """One run, here and now. What its code does wrong is recorded; only what stops every run is raised: a full disk, a cache or
+    results folder that cannot be written.
+
+    foreign: exceptions that reach a run from outside, out of a signal handler, and are raised again.
+    """
+    from bench.clip import backbone as backbones
+    from bench.runs.runner import execute
+
+    try:
+        run = run.loaded()
+        with phase("load"):
+            backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
+        with claim(run):
+            try:
+                return Outcome(run, execute(run, backbone, folders, lambda done, what: report(run, done, what)))
+            except (BenchError, *foreign):
+                raise
+            except Exception as error:
+                if isinstance(error, OSError) and (error.errno in NO_DISK or refused(error, folders, run.out)):
+                    raise
+                failure = failures.of_error(run, error)
+                failures.record(run, failure)
+                return Outcome(run, "failed", failure.reason)
+    except Held as holder:
+        return Outcome(run, "running elsewhere", str(holder))
+    except UnfitMethod as error:
+        return Outcome(run, "failed", str(error), (run.protocol.name, run.method_name))
+    except BenchError as error:  # missing data, for instance
+        return Outcome(run, "failed", str(error), (run.protocol.name,))
+
+
+class Hopeless:
+    """Runs that would fail as others did, before they could begin: their data set is missing, say."""
+
+    def __init__(self):
+        self.reasons: dict[tuple[str, ...], str] = {}
+
+    def note(self, outcome: Outcome) -> None:
+        if outcome.hopeless:
+            self.reasons[outcome.hopeless] = outcome.reason
+
+    def known(self, run: Run) -> Outcome | None:
+        for key in ((run.protocol.name,), (run.protocol.name, run.method_name)):
+            if key in self.reasons:
+                return Outcome(run, "failed", self.reasons[key], key)
+        return None
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """So many CPU threads for torch, numpy and scikit-learn; None leaves them as they are."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    if threads:
+        torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        yield
+
+
+@contextlib.contextmanager
+def progress_bars(runs: Sequence[Run]) -> Iterator[Report]:
+    """Progress bars on stderr; nothing where that is not a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda run, done, what: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        overall = bars.add_task("all runs", total=len(runs))
+        current: dict[str, int] = {}
+
+        def report(run: Run, done: int, what: str) -> None:
+            if not what:
+                if run.run_id in current:
+                    bars.remove_task(current.pop(run.run_id))
+                bars.advance(overall)
+                return
+            if run.run_id not in current:
+                current[run.run_id] = bars.add_task(run.label, total=run.tasks or None)
+            bars.update(current[run.run_id], completed=done, description=f"{run.label}: {what}")
+
+        yield report

@@ -1,0 +1,187 @@
+"""Workers on this machine: processes of their own that each carry out one run after another (bench/runs/worker.py).
+
+On a GPU machine each worker sees one GPU; with more workers than GPUs, several share one. The CPU is divided between them.
+A worker that is killed loses the task in flight of its run, and nothing of the others: the run is recorded as lost and
+given to a new worker, which continues after the last finished task.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.images.folders import as_text
+from bench.runs import failures
+from bench.runs.launch import Hopeless, Outcome, Place, Report
+from bench.runs.plan import Run
+
+PATIENCE = 30  # seconds for a worker to write its last finished task
+
+
+@dataclass
+class _Pool:
+    """What the threads that look after the workers share."""
+
+    waiting: deque[Run]
+    place: Place
+    retries: int
+    events: queue.SimpleQueue  # ("progress", run, done, what), ("outcome", Outcome), ("stop", error), ("idle",)
+    hopeless: Hopeless
+    lost: dict[str, int]  # run id -> workers that it has lost
+    ending: bool = False
+
+
+def launch(runs: Sequence[Run], place: Place, report: Report, jobs: int = 2, retries: int = 1) -> Iterator[Outcome]:
+    """Carry out the runs with so many workers; a run that loses its worker is tried again `retries` times."""
+    pool = _Pool(deque(runs), place, retries, queue.SimpleQueue(), Hopeless(), {})
+    jobs = min(jobs, len(runs))
+    threads = place.threads or max(1, _usable_cores() // jobs)
+    device = next((run.device for run in runs if run.device.startswith("cuda")), "cpu")
+    workers = [_Worker(pool, _environment(k, device, threads), threads) for k in range(jobs)]
+    for worker in workers:
+        worker.start()
+    busy = len(workers)
+    try:
+        while busy:
+            kind, *facts = pool.events.get()
+            if kind == "progress":
+                report(*facts)
+            elif kind == "outcome":
+                pool.hopeless.note(facts[0])
+                yield facts[0]
+            elif kind == "stop":
+                raise facts[0]
+            else:
+                busy -= 1
+    finally:
+        pool.ending = True
+        for worker in workers:
+            worker.close()
+        for worker in workers:
+            worker.wait()
+
+
+class _Worker(threading.Thread):
+    """Looks after one worker process at a time."""
+
+    def __init__(self, pool: _Pool, environment: dict[str, str], threads: int):
+        super().__init__(daemon=True)
+        self.pool, self.environment, self.threads = pool, environment, threads
+        self.process: subprocess.Popen | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.pool.ending:
+                try:
+                    run = self.pool.waiting.popleft()
+                except IndexError:
+                    break
+                outcome = self.pool.hopeless.known(run) or self._carry_out(run)
+                if outcome:
+                    self.pool.events.put(("outcome", outcome))
+        except Exception as error:
+            self.pool.events.put(("stop", error))
+        finally:
+            self.pool.events.put(("idle",))
+
+    def _carry_out(self, run: Run) -> Outcome | None:
+        """How the run ended; None if its worker was lost and it waits again."""
+        try:
+            process = self.process or self._begin()
+            # the worker sees one GPU only, whichever that is
+            self._say({"run": replace(run, device=run.device.split(":")[0]).to_json()})
+            for line in process.stdout:
+                message = json.loads(line)
+                if "what" in message:
+                    self.pool.events.put(("progress", run, message["done"], message["what"]))
+                elif "errno" in message:
+                    raise OSError(message["errno"], message["reason"], message["file"])
+                else:
+                    return Outcome(run, message["status"], message["reason"], tuple(message["hopeless"]))
+        except BrokenPipeError:
+            pass
+        return self._lost(run)
+
+    def _lost(self, run: Run) -> Outcome | None:
+        code = self.process.wait()
+        self.process = None
+        if self.pool.ending:
+            return None
+        killer = signal.Signals(-code).name if code < 0 else ""  # by name: Windows does not know SIGKILL
+        how = f"was killed by {killer}" if killer else f"ended with exit code {code}"
+        hint = "; was the memory enough?" if killer == "SIGKILL" else ""
+        failure = failures.of_machine(f"its worker {how}{hint}")
+        failures.record(run, failure)
+        self.pool.lost[run.run_id] = self.pool.lost.get(run.run_id, 0) + 1
+        if self.pool.lost[run.run_id] <= self.pool.retries:
+            print(f"{run.label}: {failure.reason}; tried again", file=sys.stderr)
+            self.pool.waiting.append(run)
+            return None
+        return Outcome(run, "failed", failure.reason)
+
+    def _begin(self) -> subprocess.Popen:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.runs.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+            start_new_session=True,  # Ctrl-C goes to this process, which lets its workers end in order
+        )
+        folders = self.pool.place.folders
+        self._say({"data": as_text(folders.data), "cache": as_text(folders.cache), "threads": self.threads})
+        return self.process
+
+    def _say(self, message: dict[str, Any]) -> None:
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+
+    def close(self) -> None:
+        """Tell the process to end: at once if it waits, after the write in progress if it works."""
+        with contextlib.suppress(BrokenPipeError):
+            if self.process and not self.is_alive():
+                self._say({})
+            if self.process:
+                self.process.stdin.close()
+
+    def wait(self) -> None:
+        if self.process:
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.join()
+
+
+def _environment(worker: int, device: str, threads: int) -> dict[str, str]:
+    """The worker's environment variables: its share of the CPU and its GPU."""
+    shares = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    environment = os.environ | shares
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        gpus = visible_gpus()
+        chosen = int(number) if number else worker % len(gpus)
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[chosen] if chosen < len(gpus) else str(chosen)
+    return environment
+
+
+def _usable_cores() -> int:
+    """CPU cores that this process may use; macOS and Windows only say how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; found without loading any driver."""
+    chosen = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return chosen or [str(k) for k in range(len(list(Path("/dev").glob("nvidia[0-9]*"))) or 1)]

@@ -1,0 +1,171 @@
+"""A study: many runs written down in one TOML file.
+
+    protocols = ["mini60-6x10", "mini-mtil-order1"]
+    methods = ["zero-shot", "coop", "cgil"]
+    seeds = [0, 1, 2]
+    out = "results/study"
+
+    [set]                              # hyper-parameters that differ from the method's own
+    cgil.vae_epochs = 100
+
+    [grid]                             # every combination of these is a run
+    coop.learning_rate = [0.001, 0.002]
+    coop.epochs = [5, 10]
+
+    [[runs]]                           # more runs: as above, apart from what stands here
+    methods = ["finetune"]
+    set.finetune.lr = 3e-5
+
+With [[runs]] tables, what stands above them is what they have in common; without any it is the study itself. The keys are
+the options of `bench run`, and an option on the command line goes before the file.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, one_line, unknown_name
+from bench.runs.assignments import Assignment
+from bench.system.text_files import read_text
+
+LARGEST_SEED = 2**63 - 1  # that results hold as a number
+LARGEST_LIMIT = 10**9  # images of a class
+FEW = ("protocols", "methods", "seeds", "order_seeds", "ablate")  # a list, or one alone
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, by a command line or by one part of a study."""
+
+    protocols: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    order_seeds: tuple[int, ...] = (0,)
+    backbone: str = "mini"
+    pretrained: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    data: str = "real"
+    limit_train: int | None = None
+    limit_test: int | None = None
+    out: Path = Path("results")
+    set: tuple[Assignment, ...] = ()
+    grid: tuple[tuple[Assignment, ...], ...] = ()
+    ablate: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """The parts of a study, and how it wants to be launched."""
+
+    requests: tuple[Request, ...]
+    slurm: dict[str, Any]
+    methods: tuple[str, ...] = ()  # that the file names, whether options leave them out or not: its settings may be for any
+
+
+ONE_OF = {"precision": ("auto", "float32", "bfloat16", "float16"), "data": ("real", "synthetic")}
+KEYS = [field.name for field in fields(Request)]
+
+
+def read(path: Path, given: dict[str, Any]) -> Study:
+    """The file's study; `given` holds the options of the command line, which go before it."""
+    try:
+        tables = tomllib.loads(read_text(path, "not a study file that can be read"))
+    except (ValueError, RecursionError) as error:
+        raise BenchError(f"{path}: not a study file that can be read ({one_line(error)})") from error
+    slurm = tables.pop("slurm", {})
+    parts = tables.pop("runs", [{}])
+    if not isinstance(slurm, dict):
+        raise BenchError(f"{path}: slurm: a table [slurm] is wanted")
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise BenchError(f"{path}: runs: tables [[runs]] are wanted")
+    common = _request(tables, Request(), path)
+    requests, methods = [], list(common.methods)
+    for part in parts:
+        request = _request(part, common, path)
+        methods += request.methods
+        request = replace(request, **{k: v for k, v in given.items() if k not in ("set", "ablate")})
+        request = replace(
+            request, set=request.set + tuple(given.get("set", ())), ablate=request.ablate + tuple(given.get("ablate", ()))
+        )
+        for name in ("protocols", "methods"):
+            if not getattr(request, name):
+                raise BenchError(f"{path}: no {name} are named; for instance {name} = {_EXAMPLES[name]}")
+        requests.append(request)
+    return Study(tuple(requests), slurm, tuple(dict.fromkeys(methods)))
+
+
+_EXAMPLES = {"protocols": '["mini60-6x10"]', "methods": '["zero-shot", "cgil"]'}
+
+
+def _request(table: dict[str, Any], common: Request, path: Path) -> Request:
+    """`common` with what the table says."""
+    changes: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in KEYS:
+            raise BenchError(f"{path}: {unknown_name('key', key, [*KEYS, 'runs', 'slurm'])}")
+        where = f"{path}: {key}"
+        if key in FEW:
+            changes[key] = _few(value, int if key.endswith("seeds") else str, where)
+        elif key == "set":
+            changes[key] = common.set + tuple(_assignments(value, where))
+        elif key == "grid":
+            changes[key] = common.grid + tuple(_axes(value, where))
+        elif key in ("limit_train", "limit_test"):
+            changes[key] = _positive(value, where)
+        elif not isinstance(value, str) or not value or "\0" in value:
+            raise BenchError(f"{where}: text in quotes is wanted")
+        elif value not in ONE_OF.get(key, (value,)):
+            raise BenchError(f"{where}: choose one of {', '.join(ONE_OF[key])}")
+        else:
+            changes[key] = Path(value) if key == "out" else value
+    return replace(common, **changes)
+
+
+def _few(value: Any, kind: type, where: str) -> tuple:
+    values = value if isinstance(value, list) else [value]
+    wanted = "whole numbers, 0 or larger," if kind is int else "names in quotes"
+    if not values or not all(type(one) is kind and (one != "" if kind is str else 0 <= one <= LARGEST_SEED) for one in values):
+        up_to = f" (up to {LARGEST_SEED})" if kind is int else ""
+        raise BenchError(f"{where}: a list of {wanted} is wanted{up_to}")
+    return tuple(dict.fromkeys(values))
+
+
+def _positive(value: Any, where: str) -> int:
+    if type(value) is not int or not 1 <= value <= LARGEST_LIMIT:
+        raise BenchError(f"{where}: a whole number, 1 or larger, is wanted (up to {LARGEST_LIMIT})")
+    return value
+
+
+def _assignments(table: Any, where: str) -> Iterable[Assignment]:
+    for method, field, value in _by_method(table, where):
+        yield Assignment(method, field, _text(value, f"{where}.{method}.{field}"), f"{where}.{method}.{field}")
+
+
+def _axes(table: Any, where: str) -> Iterable[tuple[Assignment, ...]]:
+    for method, field, values in _by_method(table, where):
+        place = f"{where}.{method}.{field}"
+        if not isinstance(values, list) or not values:
+            raise BenchError(f"{place}: a list of the values to try is wanted")
+        yield tuple(Assignment(method, field, _text(value, place), place) for value in values)
+
+
+def _by_method(table: Any, where: str) -> Iterable[tuple[str, str, Any]]:
+    if not isinstance(table, dict) or not all(isinstance(part, dict) for part in table.values()):
+        raise BenchError(f"{where}: write it as METHOD.FIELD = VALUE, for instance cgil.vae_epochs = 100")
+    for method, part in table.items():
+        for field, value in part.items():
+            yield method, field, value
+
+
+def _text(value: Any, where: str) -> str:
+    """A TOML value as it would stand on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | str):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
+        return ",".join(map(str, value))
+    raise BenchError(f"{where}: a number, a text, true, false or a list of numbers is wanted")

@@ -1,0 +1,197 @@
+"""May what lies in a run's folder be taken for the run that is asked for now?
+
+A run id is a hash of what was asked for. What a run was made from can change under the same id: the source of its method, the
+images that lie under a data set's name, the reference data, the classes and prompts of a protocol whose version was not
+bumped. A finished run and a checkpoint hold digests of these. Here they are compared with what is there now, before anything
+is skipped or continued: nothing is reused, and nothing run again, without a word.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from typing import Any, Literal
+
+from bench.errors import BenchError
+from bench.results.records import read_manifest
+from bench.runs import checkpoint, method_source
+from bench.runs.facts import Facts
+from bench.runs.method_source import Source
+from bench.runs.plan import PlannedProtocol, Run
+from bench.streams import identity
+from bench.system import registry
+
+State = Literal["new", "unfinished", "finished"]
+CODE = "code"
+IN_WORDS = {  # what differs -> how the status of a finished run says it
+    CODE: "by other code",
+    "images": "on other images",
+    "reference": "on other reference data",
+    "words": "on other classes or prompts",
+}
+VERSIONS = {"torch": "torch", "open_clip": "open_clip_torch", "numpy": "numpy"}  # as lines name them -> distribution
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What there is of a run, and in what it differs from one that would be made now."""
+
+    state: State
+    tasks: int = 0  # finished ones of an unfinished run
+    differs: Mapping[str, str] | None = None  # key of IN_WORDS -> a few words on how; None: nothing does
+    versions: tuple[str, ...] = ()  # "torch 2.4.0, now 2.9.1"
+    unknown: bool = False  # its images are not there now, so they could not be compared
+
+    @property
+    def status(self) -> str:
+        """As the table of a plan says it."""
+        how = ", ".join(IN_WORDS[what] for what in self.differs or ())
+        if self.state == "finished":
+            return f"finished, {how}" if how else "finished"
+        if self.state == "unfinished" and self.tasks:
+            return f"starts over: begun {how}" if how else f"continues after task {self.tasks}"
+        return "new"
+
+    @property
+    def shown(self) -> bool:
+        """Is its number an answer to what was asked? Other code of the method is said beside it; other data are not what was
+        asked for."""
+        return self.state == "finished" and set(self.differs or ()) <= {CODE}
+
+
+NOTHING = Reuse("new")
+
+
+def examine(runs: Sequence[Run], facts: Facts) -> dict[str, Reuse]:
+    """Run id -> what there is of it."""
+    return {run.run_id: _examined(run, facts) for run in runs}
+
+
+def _examined(run: Run, facts: Facts) -> Reuse:
+    if run.finished:
+        try:
+            made_from = made_from_of_manifest(read_manifest(run.folder))
+        except BenchError:
+            return Reuse("finished")  # bench doctor and the table say what is wrong with it
+        differs, unknown = differences(run, made_from, facts)
+        return Reuse("finished", 0, differs or None, _versions(made_from.get("environment")), unknown)
+    tasks = checkpoint.finished_tasks(run.checkpoint)
+    if not tasks:
+        return Reuse("new")
+    differs, unknown = differences(run, checkpoint.made_from(run.checkpoint), facts)
+    return Reuse("unfinished", tasks, differs or None, (), unknown)
+
+
+def made_from_of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a finished run was made from, as far as its manifest says."""
+    found = {key: manifest[key] for key in ("source", "images", "reference", "environment") if manifest.get(key)}
+    if "images" not in found and manifest.get("images_digest"):
+        found["images_digest"] = manifest["images_digest"]
+    with contextlib.suppress(KeyError, TypeError):  # of an earlier version, or damaged: nothing to compare
+        found["words"] = identity.words_of_manifest(manifest)
+    return found
+
+
+def differences(run: Run, made_from: Mapping[str, Any], facts: Facts) -> tuple[dict[str, str], bool]:
+    """(what differs now -> how, in a few words; whether the images could not be compared)."""
+    found = {}
+    since = Source.from_json(made_from.get("source"))
+    if since and (modules := method_source.changes_on_disk(registry.target("method", run.method_name), since)):
+        found[CODE] = ", ".join(modules)
+    given = run.protocol.given if isinstance(run.protocol, PlannedProtocol) else run.given or run.protocol.name
+    if "words" in made_from and made_from["words"] != facts.words(given, run.order_seed):
+        found["words"] = f"the protocol's version is still {run.protocol.version}"
+    images, unknown = _images(run, given, made_from, facts)
+    if images:
+        found["images"] = images
+    reference = made_from.get("reference")
+    if isinstance(reference, Mapping) and not run.synthetic:
+        known = facts.reference(reference.get("images"), reference.get("sentences"))
+        if known and (changed := [what for what in known if known[what] != reference.get(f"{what}_digest", known[what])]):
+            found["reference"] = ", ".join(changed)
+    return found, unknown
+
+
+def _images(run: Run, given: str, made_from: Mapping[str, Any], facts: Facts) -> tuple[str, bool]:
+    """(the data sets whose images are others now, whether that could not be told)."""
+    if run.synthetic or run.content == "pinned":
+        return "", False
+    if isinstance(then := made_from.get("images"), Mapping):
+        now = facts.images(given, run.order_seed, run.limit_train, run.limit_test)
+        if now is None:
+            return "", True
+        return ", ".join(name for name in now if now[name] != then.get(name)), False
+    if then := made_from.get("images_digest"):
+        ordered = facts.images_in_learning_order(given, run.order_seed, run.limit_train, run.limit_test)
+        return ("all" if ordered is not None and ordered != then else ""), ordered is None
+    return "", False
+
+
+def _versions(environment: Any) -> tuple[str, ...]:
+    """The versions that have changed since a run was made."""
+    if not isinstance(environment, Mapping):
+        return ()
+    pairs: list[tuple[str, Any, str | None]] = [("Python", environment.get("python"), python_version())]
+    pairs += [(name, environment.get(package), _installed(package)) for name, package in VERSIONS.items()]
+    return tuple(f"{name} {then}, now {now}" for name, then, now in pairs if then and now and then != now)
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+# -- what the user is told --------------------------------------------------------------------------------------
+
+
+def remarks(runs: Sequence[Run], found: Mapping[str, Reuse], rerun: bool = False) -> list[str]:
+    """A line for every way in which finished runs are not what would be made now, each with its remedy."""
+    said = []
+    for run, count, how in _grouped(runs, found, lambda one: (one.differs or {}).get(CODE) if one.shown else None):
+        them = "it is" if count == 1 else "they are"
+        remedy = f"{them} run again" if rerun else f"shown as {them}, {_rerun(count)}"
+        said.append(f"{_runs(count, f'of {run.method_name}')} made by other code of the method ({how}); {remedy}")
+    for run, count, how in _grouped(runs, found, _other_data):
+        which = f"of {run.method_name} on {run.protocol.name}"
+        them = "it is" if count == 1 else "they are"
+        remedy = f"{them} run again" if rerun else f"not shown, {_rerun(count)}, another --out keeps both"
+        said.append(f"{_runs(count, which)} made {how}; {remedy}")
+    versions = [line for run in runs for line in found[run.run_id].versions]
+    for line in dict.fromkeys(versions):
+        said.append(f"{_runs(versions.count(line))} made with {line}; bench gate tells whether numbers have moved")
+    unknown = [run for run in runs if found[run.run_id].unknown and found[run.run_id].state == "finished"]
+    for name in dict.fromkeys(run.protocol.name for run in unknown):
+        count = sum(run.protocol.name == name for run in unknown)
+        said.append(f"{_runs(count, f'on {name}')} not compared with the images, which are not here")
+    return said
+
+
+def _rerun(count: int) -> str:
+    return f"--rerun-changed runs {'it' if count == 1 else 'them'} again"
+
+
+def _other_data(one: Reuse) -> str | None:
+    """On what other data a finished run was made."""
+    if one.state != "finished" or one.shown:
+        return None
+    return " and ".join(f"{IN_WORDS[what]} ({how})" for what, how in (one.differs or {}).items())
+
+
+def _grouped(runs, found, question) -> list[tuple[Run, int, str]]:
+    """(first run, how many, answer) of the runs of a method and protocol that have the same answer."""
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        if answer := question(found[run.run_id]):
+            groups.setdefault((run.protocol.name, run.method_name, answer), []).append(run)
+    return [(own[0], len(own), answer) for (_, _, answer), own in groups.items()]
+
+
+def _runs(count: int, which: str = "") -> str:
+    """
+    >>> _runs(1, "of coop"), _runs(3)
+    ('1 finished run of coop was', '3 finished runs were')
+    """
+    return " ".join(filter(None, [f"{count} finished run{'s' * (count > 1)}", which, "was" if count == 1 else "were"]))

@@ -1,0 +1,317 @@
+"""One run: learn, evaluate, checkpoint after each task, resume.
+
+A run killed at any moment loses at most the task in flight: state, records and per-sample scores so far lie in one
+checkpoint file that is replaced atomically after each task. The final files are written from it, the manifest last.
+A checkpoint that is damaged, or does not fit, is said to be so and the run starts over.
+"""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save as save_tensors
+
+from bench import __version__
+from bench.checks.stated import is_stated
+from bench.clip.backbone import Backbone
+from bench.errors import BenchError, UnfitMethod, one_line
+from bench.images.dataset import Folders
+from bench.learning.evaluation import Cell, evaluate
+from bench.learning.method import Method
+from bench.results import records
+from bench.runs import checkpoint, failures, method_source
+from bench.runs.method_source import Source
+from bench.runs.plan import Run
+from bench.streams import identity
+from bench.streams import reference as references
+from bench.streams.features import FeatureStore
+from bench.streams.stream import Stream
+from bench.system import registry
+from bench.system.files import remove_leftovers, sha256, write_atomically
+from bench.system.interruption import held_back
+from bench.system.peak_memory import peak_bytes_of_process
+from bench.system.phases import phase
+from bench.system.randomness import Draws
+
+Progress = Callable[[int, str], None]  # (tasks finished, what is happening now)
+
+
+def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress = lambda done, what: None) -> str:
+    """Carry one run to its end, from the start or from its checkpoint. Returns "finished" or "already finished".
+
+    The caller holds the claim to the run.
+    """
+    if run.finished:
+        return "already finished"
+    remove_leftovers(run.folder)
+    store = FeatureStore(backbone, folders.features)
+    started = time.perf_counter()
+    progress(0, "preparing")
+    with phase("load"):
+        stream = run.protocol.stream(run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic)
+    method, reference_facts = _prepare(run, backbone, stream, store, folders)
+    made_from = _made_from(run, folders, reference_facts)
+    journal = _resume(run, method, stream, made_from)
+    if journal is None:  # the method may have taken over part of a state: a new one
+        method, reference_facts = _prepare(run, backbone, stream, store, folders)
+        journal = checkpoint.Journal()
+    journal.made_from = journal.made_from or made_from | {"environment": environment(backbone.device)}
+    prepared = time.perf_counter() - started
+    described = _description(run, records.TOWERS.join([run.backbone, *method.other_towers]))
+
+    for task in stream.tasks[journal.finished_tasks :]:
+        last = task.index == len(stream.tasks) - 1
+        if method.joint and not last:
+            journal.finished_tasks += 1
+            continue
+        progress(task.index, f"learning {task.name}")
+        clock, passes_before = time.perf_counter(), backbone.image_passes
+        with phase("train"):
+            method.train()
+            method.grow(task)
+            method.learn(stream.joined() if method.joint else task.for_training())
+            method.eval()
+        learned = time.perf_counter()
+        progress(task.index, f"evaluating after {task.name}")
+        with phase("evaluate"):
+            for cell in evaluate(method, stream, task.index):
+                _note(journal, described, stream, task.index, cell)
+        journal.seconds.append({"learn": learned - clock, "evaluate": time.perf_counter() - learned})
+        journal.image_passes += backbone.image_passes - passes_before
+        journal.finished_tasks = task.index + 1
+        with held_back(), phase("write"):
+            write_atomically(run.checkpoint, checkpoint.to_bytes(journal, run.run_id, method.state_dict()))
+
+    progress(len(stream.tasks), "writing")
+    for task in stream.tasks:
+        journal.samples[f"labels/{task.index}"] = task.test.labels.to(torch.int32)
+    cost = {
+        "seconds_prepare": prepared,
+        "seconds_encode": store.seconds,  # of the frozen encoder, contained in the others
+        "seconds_per_task": journal.seconds,
+        "image_passes": journal.image_passes,
+        **_cost(method, backbone),
+    }
+    conditions = {"test_batches": str(method.test_batches or "do not matter"), "reference": reference_facts}
+    with held_back(), phase("write"):
+        _write_results(run, journal, cost, backbone, stream, conditions)
+        run.checkpoint.unlink(missing_ok=True)
+        failures.forget(run)
+    return "finished"
+
+
+@phase("train")
+def _prepare(
+    run: Run, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
+) -> tuple[Method, dict | None]:
+    """The method before its first task, and facts about the reference data that it was given; UnfitMethod if it cannot be."""
+    try:
+        return _made(run, backbone, stream, store, folders)
+    except BenchError as error:
+        raise UnfitMethod(f"{run.method_name}: {error}") from error
+
+
+def _made(
+    run: Run, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
+) -> tuple[Method, dict | None]:
+    method = run.method(run.settings, backbone, stream.scenario, Draws(run.protocol.name, run.method_name, run.seed))
+    if not method.reference_names:
+        return method, None
+    with phase("load"):
+        reference, facts = references.load(method.reference_names, store, folders, run.synthetic)
+        if not run.synthetic:
+            references.refuse_leaks(reference, stream, method.reference_names.images)
+    method.use_reference(reference)
+    return method, facts
+
+
+@phase("load")
+def _made_from(run: Run, folders: Folders, reference_facts: dict | None) -> dict[str, Any]:
+    """Digests of what the run is made from beside what its id says: see bench/runs/reuse.py."""
+    images = identity.recorded(
+        run.protocol, run.order_seed, folders, run.limit_train, run.limit_test, run.synthetic
+    )
+    if run.images and identity.digest(images) != run.images:
+        raise BenchError(f"{run.label}: its images have changed since the command began; repeat it")
+    source = registry.source_of_method(run.method_name)
+    return {
+        "source": source.to_json() if source else None,
+        "images": images,
+        "words": identity.words_of_protocol(run.protocol, run.order_seed),
+        "reference": reference_facts,
+    }
+
+
+def _resume(run: Run, method: Method, stream: Stream, made_from: dict[str, Any]) -> checkpoint.Journal | None:
+    """Load the checkpoint into the method; an empty journal if there is none, None if it is of no use (it is then gone)."""
+    if not run.checkpoint.exists():
+        return checkpoint.Journal()
+    try:
+        journal, run_id, state = checkpoint.from_bytes(run.checkpoint.read_bytes())
+        if run_id != run.run_id:
+            raise checkpoint.Damaged("it belongs to another run")
+        _refuse_mixture(journal.made_from, made_from)
+        for task in stream.tasks[: journal.finished_tasks]:
+            method.grow(task.for_training())
+        _take_over(method, state)
+    except checkpoint.Damaged as error:
+        reason = one_line(error)
+        print(f"{run.label}: its checkpoint cannot be used ({reason}); starting over", file=sys.stderr)
+        run.checkpoint.unlink(missing_ok=True)
+        return None
+    method.eval()
+    return journal
+
+
+def _refuse_mixture(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """One half of a run by one code or on one set of images, the other half by others, would be the number of neither."""
+    since = Source.from_json(then.get("source"))
+    if since and now["source"] and method_source.changed_modules(since, Source.from_json(now["source"])):
+        raise checkpoint.Damaged("it was begun by other code of the method")
+    for key, what in (("images", "images"), ("words", "classes or prompts"), ("reference", "reference data")):
+        if then.get(key) is not None and then[key] != now[key]:
+            raise checkpoint.Damaged(f"it was begun on other {what}")
+
+
+def _take_over(method: Method, state: dict[str, torch.Tensor]) -> None:
+    """Load a state into the method; Damaged if it is not of this method, whose code may have changed since."""
+    try:
+        method.load_state_dict(state)
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise  # too little memory, for instance
+        raise checkpoint.Damaged(f"it does not fit the method: {one_line(error)}") from error
+
+
+# -- results ----------------------------------------------------------------------------------------------------
+
+
+def _description(run: Run, towers: str) -> dict[str, Any]:
+    """The columns of records.csv that are the same in all rows of a run."""
+    return {
+        "schema": records.SCHEMA,
+        "run_id": run.run_id,
+        "protocol": run.protocol.name,
+        "protocol_version": run.protocol.version,
+        "scenario": run.protocol.kind,
+        "method": run.method_name,
+        "overrides": run.overrides,
+        "backbone": towers,
+        "pretrained": run.weights_label,
+        "templates": run.protocol.templates_digest(),
+        "exemplars": run.protocol.exemplars,
+        "limits": run.limits,
+        "order_seed": run.order_seed,
+        "seed": run.seed,
+    }
+
+
+@phase("write")
+def _note(journal: checkpoint.Journal, described: dict[str, Any], stream: Stream, after_task: int, cell: Cell) -> None:
+    """One scored cell into the journal: a row if it has an accuracy, and its per-sample scores."""
+    place = f"{after_task}/{cell.eval_task}/{cell.candidates}"
+    for name in ("prediction", "confidence", "entropy", "energy"):
+        journal.samples[f"{name}/{place}"] = torch.from_numpy(np.ascontiguousarray(getattr(cell, name)))
+    if cell.correct is None:
+        return
+    n = len(cell.prediction)
+    journal.rows.append(
+        described
+        | {
+            "after_task": after_task,
+            "eval_task": cell.eval_task,
+            "eval_name": stream.tasks[cell.eval_task].name,
+            "candidates": cell.candidates,
+            "metric": "accuracy",
+            "value": cell.correct / n,
+            "n": n,
+        }
+    )
+
+
+def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
+    own = list(method.parameters())
+    frozen = sum(p.numel() for p in backbone.clip.parameters())
+    memory = {"peak_memory_bytes": peak_bytes_of_process()}
+    if backbone.device.type == "cuda":
+        memory["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(backbone.device)
+    return {
+        "trainable_parameters": sum(p.numel() for p in own if p.requires_grad),
+        "total_parameters": frozen + sum(p.numel() for p in own),
+        "exemplar_bytes": method.exemplar_bytes() if is_stated(type(method), "exemplar_bytes") else None,
+        "state_bytes": sum(value.numel() * value.element_size() for value in method.state_dict().values()),
+        **memory,
+    }
+
+
+def _write_results(
+    run: Run, journal: checkpoint.Journal, cost: dict, backbone: Backbone, stream: Stream, conditions: dict
+) -> None:
+    table = records.to_csv(journal.rows).encode()
+    samples = save_tensors(dict(sorted(journal.samples.items())))
+    write_atomically(run.folder / "records.csv", table)
+    write_atomically(run.folder / "samples.safetensors", samples)
+    images = hashlib.sha256()
+    for task in stream.tasks:
+        for split in (task.train, task.test):
+            for source, rows in split.pieces:
+                images.update(source.digest.encode() + rows.tobytes())
+    manifest = {
+        "run_id": run.run_id,
+        "status": "finished",
+        "identity": run.identity,
+        "overrides": run.overrides,
+        "pretrained": run.pretrained,
+        "weights_digest": backbone.digest,
+        "backbone": backbone.facts,
+        "source": journal.made_from.get("source"),
+        "protocol_given": run.given or run.protocol.name,
+        "content": run.content,
+        "images": journal.made_from.get("images"),
+        "images_digest": images.hexdigest(),
+        "tasks": [
+            {
+                "name": task.name,
+                "classes": [stream.scenario.class_names[c] for c in task.classes],
+                "train_images": len(task.train),
+                "test_images": len(task.test),
+            }
+            for task in stream.tasks
+        ],
+        **conditions,
+        "templates": sorted({t for templates in stream.scenario.templates for t in templates}),
+        "cost": cost,
+        "environment": environment(backbone.device),
+        **_begun_elsewhere(journal, backbone),
+        "earlier_failures": [dataclasses.asdict(failure) for failure in failures.of(run)],
+        "checksums": {"records.csv": sha256(table), "samples.safetensors": sha256(samples)},
+    }
+    write_atomically(run.folder / "manifest.json", json.dumps(manifest, indent=1, default=str))
+
+
+def _begun_elsewhere(journal: checkpoint.Journal, backbone: Backbone) -> dict[str, Any]:
+    """The versions and hardware of the first tasks, where an interrupted run was continued under others."""
+    begun = journal.made_from.get("environment")
+    return {"begun_in": begun} if begun and begun != environment(backbone.device) else {}
+
+
+def environment(device: torch.device) -> dict[str, str | int]:
+    """Versions and hardware that a reader needs to judge or repeat a number."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    packages = {p: version(p) for p in ("torch", "open_clip_torch", "numpy", "scikit-learn", "pandas")}
+    return {
+        "bench": __version__,
+        "python": platform.python_version(),
+        **packages,
+        "cuda": torch.version.cuda or "none",
+        "device": f"{device.type} {name}",
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,1 @@
+"""From a name to a stream of tasks with images or features."""

@@ -1,0 +1,86 @@
+"""Options of a protocol: what may differ from its definition, as a part of its name.
+
+    cifar100-10x10+order=natural+replay-free
+
+An option is joined to the name by "+", so that records, run ids, recipes and tables keep the streams apart. Every
+protocol takes the options that mean something for it:
+
+    VARIANT                    the same stream as another paper runs it: other class names, templates, order, exemplars
+    order=NAME                 another order of the classes
+    replay-free                no exemplars
+    exemplars=N-per-class      another exemplar budget; or exemplars=N-total, which all classes seen share
+    budgeted                   training on a task may go through as many images as the first task has
+
+The name is canonical: options stand in this order, and one that changes nothing disappears.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bench.errors import BenchError
+from bench.streams.protocol import Protocol
+
+EXEMPLARS = re.compile(r"exemplars=(?P<number>[1-9]\d*)-(?P<unit>per-class|total)")
+
+
+def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
+    """The protocol with these options, under its canonical name."""
+    chosen: dict[str, str] = {}
+    for option in options:
+        what = _what(protocol, option)
+        if chosen.setdefault(what, option) != option:
+            raise BenchError(f"{protocol.name}: +{chosen[what]} and +{option} exclude each other")
+    start = protocol.variants[chosen["variant"]] if "variant" in chosen else protocol
+    suffixes = [chosen["variant"]] if "variant" in chosen else []
+    changed = start
+    if "order" in chosen:
+        changed = _in_order(changed, protocol.name, chosen["order"].removeprefix("order="))
+        suffixes += [chosen["order"]] if changed.order != start.order else []
+    if "exemplars" in chosen:
+        changed = _with_exemplars(changed, chosen["exemplars"])
+        suffixes += [chosen["exemplars"]] if changed.exemplars != start.exemplars else []
+    if "budget" in chosen:
+        changed = replace(changed, budgeted=True)
+        suffixes += ["budgeted"] if not start.budgeted else []
+    return replace(changed, name="+".join([protocol.name, *suffixes]))
+
+
+def _what(protocol: Protocol, option: str) -> str:
+    """What the option decides about."""
+    if option in protocol.variants:
+        return "variant"
+    if option.startswith("order=") and protocol.orders:
+        return "order"
+    if option == "replay-free" or EXEMPLARS.fullmatch(option):
+        return "exemplars"
+    if option == "budgeted":
+        return "budget"
+    known = ", ".join(f"+{name}" for name in options_of(protocol))
+    raise BenchError(f"unknown option +{option} of {protocol.name}; known: {known}")
+
+
+def _in_order(protocol: Protocol, name: str, order: str) -> Protocol:
+    if order not in protocol.orders:
+        raise BenchError(f"unknown order {order!r} of {name}; known: {', '.join(protocol.orders)}")
+    chosen = protocol.orders[order]
+    return replace(protocol, order=order, tasks=chosen.tasks, fixed_order=chosen.fixed)
+
+
+def _with_exemplars(protocol: Protocol, option: str) -> Protocol:
+    found = EXEMPLARS.fullmatch(option)
+    number = {found["unit"]: int(found["number"])} if found else {}
+    return replace(protocol, exemplars_per_class=number.get("per-class"), exemplars_total=number.get("total"))
+
+
+def options_of(protocol: Protocol) -> dict[str, str]:
+    """Every option that changes something, and what it does."""
+    found = {name: variant.summary for name, variant in protocol.variants.items()}
+    found |= {f"order={name}": order.summary for name, order in protocol.orders.items() if name != protocol.order}
+    if protocol.exemplars != "none":
+        found["replay-free"] = "no exemplars"
+    found["exemplars=N-per-class"] = "N exemplars of every class"
+    found["exemplars=N-total"] = "N exemplars in all, shared by the classes seen"
+    if not protocol.budgeted:
+        found["budgeted"] = "compute budget: training on a task goes through as many images as the first task has, and no more"
+    return found

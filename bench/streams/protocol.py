@@ -1,0 +1,235 @@
+"""A protocol: which data sets, in what order, cut into which tasks, scored how."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from bench.errors import BenchError
+from bench.images import class_names
+from bench.images.dataset import Content, Dataset, DatasetInfo, Folders, ImageSource
+from bench.images.stand_ins import stand_in
+from bench.streams.features import FeatureStore
+from bench.streams.stream import Scenario, ScenarioKind, Split, Stream, Task
+from bench.system import registry
+from bench.system.randomness import stable_seed
+
+CONTENTS: tuple[Content, ...] = ("own", "official", "pinned")  # from the least that a name says to the most
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task before any image is opened: some classes of one data set, in the order in which they are learned."""
+
+    name: str
+    dataset: str
+    labels: tuple[int, ...]  # the data set's own labels
+
+
+@dataclass(frozen=True)
+class Order:
+    """One way to order a stream: its tasks for every order seed."""
+
+    tasks: Callable[[int], Sequence[TaskPlan]]
+    summary: str  # the rule, in one line
+    fixed: bool = False  # the same for every order seed
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The object that a `bench.protocols` entry point names.
+
+    `tasks(order_seed)` gives the plan of the stream. A protocol whose order is fixed says so, and has one order only.
+    What a user may change about it has a name: another order, another paper's form (bench/streams/options.py).
+    """
+
+    name: str
+    version: str
+    kind: ScenarioKind
+    summary: str
+    tasks: Callable[[int], Sequence[TaskPlan]]
+    fixed_order: bool = False
+    templates: tuple[str, ...] | None = None  # None: each data set's own
+    exemplars_per_class: int | None = None
+    exemplars_total: int | None = None
+    source: str = ""  # who defined it; "": not stated
+    order: str = ""  # the name of its order, if `orders` has it
+    orders: Mapping[str, Order] = field(default_factory=dict)  # all named orders, its own among them
+    variants: Mapping[str, "Protocol"] = field(default_factory=dict)  # option -> the same stream as another paper runs it
+    budgeted: bool = False  # training on a task may go through as many images as the first task has
+    shots: int | None = None  # training images of every class; None: all
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)  # those that are not registered, by name
+
+    @property
+    def exemplars(self) -> str:
+        """The exemplar budget in words, as records state it."""
+        if self.exemplars_per_class is not None:
+            return f"{self.exemplars_per_class}/class"
+        return f"{self.exemplars_total} total" if self.exemplars_total is not None else "none"
+
+    def dataset(self, name: str) -> Dataset:
+        """One of its data sets."""
+        return self.datasets[name] if name in self.datasets else registry.load("dataset", name)
+
+    @property
+    def content(self) -> Content:
+        """What its name says about its images: as much as the name of that data set of which the name says least."""
+        found = {self.dataset(name).content for name in self.dataset_names(0)}
+        return next(kind for kind in CONTENTS if kind in found)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of its data sets as they lie here."""
+        return [note for name in self.dataset_names(0) for note in self.dataset(name).notes]
+
+    def dataset_names(self, order_seed: int) -> list[str]:
+        """The data sets of a stream, each once."""
+        return list(dict.fromkeys(plan.dataset for plan in self.tasks(order_seed)))
+
+    def images(self, dataset: str, split: str, folders: Folders, limit: int | None, synthetic: bool = False) -> ImageSource:
+        """The images of "train" or "test" that a stream draws on: as many of every class as protocol and limit allow."""
+        return _open(self.dataset(dataset), split, folders, self.shots if split == "train" else None, limit, synthetic)
+
+    def scenario(self, order_seed: int) -> Scenario:
+        """What a method may know before it starts; opens no image, so a compute budget is not in it yet."""
+        plans = self.tasks(order_seed)
+        infos = [self.dataset(plan.dataset).info for plan in plans]
+        for info in {info.name: info for info in infos}.values():
+            _refuse_repeated_names(info)
+        return Scenario(
+            kind=self.kind,
+            class_names=tuple(info.class_names[k] for plan, info in zip(plans, infos) for k in plan.labels),
+            templates=tuple(self.templates or info.templates for plan, info in zip(plans, infos) for _ in plan.labels),
+            task_of_class=tuple(index for index, plan in enumerate(plans) for _ in plan.labels),
+            exemplars_per_class=self.exemplars_per_class,
+            exemplars_total=self.exemplars_total,
+        )
+
+    def templates_digest(self) -> str:
+        """8 hex digits for the set of prompt templates."""
+        templates = self.scenario(0).templates
+        return hashlib.sha256(repr(sorted(set(templates))).encode()).hexdigest()[:8]
+
+    def stream(
+        self,
+        order_seed: int,
+        store: FeatureStore,
+        folders: Folders,
+        limit_train: int | None,
+        limit_test: int | None,
+        synthetic: bool = False,
+    ) -> Stream:
+        """The stream with its images; the limits keep the first so many images of every class.
+
+        synthetic: stand-in images of the right number and size instead of the data sets' own.
+        """
+        tasks, first, available = [], 0, 0.0
+        for index, plan in enumerate(self.tasks(order_seed)):
+            dataset = self.dataset(plan.dataset)
+            train, test = (
+                _split(self.images(plan.dataset, split, folders, limit, synthetic), plan, first, store)
+                for split, limit in (("train", limit_train), ("test", limit_test))
+            )
+            for split, images in (("train", train), ("test", test)):
+                if not len(images):
+                    raise BenchError(f"{self.name}: task {plan.name!r} has no {split} images; check data set {plan.dataset}")
+            tasks.append(Task(index, plan.name, tuple(range(first, first + len(plan.labels))), train, test))
+            first += len(plan.labels)
+            present = len(_split(self.images(plan.dataset, "train", folders, None, synthetic), plan, first, store))
+            available += present / _completeness(dataset, folders, synthetic)
+        budget = len(tasks[0].train) if self.budgeted else None
+        used = sum(len(task.train) for task in tasks) / available
+        return Stream(replace(self.scenario(order_seed), images_per_task=budget, train_fraction=used), tuple(tasks))
+
+
+def _refuse_repeated_names(info: DatasetInfo) -> None:
+    """Of two classes with one prompt the second could never be predicted."""
+    for one, other in class_names.unexpected(info.class_names, info.repeated_names):
+        names = f"{info.class_names[one]!r} (label {one}) and {info.class_names[other]!r} (label {other})"
+        raise BenchError(f"data set {info.name}: two classes make the same prompt, {names}; give them different names")
+
+
+_SOURCES: dict[tuple[object, ...], ImageSource] = {}  # opened image sources of this process, shared by all runs
+
+
+def _open(dataset: Dataset, split: str, folders: Folders, shots: int | None, limit: int | None, synthetic: bool) -> ImageSource:
+    key = (dataset.info, dataset.open_split, split, folders, shots, limit, synthetic)
+    if key not in _SOURCES:
+        open_split = partial(stand_in, dataset.info) if synthetic else dataset.open_split
+        source = open_split(split, folders)
+        if shots is not None:
+            source = source.select(few_shots(source.labels, shots, dataset.info.name))
+        _SOURCES[key] = source.limited(limit)
+    return _SOURCES[key]
+
+
+def _completeness(dataset: Dataset, folders: Folders, synthetic: bool) -> float:
+    """Training images that this copy of a data set has, of those that the official one has; 1 where that is not fixed."""
+    images = len(_open(dataset, "train", folders, None, None, synthetic))
+    return min(1.0, images / (dataset.info.train_images or images))
+
+
+def few_shots(labels: np.ndarray, shots: int, dataset: str) -> np.ndarray:
+    """Rows of `shots` images of every class (all of a smaller one), in order.
+
+    Drawn once for each class of a data set: equal for all methods, seeds and orders. Five shots are among the sixteen.
+    """
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = np.random.default_rng(stable_seed("shots", dataset, int(label))).permutation(len(members))
+        chosen.append(members[order[:shots]])
+    return np.sort(np.concatenate(chosen))
+
+
+def _split(source: ImageSource, plan: TaskPlan, first: int, store: FeatureStore) -> Split:
+    """The images of a task's classes, in the source's order, with labels counted from `first` in learning order."""
+    position = {label: first + k for k, label in enumerate(plan.labels)}
+    rows = np.flatnonzero(np.isin(source.labels, plan.labels))
+    labels = torch.tensor([position[int(label)] for label in source.labels[rows]], dtype=torch.long)
+    return Split([(source, rows)], labels, store)
+
+
+# -- the two shapes that most protocols have --------------------------------------------------------------------
+
+
+def class_incremental(
+    dataset: str, sizes: Sequence[int], order: Callable[[int], Sequence[int]] | None = None
+) -> Callable[[int], list[TaskPlan]]:
+    """The classes of one data set, cut into tasks of the given sizes.
+
+    order: from the order seed to the data set's labels as they are learned; by default they are shuffled by the seed.
+    """
+    return partial(_class_incremental, dataset, tuple(sizes), order or partial(shuffled_labels, dataset, sum(sizes)))
+
+
+def shuffled_labels(dataset: str, n: int, order_seed: int) -> list[int]:
+    """The labels 0..n-1 of a data set in a random order of our own."""
+    return np.random.default_rng(stable_seed("class order", dataset, order_seed)).permutation(n).tolist()
+
+
+def _class_incremental(
+    dataset: str, sizes: tuple[int, ...], order: Callable[[int], Sequence[int]], order_seed: int
+) -> list[TaskPlan]:
+    labels = order(order_seed)
+    return [
+        TaskPlan(f"classes {end - size + 1}-{end}", dataset, tuple(int(k) for k in labels[end - size : end]))
+        for size, end in zip(sizes, np.cumsum(sizes).tolist())
+    ]
+
+
+def one_task_per_dataset(datasets: Sequence[str] | Mapping[str, str]) -> Callable[[int], list[TaskPlan]]:
+    """Every registered data set whole, one after another, classes in their own order.
+
+    A mapping gives the tasks names of their own: task -> data set.
+    """
+    named = datasets if isinstance(datasets, Mapping) else {name: name for name in datasets}
+    return partial(_one_task_per_dataset, tuple(named.items()))
+
+
+def _one_task_per_dataset(datasets: tuple[tuple[str, str], ...], order_seed: int) -> list[TaskPlan]:
+    classes = {name: len(registry.load("dataset", name).info.class_names) for _, name in datasets}
+    return [TaskPlan(task, name, tuple(range(classes[name]))) for task, name in datasets]

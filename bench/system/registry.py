@@ -1,0 +1,155 @@
+"""Names -> methods, protocols, data sets and the like. Built-ins and third-party packages use the same door: entry points.
+
+    [options.entry_points]
+    bench.methods =
+        nearest-mean = my_package.nearest_mean:NearestMean
+
+Names are listed without importing anything; an object is imported when it is asked for by name. A plug-in that cannot
+be imported is reported by name and breaks nothing else.
+"""
+
+import ast
+import functools
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, one_line, unknown_name
+from bench.runs import method_source
+from bench.runs.method_source import Source
+
+KINDS = {
+    "method": "bench.methods",
+    "protocol": "bench.protocols",
+    "protocol-family": "bench.protocol_families",
+    "dataset": "bench.datasets",
+    "reference": "bench.references",
+}
+BUILT_IN = "continual-clip-bench"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered name, seen from outside: nothing of it has been imported."""
+
+    name: str
+    package: str  # the distribution that registers it
+    target: str  # module:object
+    summary: str
+    broken: str  # why it cannot work, if that shows without importing it; else empty
+
+
+_SOURCES: dict[str, Source | None] = {}  # of methods, when they were imported: their files may be edited while a process runs
+
+
+@functools.cache
+def _points(kind: str) -> dict[str, EntryPoint]:
+    """Entry points by name; a built-in name cannot be taken over by another package."""
+    points: dict[str, EntryPoint] = {}
+    for point in entry_points(group=KINDS[kind]):
+        if point.name not in points or _package(point) == BUILT_IN:
+            points[point.name] = point
+    return dict(sorted(points.items()))
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "?"
+
+
+def names(kind: str) -> list[str]:
+    """All registered names of a kind: "method", "protocol", "dataset", ..."""
+    return list(_points(kind))
+
+
+def target(kind: str, name: str) -> str:
+    """module:object of a registered name; empty if there is none."""
+    point = _points(kind).get(name)
+    return point.value if point else ""
+
+
+def source_of_method(name: str) -> Source | None:
+    """The source that this process has imported for a method; None where it cannot be read."""
+    imported = _SOURCES.get(name)
+    now = method_source.of_object(target("method", name)) if imported else None
+    return now if imported and now and now.text == imported.text else imported
+
+
+def entries(kind: str) -> list[Entry]:
+    """All registered names with what can be known cheaply."""
+    return [_inspect(point) for point in _points(kind).values()]
+
+
+def load(kind: str, name: str) -> Any:
+    """The object of that name."""
+    points = _points(kind)
+    if name not in points:
+        raise unknown_name(kind, name, points)
+    point = points[name]
+    try:
+        found = point.load()
+        if kind == "method" and name not in _SOURCES:
+            _SOURCES[name] = method_source.of_object(point.value, syntax=False)
+        return found
+    except Exception as error:  # a plug-in may raise anything at import
+        reason = one_line(error) if str(error).strip() else ""
+        raise BenchError(
+            f"{kind} {name!r} of package {_package(point)} is broken: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def load_all(kind: str) -> tuple[dict[str, Any], list[str]]:
+    """Every object of a kind that can be imported, and one sentence for each that cannot."""
+    loaded, broken = {}, []
+    for name in names(kind):
+        try:
+            loaded[name] = load(kind, name)
+        except BenchError as error:
+            broken.append(str(error))
+    return loaded, broken
+
+
+def _inspect(point: EntryPoint) -> Entry:
+    """Read the module's source for the object and its first docstring line, without running it."""
+    summary, broken = "", ""
+    try:
+        spec = find_spec(point.module)
+        if spec is None or not spec.origin:
+            broken = f"no module named {point.module!r}"
+        else:
+            summary, broken = _object_in_source(spec.origin, point.attr.split(".")[0], point.module)
+    except Exception as error:  # the parent package may fail to import, or the source to parse
+        broken = f"{type(error).__name__}: {one_line(error)}"
+    return Entry(point.name, _package(point), point.value, summary, broken)
+
+
+@functools.cache
+def _parse(path: str) -> ast.Module:
+    return ast.parse(Path(path).read_text(encoding="utf-8"))
+
+
+def _object_in_source(path: str, attribute: str, module: str) -> tuple[str, str]:
+    """(summary, why broken) of one top-level object of a source file."""
+    if not path.endswith(".py"):
+        return "", ""
+    tree = _parse(path)
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            return (ast.get_docstring(node) or "").split("\n")[0], ""
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == attribute for target in targets):
+                return _summary_argument(node.value), ""
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            if any((alias.asname or alias.name) == attribute for alias in node.names):
+                return "", ""
+    return "", f"module {module!r} does not define {attribute!r}"
+
+
+def _summary_argument(value: ast.expr | None) -> str:
+    """The literal `summary=...` of a constructor call or of one inside it: how protocols and data sets describe themselves."""
+    for node in ast.walk(value) if isinstance(value, ast.Call) else ():
+        if isinstance(node, ast.keyword) and node.arg == "summary" and isinstance(node.value, ast.Constant):
+            return str(node.value.value)
+    return ""

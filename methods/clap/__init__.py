@@ -1,0 +1,1 @@
+"""CLAP4CLIP and its variants."""

@@ -1,0 +1,63 @@
+"""CLAP4CLIP's head: from text features and the images of the batch to a distribution for every class.
+
+    u_k    = h_k + v_k,  v = attention(h; x_1 .. x_B)          (K, d); u = h without attention
+    q(z_k) = Normal(mu_i(u_k), sigma_i(u_k)^2)                 i: the task of class k
+"""
+
+import torch
+
+from bench.system.randomness import Draws
+from methods.clap.adapters import Gaussian, ProbabilisticAdapters
+from methods.clap.visual_guided_attention import VisualGuidedAttention
+
+TOKEN_DEVIATION = 0.02  # of the normal draws that task tokens start from
+
+
+class ClapHead(torch.nn.Module):
+    """Attention (None: without), adapters that grow with the tasks, and, if wanted, a learned query for each task."""
+
+    def __init__(
+        self, width: int, attention: VisualGuidedAttention | None, adapters: ProbabilisticAdapters,
+        adapter_per_task: bool = True, task_tokens: bool = False,
+    ):  # fmt: skip
+        super().__init__()
+        self.width, self.adapter_per_task, self.with_tokens = width, adapter_per_task, task_tokens
+        self.attention = attention
+        self.adapters = adapters
+        self.tokens = torch.nn.ParameterList()  # (d,) each
+
+    def grow(self, task: int, draws: Draws) -> None:
+        """What a new task needs."""
+        if self.adapter_per_task or not len(self.adapters):
+            with draws.initialising("adapters", task):
+                self.adapters.grow()
+        if self.with_tokens:
+            self.tokens.append(torch.nn.Parameter(TOKEN_DEVIATION * draws.normal((self.width,), "task token", task)))
+
+    def of_earlier_tasks(self) -> list[torch.nn.Parameter]:
+        """The adapters and tokens of all tasks but the newest."""
+        return self.adapters.older() + list(self.tokens)[:-1]
+
+    def attend(self, text: torch.Tensor, images: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
+        """u (K, d): text features h (K, d) plus what the attention adds to them in view of the images (b, d).
+
+        A token is a query of its task; what the attention gives for it is added to all classes of the task.
+        """
+        if self.attention is None:
+            return text
+        if not len(self.tokens):
+            return text + self.attention(text, images, tasks)
+        tokens = torch.stack(list(self.tokens))  # (T, d)
+        owners = torch.arange(len(tokens), device=tasks.device)
+        added = self.attention(torch.cat([text, tokens]), images, torch.cat([tasks, owners]))
+        added, of_token = added[: len(text)], added[len(text) :]
+        learned = (tasks < len(tokens)).unsqueeze(1)  # a task to come has no token yet
+        return text + added + learned * of_token[tasks.clamp(max=len(tokens) - 1)]
+
+    def distributions(self, u: torch.Tensor, tasks: torch.Tensor) -> Gaussian:
+        """q of classes with attended text features u (K, d), by the adapters of their tasks (K,), ascending.
+
+        Classes of tasks to come get the newest adapters.
+        """
+        last = len(self.adapters) - 1
+        return self.adapters(u, tasks.clamp(max=last) if self.adapter_per_task else torch.zeros_like(tasks))

@@ -1,0 +1,1 @@
+"""Classifiers in closed form on frozen features."""

@@ -1,0 +1,1 @@
+"""Fine-tuning of both towers, with and without distillation."""

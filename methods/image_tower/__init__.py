@@ -1,0 +1,1 @@
+"""Fine-tuning of the image tower under a linear head."""

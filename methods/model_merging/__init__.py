@@ -1,0 +1,1 @@
+"""Models of all tasks merged, or unified and rebuilt."""

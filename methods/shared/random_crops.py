@@ -1,0 +1,66 @@
+"""Random crops of preprocessed images, resized to their own size, as torchvision's RandomResizedCrop draws them."""
+
+import math
+
+import torch
+
+from bench.errors import BenchError
+from bench.system.randomness import Draws
+
+ATTEMPTS = 10  # after so many that do not fit, the whole image is taken
+LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))  # of width to height
+
+
+def random_crops(pixels: torch.Tensor, smallest: float, draws: Draws, *purpose: object) -> torch.Tensor:
+    """Crops of at least `smallest` (a fraction) of the area of square images (b, 3, size, size), bicubic; 1 leaves them alone."""
+    if smallest >= 1:
+        return pixels
+    return resized_crops(pixels, crop_boxes(len(pixels), pixels.shape[-1], smallest, draws.generator(*purpose)))
+
+
+def resized_crops(pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """(b, 3, size, size): the crop of every image, resized to its size as torchvision does (bicubic, antialiased).
+
+    Boxes (b, 4) are top, left, height and width. The whole batch at once: two matrix products instead of kernels for every
+    image. A thousandth or so of what a step of a ViT-B computes on it.
+    """
+    top, left, height, width = boxes.to(pixels.device, non_blocking=True).to(pixels.dtype).T
+    size = pixels.shape[-1]
+    down, across = _resampling(top, height, size), _resampling(left, width, size)  # (b, size, size) each
+    return torch.matmul(torch.matmul(down.unsqueeze(1), pixels), across.transpose(1, 2).unsqueeze(1))
+
+
+def _resampling(start: torch.Tensor, length: torch.Tensor, size: int) -> torch.Tensor:
+    """(b, size, size) the share of every old pixel of a line in every new one; start and length (b,) are in pixels.
+
+    Catmull-Rom's cubic, two pixels to each side. A crop is never larger than the image, so there is nothing to antialias. The
+    crop's surroundings have no share, as if the image ended there.
+    """
+    place = torch.arange(size, device=start.device, dtype=start.dtype) + 0.5  # pixel centres
+    centre = place * (length / size).unsqueeze(1)  # (b, size) new pixels in the coordinates of the crop
+    old = place - start.unsqueeze(1)  # (b, size) old ones
+    x = (old.unsqueeze(1) - centre.unsqueeze(2)).abs()  # (b, new, old)
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    share = torch.where(x < 1, near, torch.where(x < 2, far, 0))
+    share = share * ((old > 0) & (old < length.unsqueeze(1))).unsqueeze(1)
+    return share / share.sum(dim=2, keepdim=True)
+
+
+def crop_boxes(n: int, size: int, smallest: float, generator: torch.Generator) -> torch.Tensor:
+    """(n, 4) top, left, height and width of one crop each: uniform in area and in the logarithm of its ratio."""
+    area, ratio, top, left = torch.rand(4, n, ATTEMPTS, generator=generator)
+    area = (smallest + (1 - smallest) * area) * size**2
+    ratio = (LOG_RATIO[0] + (LOG_RATIO[1] - LOG_RATIO[0]) * ratio).exp()
+    width, height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    top, left = (top * (size - height + 1)).floor(), (left * (size - width + 1)).floor()
+    boxes = torch.stack([top, left, height, width], dim=-1)  # (n, attempts, 4)
+    fits = (width <= size) & (height <= size)
+    chosen = boxes[torch.arange(n), fits.long().argmax(dim=1)]  # the first that fits
+    whole = torch.tensor([0.0, 0.0, size, size])
+    return torch.where(fits.any(dim=1, keepdim=True), chosen, whole).long()
+
+
+def check_crop_scale(scale: float) -> None:
+    """Refuse a share of an image's area that no crop can have."""
+    if not 0 < scale <= 1:
+        raise BenchError(f"crop_scale={scale}: choose a share above 0 and at most 1")

@@ -1,0 +1,244 @@
+"""The continual form in which CLAP4CLIP's tables report prompt and adapter tuning: each task with the exemplars of earlier ones.
+
+A task's images and all exemplars form one shuffled set; the trained part of the model goes through it for some epochs, under
+a cosine schedule that starts anew with each task. Then the exemplars are updated and, if asked for, the model is tuned for
+some more epochs on them alone, which are balanced over classes, at a fraction of the rate.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from bench.errors import BenchError
+from bench.learning.method import setting
+from bench.streams.stream import Scenario, Split, Task
+from bench.system.parallel import prefetched
+from methods.shared.batches import batches, count_steps, share_budget
+from methods.shared.memory import ExemplarMemory, exemplars_per_class
+from methods.shared.schedules import cosine_per_iteration
+from methods.shared.selection import smallest_of_each_class
+from methods.shared.text_classifier import TextClassifier
+
+CLAP = "CLAP4CLIP's continual protocol"
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """How the trained part is tuned; methods add what they train, and their own defaults."""
+
+    label_space: Literal["seen", "present"] = setting(
+        "seen", "classes that compete in the loss: all seen so far, or those with an image in the training set", CLAP
+    )
+    epochs: int = setting(5, "passes over the task's images and the exemplars", CLAP)
+    batch_size: int = setting(32, "images per step", CLAP)
+    optimiser: Literal["sgd", "adamw"] = setting("sgd", "sgd or adamw", CLAP)
+    learning_rate: float = setting(1e-3, "peak learning rate", CLAP)
+    momentum: float = setting(0.0, "of SGD", CLAP)
+    weight_decay: float = setting(0.0, "of the trained part", CLAP)
+    cosine_floor: float = setting(1e-3, "final rate as a fraction of the peak; 1 keeps the rate constant", CLAP)
+    mirrored_view: bool = setting(True, "train on the plain and the mirrored image, one of them drawn per image and epoch", CLAP)
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise BenchError(f"batch_size={self.batch_size}: at least 1 image per step is needed")
+        self.refuse_negative("epochs", "learning_rate", "momentum", "weight_decay", "cosine_floor")
+
+    def refuse_negative(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 0:
+                raise BenchError(f"{name}={getattr(self, name)}: choose a value of 0 or more")
+
+
+@dataclass(frozen=True)
+class RehearsalSettings(TuningSettings):
+    """With the passes over the exemplars alone."""
+
+    balanced_epochs: int = setting(0, "further passes over the exemplars alone, from the second task on", CLAP)
+    balanced_rate: float = setting(0.1, "peak rate of these passes, as a fraction of learning_rate", CLAP)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.refuse_negative("balanced_epochs", "balanced_rate")
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Labels (n,), and the images of chosen rows (b,), mirrored or not (b,): (b, d) features or (b, 3, size, size) pixels."""
+
+    labels: torch.Tensor
+    images: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Rehearsal(TextClassifier):
+    """A method that is tuned by cross-entropy on the task's images and the exemplars of earlier classes.
+
+    Subclasses give `text_of`, `loss` and `store_class_vectors`; every parameter that requires a gradient is trained. `seen`
+    are the classes learned so far, in the order of arrival. Exemplars are the first images of each class, as features (all
+    views) or, where `inputs` is "pixels", as uint8 images of the backbone's size.
+    """
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.register_buffer("seen", torch.zeros(0, dtype=torch.long))
+        size = self.backbone.image_size
+        if self.inputs == "pixels":
+            self.memory = ExemplarMemory(size, size, 3, dtype=torch.uint8)
+        else:
+            self.memory = ExemplarMemory(len(self.views), self.backbone.embedding_width)
+
+    # -- what a subclass gives ----------------------------------------------------------------------------------
+
+    def start_task(self, task: Task) -> None:
+        """Before a task's training; its classes are already in `seen`."""
+
+    def text_of(self, classes: torch.Tensor) -> Any:
+        """What the loss needs of the competing classes (c,) and what training does not change: made once, given to `loss`."""
+        raise NotImplementedError
+
+    def loss(self, text: Any, images: torch.Tensor, columns: torch.Tensor, *purpose: object) -> torch.Tensor:
+        """The loss of a batch whose labels are `columns` (b,) of the competing classes; draws are made for `purpose`."""
+        raise NotImplementedError
+
+    def store_class_vectors(self) -> None:
+        """After a task: what `logits` needs of the text side."""
+
+    # -- learning -----------------------------------------------------------------------------------------------
+
+    @property
+    def views(self) -> Sequence[str]:
+        return ("plain", "mirrored") if self.settings.mirrored_view else ("plain",)
+
+    def learn(self, task: Task) -> None:
+        self.seen = torch.cat([self.seen, torch.tensor(task.classes, device=self.device)])
+        self.start_task(task)
+        self.tune(task)
+        with torch.no_grad():
+            self.store_class_vectors()
+
+    def tune(self, task: Task) -> None:
+        """Train on the task and the exemplars, update these, and train on them alone."""
+        settings = self.settings
+        everything = self.task_and_exemplars(task.train)
+        per_class = exemplars_per_class(self.scenario, len(self.seen))
+        kept = int(everything.labels.bincount().clamp(max=per_class).sum())  # exemplars after this task
+        balanced = settings.balanced_epochs * kept if task.index > 0 else 0
+        first, second = share_budget(self.scenario, [settings.epochs * len(everything.labels), balanced])
+        self.fit(everything, settings.epochs, settings.learning_rate, task.index, first)
+        self.remember(task.train)
+        if balanced:
+            rate = settings.balanced_rate * settings.learning_rate
+            self.fit(self.exemplars(), settings.balanced_epochs, rate, task.index, second, phase="balanced ")
+
+    def fit(
+        self, training: TrainingSet, epochs: int, peak: float, task: int, scenario: Scenario | None = None, phase: str = ""
+    ) -> list[float]:
+        """Tune on a training set, in the compute budget of `scenario`. Returns the rate of every step."""
+        settings, n, scenario = self.settings, len(training.labels), scenario or self.scenario
+        classes = self.seen if settings.label_space == "seen" else training.labels.unique()
+        column = torch.full((len(self.scenario.class_names),), -1, device=self.device)
+        column[classes] = torch.arange(len(classes), device=self.device)
+        text = self.text_of(classes)
+        optimiser = self._optimiser(peak)
+        size = (n, settings.batch_size, epochs)
+        rates = self.schedule(peak, count_steps(scenario, *size), phase)
+        total = torch.zeros((), device=self.device)
+
+        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
+            _, epoch, rows = batch
+            return training.images(rows, self._mirrored(n, f"{phase}view", task, epoch)[rows])
+
+        steps = batches(scenario, self.draws, *size, f"{phase}batch order", task)
+        for (step, _, rows), images in prefetched(steps, prepare, self.device):
+            columns = column[training.labels[rows.to(self.device)]]
+            optimiser.param_groups[0]["lr"] = rates[step]
+            loss = self.loss(text, images, columns, phase, task, step)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.detach()
+        optimiser.zero_grad()
+        self.check_finite(total, f"{type(self).__name__}, task {task}")
+        return rates
+
+    def schedule(self, peak: float, steps: int, phase: str) -> list[float]:
+        """The learning rate of every step."""
+        return cosine_per_iteration(peak, steps, self.settings.cosine_floor)
+
+    def _mirrored(self, n: int, *purpose: object) -> torch.Tensor:
+        """(n,) which images are mirrored: half of them, drawn anew for every epoch."""
+        if not self.settings.mirrored_view:
+            return torch.zeros(n, dtype=torch.bool)
+        return self.draws.permutation(n, *purpose) % 2 == 1
+
+    def _optimiser(self, rate: float) -> torch.optim.Optimizer:
+        settings = self.settings
+        trained = [weights for weights in self.parameters() if weights.requires_grad]
+        if settings.optimiser == "adamw":
+            return torch.optim.AdamW(trained, lr=rate, weight_decay=settings.weight_decay)
+        return torch.optim.SGD(trained, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+    # -- training sets and exemplars ----------------------------------------------------------------------------
+
+    def task_and_exemplars(self, train: Split) -> TrainingSet:
+        """The task's images, then the exemplars."""
+        labels = torch.cat([train.labels.to(self.device), self.memory.labels])
+        if self.inputs == "features":
+            return self.feature_set(torch.cat([self._features(train), self.memory.images]), labels)
+
+        def pixels(rows: torch.Tensor) -> torch.Tensor:
+            new, old = rows[rows < len(train)], rows[rows >= len(train)] - len(train)
+            images = torch.cat([part for part in (self._pixels_of(train, new), self._exemplar_pixels(old)) if len(part)])
+            place = torch.cat([torch.nonzero(rows < len(train)), torch.nonzero(rows >= len(train))]).flatten()
+            return images[place.argsort().to(self.device)]
+
+        return self._pixel_set(pixels, labels)
+
+    def exemplars(self) -> TrainingSet:
+        if self.inputs == "features":
+            return self.feature_set(self.memory.images, self.memory.labels)
+        return self._pixel_set(self._exemplar_pixels, self.memory.labels)
+
+    def remember(self, train: Split) -> None:
+        """Update the exemplars: as many of each class as the protocol allows now, so old classes may shrink."""
+        per_class = exemplars_per_class(self.scenario, len(self.seen))
+        # only those that can stay are read: a task's pixels may not fit into memory
+        rows = torch.from_numpy(smallest_of_each_class(np.arange(len(train)), train.labels.numpy(), per_class))
+        if self.inputs == "features":
+            images = self._features(train)[rows.to(self.device)]
+        else:
+            images = self._to_uint8(self._pixels_of(train, rows))
+        self.memory.update(images, train.labels[rows].to(self.device), per_class)
+
+    def exemplar_bytes(self) -> int:
+        return self.memory.bytes
+
+    def _features(self, train: Split) -> torch.Tensor:
+        return torch.stack([train.features(view) for view in self.views], dim=1)  # (n, views, d)
+
+    def feature_set(self, features: torch.Tensor, labels: torch.Tensor) -> TrainingSet:
+        return TrainingSet(labels, lambda rows, mirrored: features[rows.to(self.device), mirrored.long().to(self.device)])
+
+    def _pixel_set(self, pixels: Callable[[torch.Tensor], torch.Tensor], labels: torch.Tensor) -> TrainingSet:
+        def images(rows: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+            plain = pixels(rows)
+            return torch.where(mirrored.to(self.device).view(-1, 1, 1, 1), plain.flip(-1), plain)
+
+        return TrainingSet(labels, images)
+
+    def _pixels_of(self, train: Split, rows: torch.Tensor) -> torch.Tensor:
+        size = self.backbone.image_size
+        return train.pixels(rows) if len(rows) else torch.zeros(0, 3, size, size, device=self.device)
+
+    def _exemplar_pixels(self, rows: torch.Tensor) -> torch.Tensor:
+        size = self.backbone.image_size
+        images = self.memory.images[rows.to(self.device)].cpu().numpy()  # (b, size, size, 3)
+        return self.backbone.preprocess(images) if len(rows) else torch.zeros(0, 3, size, size, device=self.device)
+
+    def _to_uint8(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(m, size, size, 3): the resized images before normalisation; `preprocess` turns them into the same pixels again."""
+        normalise = self.backbone.transform.transforms[-1]
+        mean, std = (torch.tensor(value, device=pixels.device).view(1, 3, 1, 1) for value in (normalise.mean, normalise.std))
+        return ((pixels * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,158 @@
+"""Frozen image towers that take a residual in every block: v <- v + s for the attention's values v of all tokens of an image.
+
+Attention averages values with weights that sum to one, so adding s to each of them adds s to what comes out of every head:
+
+    out_proj(softmax(q k^T / sqrt(head width)) (v + s)) = out_proj(softmax(q k^T / sqrt(head width)) v) + W_out s
+
+The block's own attention is used, and W_out s is added to its output. Two layouts: CLIP's own image tower, and a vision
+transformer of timm, which has been pretrained on images alone.
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+
+from bench.clip.backbone import Backbone
+from bench.clip.image_tower import blocks, image_tokens, pool_image
+from bench.clip.precision import computing_like
+from bench.errors import BenchError
+from bench.system.randomness import Draws
+
+PAPER_VIT = "vit_base_patch16_224.augreg_in21k"
+
+
+class ValueResidualTower(ABC):
+    """No module: it is frozen and shared, and does not belong to the state of the method that uses it."""
+
+    width: int  # D
+    blocks: torch.nn.ModuleList | torch.nn.Sequential
+
+    @abstractmethod
+    def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(b, 3, size, size), preprocessed for CLIP -> (b, tokens, D): what enters the first block."""
+
+    @abstractmethod
+    def block(self, block: torch.nn.Module, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """One block, x (b, tokens, D) -> the same, with a residual (b, D) on the values of its attention."""
+
+    @abstractmethod
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """(b, tokens, D) -> (b, D): the normalised class token."""
+
+    def pooled(self, pixels: torch.Tensor, residuals: Iterable[torch.Tensor]) -> torch.Tensor:
+        """(b, D) of images, with residuals (L, b, D)."""
+        x = self.tokens(pixels)
+        for block, residual in zip(self.blocks, residuals, strict=True):
+            x = self.block(block, x, residual)
+        return self.pool(x)
+
+
+class CLIPTower(ValueResidualTower):
+    """The backbone's own image tower, up to ln_post of the class token."""
+
+    def __init__(self, backbone: Backbone):
+        self.visual = backbone.clip.visual
+        self.blocks = blocks(self.visual)
+        self.width = backbone.pooled_width
+
+    def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        return image_tokens(self.visual, pixels)
+
+    def block(self, block: torch.nn.Module, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        with computing_like(block):
+            attended = block.attention(block.ln_1(x)) + F.linear(residual, block.attn.out_proj.weight).unsqueeze(1)
+            x = x + block.ls_1(attended)
+            return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        return pool_image(self.visual, x)
+
+
+class TimmTower(ValueResidualTower):
+    """A vision transformer of timm. It gets the pixels at its own size and with its own mean and deviation.
+
+    Raises BenchError for a model that is not a plain vision transformer read at its class token.
+    """
+
+    def __init__(self, name: str, model: torch.nn.Module, backbone: Backbone):
+        check_plain(name, model)
+        self.model = model.to(backbone.device).eval().requires_grad_(False)
+        self.blocks = model.blocks
+        self.width = model.embed_dim
+        self.backbone = backbone
+        normalise = backbone.transform.transforms[-1]  # CLIP's own, to be undone
+        statistics = (normalise.mean, normalise.std, model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
+        self.clip_mean, self.clip_std, self.mean, self.std = (
+            torch.as_tensor(values, dtype=torch.float32, device=backbone.device).view(3, 1, 1) for values in statistics
+        )
+
+    def convert(self, pixels: torch.Tensor) -> torch.Tensor:
+        """CLIP's pixels (b, 3, size, size) as this model wants them."""
+        pixels = pixels * self.clip_std + self.clip_mean  # in [0, 1]
+        size = tuple(self.model.patch_embed.img_size)
+        if pixels.shape[-2:] != size:
+            pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+        return (pixels - self.mean) / self.std
+
+    def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.backbone.image_passes += len(pixels)
+        return self.model.norm_pre(self.model._pos_embed(self.model.patch_embed(self.convert(pixels))))
+
+    def block(self, block: torch.nn.Module, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        attended = block.attn(block.norm1(x)) + F.linear(residual, block.attn.proj.weight).unsqueeze(1)
+        x = x + block.ls1(attended)
+        return x + block.ls2(block.mlp(block.norm2(x)))
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model.forward_head(self.model.norm(x), pre_logits=True)
+
+
+def check_plain(name: str, model: torch.nn.Module) -> None:
+    """Refuse what would not be the formula above: other blocks, attention with a gate or a norm before its projection."""
+    from timm.layers import Attention
+    from timm.models.vision_transformer import Block, VisionTransformer
+
+    def plain(block: torch.nn.Module) -> bool:
+        attention = getattr(block, "attn", None)
+        if type(block) is not Block or type(attention) is not Attention or getattr(attention, "gate", None) is not None:
+            return False
+        return isinstance(getattr(attention, "norm", None), type(None) | torch.nn.Identity)
+
+    if not (type(model) is VisionTransformer and model.global_pool == "token" and all(plain(block) for block in model.blocks)):
+        raise BenchError(f"vit={name}: a plain vision transformer read at its class token is needed, e.g. {PAPER_VIT}")
+
+
+def open_timm(name: str, pretrained: bool, backbone: Backbone, draws: Draws) -> TimmTower:
+    """The model of that name with the weights that its tag names, or with random ones.
+
+    Raises BenchError for an unknown model, a name without a tag, and weights that cannot be had.
+    """
+    if pretrained:
+        return TimmTower(name, pretrained_timm(name), backbone)
+    with draws.initialising("random vit", name):
+        return TimmTower(name, create_timm(name, pretrained=False), backbone)
+
+
+@functools.lru_cache(maxsize=1)
+def pretrained_timm(name: str) -> torch.nn.Module:
+    """Loaded once per process, with the weights that the name's tag stands for."""
+    if "." not in name:
+        raise BenchError(
+            f"vit={name}: name its weights too, as in {PAPER_VIT}; those of a bare name change with timm's version"
+        )
+    return create_timm(name, pretrained=True)
+
+
+def create_timm(name: str, pretrained: bool) -> torch.nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        raise BenchError(f"vit={name}: timm {timm.__version__} has no such model; use clip, or one that it has: {PAPER_VIT}")
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except Exception as error:  # the hub and its network library each have their own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BenchError(f"vit={name}: its weights are not on this machine and cannot be downloaded ({reason})") from error

@@ -1,0 +1,1 @@
+"""Learned prompts of the text tower, and adapters on features."""

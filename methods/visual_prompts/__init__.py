@@ -1,0 +1,1 @@
+"""Prompts inside the image tower."""

@@ -1,0 +1,68 @@
+"""The contract that `bench check` holds methods to, and that it notices those who break it."""
+
+import pytest
+import torch
+
+from bench.checks import method as contract
+from bench.images.dataset import Folders
+from bench.learning.method import Method
+from bench.system import registry
+
+# presets of other methods: the same code with other settings
+PRESETS = ("clap-coop-novi", "clap-novi", "l2-wc", "lwf-vr", "we", "zscl-minus", "zscl-star")
+METHODS = [pytest.param(name, marks=pytest.mark.slow if name in PRESETS else ()) for name in registry.names("method")]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_keeps_the_contract(name, cache):
+    broken = [result for result in contract.check(name, Folders(cache, cache)) if not result.passed]
+    assert not broken
+
+
+class Cheat(Method):
+    """Breaks what it can."""
+
+    paper, trains = "none", "nothing"
+
+    def prepare(self):
+        self.learned = []  # not a buffer: lost on resume
+
+    def learn(self, task):
+        self.learned.append(torch.rand(1))  # global randomness
+        self.backbone.clip.logit_scale.data.add_(0.01)
+
+    def logits(self, batch, classes):
+        scores = batch.mean(dim=0).expand(len(batch), -1)[:, : len(classes)]  # depends on the batch and on the list
+        return scores + sum(self.learned)
+
+
+class Peeks(Method):
+    """Trains on test images."""
+
+    paper, trains = "none", "nothing"
+
+    def learn(self, task):
+        task.test.features()
+
+
+def broken_promises(method, cache, monkeypatch) -> str:
+    monkeypatch.setattr(registry, "load", lambda kind, name, load=registry.load: method if kind == "method" else load(kind, name))
+    return " | ".join(f"{r.name}: {r.detail}" for r in contract.check("some", Folders(cache, cache)) if not r.passed)
+
+
+def test_a_method_that_breaks_promises_is_told_which(cache, monkeypatch):
+    before = contract.backbones.load("mini", None, "cpu").clip.logit_scale.detach().clone()
+    found = broken_promises(Cheat, cache, monkeypatch)
+    contract.backbones.load("mini", None, "cpu").clip.logit_scale.data.copy_(before)
+    for complaint in (
+        "depend on the list",
+        "depend on the batch",
+        "two runs differ",
+        "resumed after task",
+        "weights have changed",
+    ):
+        assert complaint in found
+
+
+def test_a_method_that_peeks_at_test_images_is_caught(cache, monkeypatch):
+    assert "test data may not be used in training" in broken_promises(Peeks, cache, monkeypatch)

@@ -1,0 +1,150 @@
+"""`bench show` says what an author has stated, and that nothing is stated where nothing is."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench.checks import method as contract
+from bench.checks.stated import UNSTATED, is_stated, source_of
+from bench.commands import show
+from bench.images.dataset import Dataset, DatasetInfo
+from bench.learning.method import Method, setting
+from bench.runs.runner import _cost
+from bench.system import registry
+from methods.text_prompts.coop import CoOp
+from protocols import class_incremental
+
+
+@dataclass(frozen=True)
+class SilentSettings:
+    rate: float = setting(0.1, "of SGD")
+    steps: int = setting(7, "", source="a guess")
+
+
+class Silent(Method):
+    """A plug-in whose author says nothing but this."""
+
+    Settings = SilentSettings
+
+
+class Extended(CoOp):
+    """A plug-in that changes a built-in method, and says nothing of what it has become."""
+
+
+class Speaking(Method):
+    """A plug-in that says everything."""
+
+    paper, trains, conformance = "folklore", "nothing", "checked: nothing yet"
+    inputs, zero_shot, joint, scenarios = "pixels", False, False, ("class-incremental",)
+
+    def exemplar_bytes(self):
+        return 12
+
+
+class FurtherSpeaking(Speaking):
+    """Its base is its author's own."""
+
+
+def facts(method: type[Method]) -> dict[str, str]:
+    """The rows above the docstring: what is said about what."""
+    page = show._method("some-name", method)
+    rows = page.split("\n\n")[0].splitlines()[1:]
+    width = max(len(name) for name in ("paper", "trains", "scores unlearned classes"))
+    return {row[:width].strip(): row[width:].strip() for row in rows}
+
+
+def test_a_plugin_that_says_nothing_makes_no_claim():
+    said = facts(Silent)
+    assert said["paper"] == said["trains"] == said["conformance"] == UNSTATED == "nothing stated by its author"
+    for by_default in ("sees", "scores unlearned classes", "learns", "scenarios"):
+        assert said[by_default].endswith(f" (by default: {UNSTATED})"), by_default
+    assert "extends" not in said
+
+
+def test_what_is_said_of_a_built_in_method_is_not_said_of_one_that_extends_it():
+    said = facts(Extended)
+    assert said["paper"] == said["trains"] == said["conformance"] == UNSTATED
+    assert said["extends"] == "CoOp of methods.text_prompts.coop"
+    assert said["sees"].startswith(CoOp.inputs)
+    assert "2109.01134" not in show._method("extended", Extended)
+
+
+@pytest.mark.parametrize("method", [Speaking, FurtherSpeaking])
+def test_what_an_author_says_is_shown_as_it_is(method):
+    assert facts(method) == {
+        "paper": "folklore",
+        "trains": "nothing",
+        "sees": "pixels of the images",
+        "scores unlearned classes": "no: its zero-shot cells stay empty",
+        "learns": "task after task",
+        "scenarios": "class-incremental",
+        "conformance": "checked: nothing yet",
+    }
+
+
+def test_an_empty_claim_is_none():
+    class Empty(Speaking):
+        conformance = ""
+
+    assert facts(Empty)["conformance"] == UNSTATED
+
+
+@pytest.mark.parametrize("name", registry.names("method"))
+def test_every_built_in_method_says_everything(name):
+    assert UNSTATED not in show.show(name)
+
+
+def test_only_a_built_in_default_is_known_to_be_from_authors_code():
+    rate, steps = SilentSettings.__dataclass_fields__.values()
+    assert source_of(SilentSettings, rate) == UNSTATED and source_of(SilentSettings, steps) == "a guess"
+    page = show._method("silent", Silent)
+    assert "authors' code" not in page and "help" not in page
+    [steps_row] = [line for line in page.splitlines() if line.startswith("steps")]
+    assert UNSTATED in steps_row and steps_row.endswith("a guess")
+    own = CoOp.Settings.__dataclass_fields__["context_length"]
+
+    @dataclass(frozen=True)
+    class Longer(CoOp.Settings):
+        context_length: int = setting(99, "tokens")
+
+    assert source_of(CoOp.Settings, own) == own.metadata["source"]
+    assert source_of(Longer, Longer.__dataclass_fields__["context_length"]) == UNSTATED
+    cgil = registry.load("method", "cgil").Settings
+    unsaid = next(field for field in cgil.__dataclass_fields__.values() if not field.metadata["source"])
+    assert source_of(cgil, unsaid) == "authors' code"
+
+
+def test_bench_check_asks_for_the_plugins_own_words():
+    bench = contract.Bench("extended", Extended, None, None, None)
+    assert contract.describes_itself(bench) == "missing: paper, trains"
+    assert contract.describes_itself(contract.Bench("speaking", Speaking, None, None, None)) == ""
+
+
+@pytest.mark.parametrize(("kind", "said"), [(Silent, None), (Speaking, 12)])
+def test_memory_that_a_plugin_does_not_speak_of_is_not_said_to_be_none(kind, said):
+    backbone = SimpleNamespace(device=torch.device("cpu"), clip=torch.nn.Linear(2, 2))
+    assert _cost(kind(kind.Settings(), backbone, None, None), backbone)["exemplar_bytes"] == said
+    assert is_stated(registry.load("method", "zero-shot"), "exemplar_bytes")  # a built-in that keeps none knows it
+
+
+def test_a_protocol_or_data_set_without_a_source_says_so():
+    info = DatasetInfo("plain", "1", ("a", "b"), ("a {}.",), "two classes", "")
+    dataset = Dataset(info, lambda split, folders: None)
+    page = show._dataset("plain", dataset)
+    assert f"origin     {UNSTATED}" in page and "not stated / not stated for training / testing" in page
+    made = class_incremental.protocol("plain-2x1", "plain", [1, 1], "1", "two tasks", datasets={"plain": dataset})
+    page = show._protocol("plain-2x1", made)
+    assert UNSTATED in next(line for line in page.splitlines() if line.startswith("source"))
+
+
+@pytest.mark.parametrize("name", [*registry.names("protocol"), "cifar100-5x20"])
+def test_every_built_in_protocol_names_its_source(name):
+    page = show.show(name)
+    assert UNSTATED not in page and "\nsource " in page
+
+
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_every_built_in_data_set_names_its_origin(name):
+    assert UNSTATED not in show.show(name)

@@ -1,0 +1,216 @@
+"""Plans: which runs, with which hyper-parameters, under which id."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from bench.errors import BenchError
+from bench.learning.method import Method, setting
+from bench.runs import plan
+from bench.runs.assignments import Assignment, check_methods, chosen_settings, parse, restored
+
+
+@dataclass(frozen=True)
+class ToySettings:
+    rate: float = setting(0.1, "rate")
+    epochs: int = setting(3, "epochs")
+    words: str | None = setting(None, "words")
+    mirror: bool = setting(True, "mirror")
+    kind: Literal["a", "b"] = setting("a", "kind")
+    layers: tuple[int, ...] = setting((0,), "layers")
+
+
+class Toy(Method):
+    """A toy."""
+
+    Settings = ToySettings
+    recipes = {"mini*": {"epochs": 5}, "mini60*": {"rate": 0.2}}
+
+
+def settings(*given: str):
+    assignments = [parse(one) for one in given]
+    check_methods(assignments, ["toy"])
+    return chosen_settings("toy", Toy, "other", assignments)[0]
+
+
+def test_values_are_converted_to_the_type_of_their_field():
+    given = ["toy.rate=1e-3", "toy.epochs=7", "toy.words=a photo of a", "toy.mirror=false", "toy.kind=b", "toy.layers=1,3"]
+    assert settings(*given) == ToySettings(1e-3, 7, "a photo of a", False, "b", (1, 3))
+    assert settings("toy.words=none") == ToySettings(words=None)
+
+
+def test_settings_come_back_whole_from_json():
+    chosen = settings("toy.layers=1,3", "toy.rate=1e-3")
+    assert restored(ToySettings, json.loads(json.dumps(asdict(chosen)))) == chosen
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("toy.rate", "write it as METHOD.FIELD=VALUE"),
+        ("rate=1", "write it as METHOD.FIELD=VALUE"),
+        ("tow.rate=1", "unknown method of this run 'tow'; did you mean toy"),
+        ("toy.rat=1", "unknown hyper-parameter of toy 'rat'; did you mean rate"),
+        ("toy.rate=fast", "a number is wanted, not 'fast'"),
+        ("toy.epochs=1.5", "a whole number is wanted, not '1.5'"),
+        ("toy.mirror=maybe", "true or false is wanted, not 'maybe'"),
+        ("toy.kind=c", "choose one of a, b"),
+    ],
+)
+def test_a_bad_override_says_what_is_wanted(given, message):
+    with pytest.raises(BenchError) as caught:
+        settings(given)
+    assert message in str(caught.value)
+
+
+def test_settings_are_defaults_then_recipes_in_order_then_overrides():
+    assert Toy.settings_for("other") == ToySettings()
+    assert Toy.settings_for("mini60-6x10", {"mirror": False}) == ToySettings(rate=0.2, epochs=5, mirror=False)
+
+
+def build(**changes):
+    arguments = dict(
+        protocols=["mini60-6x10"], methods=["zero-shot"], order_seeds=[0], seeds=[0, 1], assignments=[], backbone="mini",
+        pretrained=None, device="cpu", limit_train=None, limit_test=None, out=Path("results"),
+    )  # fmt: skip
+    return plan.build(**(arguments | changes))
+
+
+def test_every_fact_that_can_change_a_number_changes_the_run_id():
+    run = build()[0][0]
+    changed = [
+        replace(run, seed=1),
+        replace(run, order_seed=1),
+        replace(run, weights="other"),
+        replace(run, device="cuda"),
+        replace(run, limit_train=5),
+        replace(run, settings=ToySettings()),
+        replace(run, method_name="other"),
+        replace(run, protocol=replace(run.protocol, version="2")),
+    ]
+    assert len({one.run_id for one in [run, *changed]}) == len(changed) + 1
+    assert replace(run, out=Path("elsewhere")).run_id == run.run_id
+
+
+def test_a_setting_that_was_added_later_leaves_finished_runs_valid():
+    @dataclass(frozen=True)
+    class Grown(ToySettings):
+        option: bool = setting(False, "option", added_later=True)
+
+    run = build()[0][0]
+    before = replace(run, settings=ToySettings())
+    after, changed = (replace(run, settings=Grown(option=value)) for value in (False, True))
+    assert after.run_id == before.run_id != changed.run_id
+    assert changed.identity["settings"]["option"] is True
+    for one in (after, changed):  # the id goes along to another process
+        assert replace(run, settings=one.to_json()["settings"]).run_id == one.run_id
+
+
+def test_a_fixed_order_has_one_order_seed():
+    runs, notes = build(protocols=["mini-mtil-order1"], order_seeds=[0, 1], seeds=[0])
+    assert [run.order_seed for run in runs] == [0]
+    assert "one fixed order" in notes[0]
+
+
+def test_all_methods_start_with_zero_shot():
+    runs, _ = build(methods=["all"], seeds=[0])
+    names = [run.method_name for run in runs]
+    assert names[0] == "zero-shot"
+    assert {"cgil", "coop", "finetune", "joint", "joint-prompts", "linear-probe"} <= set(names)
+
+
+def test_synthetic_images_make_another_run_that_its_records_name():
+    real, made = (build(synthetic=synthetic, limit_train=3, seeds=[0])[0][0] for synthetic in (False, True))
+    assert (real.limits, made.limits) == ("train=3", "data=synthetic;train=3")
+    assert real.run_id != made.run_id
+    assert "SYNTHETIC" in plan.render([made], ["new"], [made.run_id])
+    assert "SYNTHETIC" not in plan.render([real], ["new"], [real.run_id])
+
+
+def test_options_of_a_protocol_make_other_runs_and_keep_its_recipes():
+    runs, _ = build(protocols=["mini60-6x10", "mini60-6x10+budgeted"], methods=["coop"], seeds=[0])
+    assert len({run.run_id for run in runs}) == 2
+    assert runs[0].settings == runs[1].settings
+    assert runs[1].folder == Path("results/mini60-6x10+budgeted/coop") / runs[1].run_id
+
+
+def test_an_order_seed_that_an_order_does_not_have_is_refused_before_anything_runs():
+    with pytest.raises(BenchError, match="order seed 3: CGIL's class order exists for order seeds 0, 1 and 2 only"):
+        build(protocols=["mini60-6x10+order=cgil"], order_seeds=[0, 3])
+
+
+def test_a_named_order_that_is_fixed_has_one_order_seed():
+    runs, notes = build(protocols=["mini60-6x10+order=natural"], order_seeds=[0, 1], seeds=[0])
+    assert [run.order_seed for run in runs] == [0]
+    assert "one fixed order" in notes[0]
+
+
+def test_a_planned_run_can_be_carried_out_and_sent_to_another_process():
+    planned = build(methods=["cgil"], assignments=["cgil.vae_epochs=3"], seeds=[0])[0][0]
+    loaded = planned.loaded()
+    assert loaded.run_id == planned.run_id and loaded.settings.vae_epochs == 3
+    assert type(loaded.settings) is loaded.method.Settings
+    assert plan.Run.from_json(json.loads(json.dumps(planned.to_json()))) == planned
+
+
+def test_a_run_on_a_folder_finds_it_again_wherever_it_lies(tmp_path):
+    for image in range(4):
+        path = tmp_path / "pets" / ("cat", "dog")[image % 2] / f"{image}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # a plan opens no image
+    planned = build(protocols=[f"folder:{tmp_path}/pets-2x1"], seeds=[0])[0][0]
+    assert (planned.protocol.name, planned.tasks) == ("folder:pets-2x1", 2)
+    sent = plan.Run.from_json(json.loads(json.dumps(planned.to_json())))
+    assert sent.loaded().protocol.dataset("folder:pets").info.class_names == ("cat", "dog")
+
+
+def test_a_run_whose_method_has_changed_since_the_plan_is_refused():
+    planned = build(seeds=[0])[0][0]
+    with pytest.raises(BenchError, match="not what they were in the plan"):
+        replace(planned, method=replace(planned.method, version="0")).loaded()
+
+
+def test_every_combination_of_a_grid_is_a_run_and_repeats_are_dropped():
+    def axis(field, *values):
+        return tuple(Assignment("coop", field, value, "grid") for value in values)
+
+    runs, _ = build(
+        methods=["zero-shot", "coop"], seeds=[0], grid=[axis("learning_rate", "0.1", "0.2", "0.20"), axis("epochs", "1", "2")]
+    )
+    assert [run.overrides for run in runs] == [
+        "", "epochs=1;learning_rate=0.1", "epochs=2;learning_rate=0.1",
+        "epochs=1;learning_rate=0.2", "epochs=2;learning_rate=0.2",
+    ]  # fmt: skip
+
+
+def test_an_ablation_is_one_more_run_on_top_of_the_other_changes():
+    runs, _ = build(methods=["coop"], seeds=[0], assignments=["coop.epochs=1"], ablations=["coop.learning_rate=0.5"])
+    assert [run.overrides for run in runs] == ["epochs=1", "epochs=1;learning_rate=0.5"]
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "open_clip", "PIL"):
+            raise ImportError(f"a plan imports {name}")
+
+sys.meta_path.insert(0, Refuse())
+from bench.commands.main import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_plan_needs_no_torch_and_opens_no_image(tmp_path, cache):
+    arguments = ["run", "--protocol", "mini60-6x10", "--methods", "zero-shot,cgil", "--set", "cgil.vae_epochs=3", "--dry-run"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments, "--cache-dir", str(tmp_path / "cache")]
+    cold, warm = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300) for _ in range(2))
+    assert cold.returncode == 0, cold.stderr
+    assert warm.stdout == cold.stdout and "cgil vae_epochs=3" in warm.stdout
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["facts"]
