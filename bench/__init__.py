@@ -1,3 +1,92 @@
-"""A benchmark harness for continual learning of CLIP."""
+"""A benchmark harness for continual learning of CLIP.
 
-__version__ = "0.1.0"
+What a plug-in needs of it is here: `from bench import Method, setting, Task`. A name is looked up when it is asked for, so
+that `import bench` waits for no library. Inside bench/ nothing is imported from here: the modules themselves are.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bench.system import former_names
+
+if TYPE_CHECKING:
+    from bench.clip.backbone import Backbone as Backbone
+    from bench.errors import BenchError as BenchError
+    from bench.errors import RunFailure as RunFailure
+    from bench.errors import UnfitMethod as UnfitMethod
+    from bench.errors import unknown_name as unknown_name
+    from bench.images.dataset import Dataset as Dataset
+    from bench.images.dataset import DatasetInfo as DatasetInfo
+    from bench.images.dataset import Folders as Folders
+    from bench.images.dataset import ImageSource as ImageSource
+    from bench.images.downloads import HubFiles as HubFiles
+    from bench.images.downloads import RemoteFile as RemoteFile
+    from bench.images.files import ImageFiles as ImageFiles
+    from bench.images.layouts import Copy as Copy
+    from bench.images.layouts import Layout as Layout
+    from bench.images.layouts import dataset_on_disk as dataset_on_disk
+    from bench.images.parquet import parquet_images as parquet_images
+    from bench.learning.method import Method as Method
+    from bench.learning.method import setting as setting
+    from bench.learning.test_batches import Composition as Composition
+    from bench.learning.test_batches import TestBatches as TestBatches
+    from bench.streams.protocol import Order as Order
+    from bench.streams.protocol import Protocol as Protocol
+    from bench.streams.protocol import TaskPlan as TaskPlan
+    from bench.streams.protocol import class_incremental as class_incremental
+    from bench.streams.protocol import one_task_per_dataset as one_task_per_dataset
+    from bench.streams.reference import Reference as Reference
+    from bench.streams.reference import ReferenceNames as ReferenceNames
+    from bench.streams.stream import Scenario as Scenario
+    from bench.streams.stream import Split as Split
+    from bench.streams.stream import Task as Task
+    from bench.system.randomness import Draws as Draws
+    from bench.system.version import VERSION
+
+    __version__ = VERSION
+
+# module -> the names that are public; the imports above say the same to type checkers (tests/test_face.py compares them)
+_PUBLIC = {
+    "bench.clip.backbone": "Backbone",
+    "bench.errors": "BenchError RunFailure UnfitMethod unknown_name",
+    "bench.images.dataset": "Dataset DatasetInfo Folders ImageSource",
+    "bench.images.downloads": "HubFiles RemoteFile",
+    "bench.images.files": "ImageFiles",
+    "bench.images.layouts": "Copy Layout dataset_on_disk",
+    "bench.images.parquet": "parquet_images",
+    "bench.learning.method": "Method setting",
+    "bench.learning.test_batches": "Composition TestBatches",
+    "bench.streams.protocol": "Order Protocol TaskPlan class_incremental one_task_per_dataset",
+    "bench.streams.reference": "Reference ReferenceNames",
+    "bench.streams.stream": "Scenario Split Task",
+    "bench.system.randomness": "Draws",
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
+
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("bench.system.version").VERSION
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+class _Face(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        """The import system writes a module into its package; one whose former name is public here must not take its place."""
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
+former_names.install()

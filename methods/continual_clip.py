@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.learning.method import setting
+from bench import setting
 from methods.shared.class_names import check_template, underscored
 from methods.zero_shot import ZeroShot
 

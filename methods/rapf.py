@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import Method, setting
-from bench.streams.stream import Task
+from bench import BenchError, Method, Task, setting
 from methods.shared.batches import batches
 from methods.shared.class_gaussians import ClassGaussians, by_class
 from methods.shared.class_names import check_template, underscored

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import __version__
 from bench.errors import one_line
 from bench.images.dataset import Folders
+from bench.system.version import VERSION
 
 LITTLE_SPACE = 2e9  # bytes
 
@@ -83,7 +83,7 @@ def _packages(diagnosis: Diagnosis) -> None:
     """Everything this package requires is installed."""
     diagnosis.section("environment")
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    diagnosis.fine(f"bench {__version__}, Python {platform.python_version()}, {machine}")
+    diagnosis.fine(f"bench {VERSION}, Python {platform.python_version()}, {machine}")
     from bench.system.registry import BUILT_IN
 
     required = [one for one in importlib.metadata.requires(BUILT_IN) or [] if "extra ==" not in one]

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from bench import __version__
 from bench.commands import profile as profile_command
 from bench.commands import run as run_command
 from bench.commands.run import split_names
 from bench.errors import BenchError, printable
 from bench.reports.formats import FORMATS
+from bench.system.version import VERSION
 
 PLURALS = {"methods": "method", "protocols": "protocol", "datasets": "dataset"}
 
@@ -70,7 +70,7 @@ CACHE_DIR = click.option(
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="bench")
+@click.version_option(VERSION, prog_name="bench")
 def main() -> None:
     """Benchmark continual learning of CLIP: run methods on a stream, compare them in a table."""
 

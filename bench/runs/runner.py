@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 
-from bench import __version__
 from bench.checks.stated import is_stated
 from bench.clip.backbone import Backbone
 from bench.errors import BenchError, UnfitMethod, one_line
@@ -40,6 +39,7 @@ from bench.system.interruption import held_back
 from bench.system.peak_memory import peak_bytes_of_process
 from bench.system.phases import phase
 from bench.system.randomness import Draws
+from bench.system.version import VERSION
 
 Progress = Callable[[int, str], None]  # (tasks finished, what is happening now)
 
@@ -308,7 +308,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     packages = {p: version(p) for p in ("torch", "open_clip_torch", "numpy", "scikit-learn", "pandas")}
     return {
-        "bench": __version__,
+        "bench": VERSION,
         "python": platform.python_version(),
         **packages,
         "cuda": torch.version.cuda or "none",

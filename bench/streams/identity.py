@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import __version__
 from bench.errors import BenchError
 from bench.images import layouts
 from bench.images.dataset import Folders
 from bench.system.files import write_atomically
+from bench.system.version import VERSION
 
 if TYPE_CHECKING:
     from bench.streams.protocol import Protocol
@@ -155,7 +155,7 @@ class _Files:
 
 
 def _key(asked: Sequence[Any]) -> str:
-    return json.dumps([__version__, *asked])
+    return json.dumps([VERSION, *asked])
 
 
 def _stamps(folder: Path, prefix: str) -> Iterator[str]:

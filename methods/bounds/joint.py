@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.learning.method import setting
-from bench.streams.stream import Task
+from bench import Task, setting
 from methods.fine_tuning.finetune import FineTune, FineTuneSettings
 
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 import torch
 import torch.nn.functional as F
 
-from bench.streams.stream import Task
+from bench import Task
 from methods.cgil.alignment import AlignmentSettings, ClassPrompts
 from methods.cgil.cgil import CGIL
 from methods.shared.text_classifier import TextClassifier

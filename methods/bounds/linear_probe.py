@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from bench.learning.method import Method, setting
-from bench.streams.stream import Task
+from bench import Method, Task, setting
 
 
 @dataclass(frozen=True)

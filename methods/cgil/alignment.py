@@ -12,11 +12,7 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 
-from bench.clip.backbone import Backbone
-from bench.errors import unknown_name
-from bench.learning.method import setting
-from bench.streams.stream import Scenario
-from bench.system.randomness import Draws
+from bench import Backbone, Draws, Scenario, setting, unknown_name
 from methods.shared.prompts import ContextPrompts
 
 HAND_MADE = "a photo of a {}"  # without a full stop, unlike the learned prompts

@@ -6,9 +6,7 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError, unknown_name
-from bench.learning.method import setting
-from bench.streams.stream import Task
+from bench import BenchError, Task, setting, unknown_name
 from methods.cgil.alignment import AlignmentSettings, ClassPrompts
 from methods.cgil.diffusion import DiffusionModels
 from methods.cgil.vae import VAEs

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils import parameters_to_vector
 
-from bench.system.randomness import Draws
+from bench import Draws
 
 BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 PARAMETERS_IN_CACHE = 1_500_000  # weights, gradient, mean and square: 24 MB

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.system.randomness import Draws
+from bench import Draws
 from methods.cgil.stacked import ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
 
 SLOPE = 0.2

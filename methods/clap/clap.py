@@ -9,10 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.learning.test_batches import Composition, TestBatches
-from bench.streams.stream import Scenario, Split, Task
+from bench import BenchError, Composition, Scenario, Split, Task, TestBatches, setting
 from methods.clap.adapters import Gaussian, ProbabilisticAdapters, divergence, orthogonality, past_task_regularisation
 from methods.clap.head import ClapHead
 from methods.clap.visual_guided_attention import VisualGuidedAttention

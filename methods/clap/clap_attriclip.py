@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.streams.stream import Task
+from bench import BenchError, Task, setting
 from methods.clap.clap import MINI, Clap, ClapSettings, Competing, Inputs
 from methods.shared.prompts import ContextPrompts
 from methods.text_prompts.prompt_bank import PromptBank

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.learning.method import setting
+from bench import setting
 from methods.clap.clap import MINI, Clap, ClapSettings, Competing, Inputs
 from methods.shared.prompts import ContextPrompts
 

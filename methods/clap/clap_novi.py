@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.learning.method import setting
+from bench import setting
 from methods.clap.clap import Clap, ClapSettings
 from methods.clap.clap_coop import ClapCoOp, ClapCoOpSettings
 

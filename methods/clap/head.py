@@ -6,7 +6,7 @@
 
 import torch
 
-from bench.system.randomness import Draws
+from bench import Draws
 from methods.clap.adapters import Gaussian, ProbabilisticAdapters
 from methods.clap.visual_guided_attention import VisualGuidedAttention
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
+from bench import BenchError, Method, Split, Task, setting
 from bench.clip.text_tower import encode_tokens
-from bench.errors import BenchError
-from bench.learning.method import Method, setting
-from bench.streams.stream import Split, Task
 from bench.system.parallel import prefetched
 from methods.closed_form.canonical_correlation import RunningCorrelation
 from methods.shared.batches import batches

@@ -9,9 +9,9 @@ Up starts at zero, so an untrained adapter changes nothing.
 import torch
 import torch.nn.functional as F
 
+from bench import Draws
 from bench.clip.image_tower import blocks, image_tokens, pool_image
 from bench.clip.precision import computing_like
-from bench.system.randomness import Draws
 
 
 class ParallelAdapters(torch.nn.Module):

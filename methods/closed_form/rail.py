@@ -7,9 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import Method, setting
-from bench.streams.stream import Task
+from bench import BenchError, Method, Task, setting
 from methods.closed_form.ridge import GramRidge, RecursiveRidge, SampleRidge
 from methods.shared.class_names import check_template
 

@@ -7,10 +7,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from bench import BenchError, Split, Task, setting
 from bench.clip.image_tower import project_image
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.streams.stream import Split, Task
 from bench.system.parallel import prefetched
 from methods.closed_form.parallel_adapters import ParallelAdapters
 from methods.closed_form.ridge import GramRidge, held_out_errors

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.learning.method import setting
-from bench.streams.stream import Task
+from bench import Task, setting
 from methods.shared.image_classifier import FeatureClassifier, FeatureLayer
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from bench import Split, Task, setting
 from bench.clip.text_tower import encode_tokens
-from bench.learning.method import setting
-from bench.streams.stream import Split, Task
 from bench.system.parallel import prefetched
 from methods.fine_tuning.distillation import distillation
 from methods.fine_tuning.finetune import FineTune, FineTuneSettings

@@ -10,11 +10,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from bench import BenchError, Task, TestBatches, setting
 from bench.clip.text_tower import encode_tokens
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.learning.test_batches import TestBatches
-from bench.streams.stream import Task
 from bench.system.parallel import prefetched
 from methods.fine_tuning.weight_space import PathAverage, load_weights, merge, squared_distance, weights_of
 from methods.shared.random_crops import check_crop_scale, random_crops

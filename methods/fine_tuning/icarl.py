@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from bench.learning.method import setting
-from bench.streams.stream import Split, Task
+from bench import Split, Task, setting
 from methods.fine_tuning.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
 from methods.fine_tuning.finetune import FineTune
 from methods.shared.selection import herding

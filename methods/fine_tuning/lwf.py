@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.learning.method import setting
-from bench.streams.stream import Split, Task
+from bench import Split, Task, setting
 from methods.fine_tuning.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
 from methods.fine_tuning.finetune import FineTune
 

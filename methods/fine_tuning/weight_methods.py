@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.learning.method import setting
+from bench import setting
 from methods.fine_tuning.finetune import FineTune, FineTuneSettings
 
 ZSCL_SCRIPTS = "ZSCL's scripts"

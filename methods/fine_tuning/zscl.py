@@ -5,9 +5,7 @@ from typing import Literal
 
 import torch
 
-from bench.learning.method import setting
-from bench.streams.reference import Reference, ReferenceNames
-from bench.streams.stream import Split, Task
+from bench import Reference, ReferenceNames, Split, Task, setting
 from methods.fine_tuning.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
 from methods.fine_tuning.finetune import FineTune
 from methods.fine_tuning.weight_space import merge, weights_of

@@ -8,9 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.streams.stream import Task
+from bench import BenchError, Task, setting
 from methods.image_tower.nearest_mean import exemplar_means, negative_squared_distances, unit
 from methods.image_tower.vision_finetune import VisionFineTune, VisionFineTuneSettings
 from methods.shared.selection import herding

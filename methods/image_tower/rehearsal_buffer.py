@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.learning.method import setting
-from bench.streams.stream import Task
+from bench import Task, setting
 from methods.image_tower.vision_finetune import VisionFineTune, VisionFineTuneSettings
 
 MAMMOTH = "mammoth"

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from bench import BenchError, Task, setting
 from bench.clip.image_tower import pooled_images
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.streams.stream import Task
 from bench.system.parallel import prefetched
 from methods.shared.batches import batches
 from methods.shared.class_gaussians import ClassGaussians, by_class

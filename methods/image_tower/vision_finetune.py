@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from bench import Method, Split, Task, setting
 from bench.clip.image_tower import pooled_images
-from bench.learning.method import Method, setting
-from bench.streams.stream import Split, Task
 from bench.system.parallel import prefetched
 from methods.shared.batches import batches
 from methods.shared.memory import exemplars_per_class

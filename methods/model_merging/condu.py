@@ -7,9 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.streams.stream import Task
+from bench import BenchError, Task, setting
 from methods.fine_tuning.finetune import FineTune, FineTuneSettings
 from methods.model_merging.task_vectors import WeightLayout
 from methods.model_merging.unified_changes import UnifiedChanges

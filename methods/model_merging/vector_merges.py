@@ -6,7 +6,7 @@ which all began. Before the first task it is 0. Vectors of tasks are written tau
 
 import torch
 
-from bench.system.randomness import Draws
+from bench import Draws
 
 
 class LargestChange(torch.nn.Module):

@@ -1,1 +1,5 @@
 """Mixture-of-experts adapters."""
+
+from bench.system.former_names import contents_of
+
+__getattr__ = contents_of(__name__)

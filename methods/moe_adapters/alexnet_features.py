@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
+from bench import BenchError
 from bench.clip import state_dicts
-from bench.errors import BenchError
 from bench.system.offline import offline
 
 LAYERS = 11  # of torchvision's `features`: five convolutions, four ReLU, two poolings

@@ -13,8 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from bench.streams.stream import Scenario
-from bench.system.randomness import Draws
+from bench import Draws, Scenario
 from methods.shared.batches import batches
 
 DECAY_EPOCHS, DECAY = 10, 0.1

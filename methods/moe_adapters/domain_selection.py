@@ -10,11 +10,7 @@ from typing import Literal
 
 import torch
 
-from bench.clip.backbone import Backbone
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.streams.stream import Scenario, Split, Task
-from bench.system.randomness import Draws
+from bench import Backbone, BenchError, Draws, Scenario, Split, Task, setting
 from methods.moe_adapters.alexnet_features import AlexNetFeatures
 from methods.moe_adapters.domain_autoencoders import DomainAutoencoders
 

@@ -9,11 +9,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.learning.test_batches import Composition, TestBatches
-from bench.streams.reference import Reference, ReferenceNames
-from bench.streams.stream import Scenario, Task
+from bench import BenchError, Composition, Reference, ReferenceNames, Scenario, Task, TestBatches, setting
 from bench.system.parallel import prefetched
 from methods.moe_adapters.domain_selection import ORIGINAL, DomainSelection, DomainSelectionSettings
 from methods.moe_adapters.towers import AdaptedTowers

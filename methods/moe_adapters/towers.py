@@ -20,11 +20,10 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 
-from bench.clip.backbone import Backbone
+from bench import Backbone, Draws
 from bench.clip.image_tower import blocks, image_tokens, pool_image, project_image
 from bench.clip.precision import computing_like
 from bench.clip.text_tower import prompt_length, read_text
-from bench.system.randomness import Draws
 
 MINIMUM_NOISE = 0.01
 

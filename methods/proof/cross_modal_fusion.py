@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from bench.system.randomness import Draws
+from bench import Draws
 
 
 class Scores(NamedTuple):

@@ -8,10 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.learning.test_batches import Composition, TestBatches
-from bench.streams.stream import Scenario, Split, Task
+from bench import BenchError, Composition, Scenario, Split, Task, TestBatches, setting
 from methods.proof.cross_modal_fusion import CrossModalFusion
 from methods.shared.memory import exemplars_per_class
 from methods.shared.prompt_ensemble import mean_of_prompts, prompts_of_classes

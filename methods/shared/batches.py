@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from bench.streams.stream import Scenario
-from bench.system.randomness import Draws
+from bench import Draws, Scenario
 
 
 def count_steps(scenario: Scenario, n: int, batch_size: int, epochs: int) -> int:

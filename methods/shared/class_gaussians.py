@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.errors import BenchError
+from bench import BenchError
 
 
 class ClassGaussians(torch.nn.Module):

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from bench.errors import BenchError
-from bench.streams.stream import Scenario
+from bench import BenchError, Scenario
 
 
 def underscored(scenario: Scenario) -> Scenario:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.system.randomness import Draws
+from bench import Draws
 
 TINY = 1e-6  # added to responsibilities and variances
 STOP_GAIN = 1e-3  # of the mean log-likelihood; also the movement at which k-means stops

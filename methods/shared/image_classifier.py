@@ -5,8 +5,7 @@ from typing import Literal
 
 import torch
 
-from bench.learning.method import Method
-from bench.streams.stream import Split, Task
+from bench import Method, Split, Task
 
 FeatureLayer = Literal["pooled", "projected"]
 

@@ -15,8 +15,7 @@ from typing import Literal
 
 import torch
 
-from bench.streams.stream import Scenario
-from bench.system.randomness import Draws
+from bench import Draws, Scenario
 from methods.shared.selection import select, smallest_of_each_class
 
 Rule = Literal["first", "random", "herding", "entropy", "energy", "variance", "distance"]

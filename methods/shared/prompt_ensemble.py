@@ -7,7 +7,7 @@
 import torch
 import torch.nn.functional as F
 
-from bench.streams.stream import Scenario
+from bench import Scenario
 
 
 def prompts_of_classes(scenario: Scenario, template: str | None = None) -> tuple[list[str], torch.Tensor]:

@@ -9,9 +9,7 @@ from typing import Literal
 
 import torch
 
-from bench.clip.backbone import Backbone
-from bench.streams.stream import Scenario
-from bench.system.randomness import Draws
+from bench import Backbone, Draws, Scenario
 
 Position = Literal["end", "middle", "front"]
 

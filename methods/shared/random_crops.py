@@ -4,8 +4,7 @@ import math
 
 import torch
 
-from bench.errors import BenchError
-from bench.system.randomness import Draws
+from bench import BenchError, Draws
 
 ATTEMPTS = 10  # after so many that do not fit, the whole image is taken
 LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))  # of width to height

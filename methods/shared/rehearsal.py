@@ -12,9 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.streams.stream import Scenario, Split, Task
+from bench import BenchError, Scenario, Split, Task, setting
 from bench.system.parallel import prefetched
 from methods.shared.batches import batches, count_steps, share_budget
 from methods.shared.memory import ExemplarMemory, exemplars_per_class

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from bench.learning.method import Method
+from bench import Method
 
 
 class TextClassifier(Method):

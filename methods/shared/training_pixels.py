@@ -2,8 +2,7 @@
 
 import torch
 
-from bench.streams.stream import Split
-from bench.system.randomness import Draws
+from bench import Draws, Split
 from methods.shared.random_crops import random_crops
 
 

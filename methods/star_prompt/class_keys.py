@@ -6,10 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.clip.backbone import Backbone
-from bench.learning.method import setting
-from bench.streams.stream import Scenario
-from bench.system.randomness import Draws
+from bench import Backbone, Draws, Scenario, setting
 from methods.shared.batches import batches
 from methods.shared.prompts import ContextPrompts
 

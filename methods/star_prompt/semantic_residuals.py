@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench.system.randomness import Draws
+from bench import Draws
 
 SCORE_SCALE = 5.0
 EPSILON = 1e-12

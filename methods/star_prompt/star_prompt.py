@@ -8,9 +8,7 @@ from typing import get_args
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError, unknown_name
-from bench.learning.method import setting
-from bench.streams.stream import Scenario, Split, Task
+from bench import BenchError, Scenario, Split, Task, setting, unknown_name
 from bench.system.parallel import prefetched
 from methods.shared.batches import batches, share_budget
 from methods.shared.generators import Mixtures

@@ -15,11 +15,9 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 
-from bench.clip.backbone import Backbone
+from bench import Backbone, BenchError, Draws
 from bench.clip.image_tower import blocks, image_tokens, pool_image
 from bench.clip.precision import computing_like
-from bench.errors import BenchError
-from bench.system.randomness import Draws
 
 PAPER_VIT = "vit_base_patch16_224.augreg_in21k"
 

@@ -8,10 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench.clip.backbone import Backbone
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.streams.stream import Split, Task
+from bench import Backbone, BenchError, Split, Task, setting
 from methods.shared.prompts import ContextPrompts
 from methods.shared.rehearsal import Rehearsal, RehearsalSettings
 from methods.text_prompts.prompt_bank import PromptBank

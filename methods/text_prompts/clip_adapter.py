@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.streams.stream import Task
+from bench import BenchError, Task, setting
 from methods.shared.rehearsal import CLAP, Rehearsal, RehearsalSettings
 
 AUTHORS = "gaopengcuhk/CLIP-Adapter"

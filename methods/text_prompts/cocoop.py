@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import setting
+from bench import BenchError, setting
 from methods.shared.prompts import ContextPrompts, readable_names, starting_context
 from methods.shared.rehearsal import CLAP, Rehearsal, RehearsalSettings
 from methods.text_prompts.contexts_by_classes import encode_contexts_by_classes

@@ -8,7 +8,7 @@ evaluated at end-of-text alone. The same numbers as encoding b * c whole prompts
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from bench.clip.backbone import Backbone
+from bench import Backbone
 from bench.clip.image_tower import blocks
 from bench.clip.precision import computing_like
 from bench.clip.text_tower import finish_block, project, read_text

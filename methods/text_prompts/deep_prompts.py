@@ -15,11 +15,9 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.clip.backbone import Backbone
+from bench import Backbone, BenchError, Draws
 from bench.clip.image_tower import blocks, image_tokens, pool_image, project_image
 from bench.clip.text_tower import read_text
-from bench.errors import BenchError
-from bench.system.randomness import Draws
 from methods.shared.prompts import ContextPrompts, context_from_words
 
 DEVIATION = 0.02  # of the normal draws that deeper prompts (and an input prompt without words) start from

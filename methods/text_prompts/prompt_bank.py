@@ -21,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from bench.clip.backbone import Backbone
-from bench.system.randomness import Draws
+from bench import Backbone, Draws
 from methods.shared.prompts import ContextPrompts
 
 DEVIATION = 0.02  # of the normal draws that keys and prompts start from

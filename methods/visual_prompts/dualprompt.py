@@ -6,11 +6,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from bench import BenchError, Task, TestBatches, setting
 from bench.clip.image_tower import blocks, image_tokens, pool_image
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.learning.test_batches import TestBatches
-from bench.streams.stream import Task
 from methods.visual_prompts.prefix_attention import block_with_prefix
 from methods.visual_prompts.prompted_vision import PromptedVision, PromptedVisionSettings, check_layers
 

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from bench import BenchError, Task, TestBatches, setting
 from bench.clip.image_tower import blocks, image_tokens
-from bench.errors import BenchError
-from bench.learning.method import setting
-from bench.learning.test_batches import TestBatches
-from bench.streams.stream import Task
 from methods.visual_prompts.prompted_vision import PromptedVision, PromptedVisionSettings
 
 PORT = "PyTorch port (JH-LEE-KR/l2p-pytorch)"

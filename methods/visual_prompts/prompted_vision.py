@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.learning.method import Method, setting
-from bench.streams.stream import Task
+from bench import BenchError, Method, Task, setting
 from bench.system.parallel import prefetched
 from methods.shared.batches import batches
 from methods.shared.random_crops import check_crop_scale, random_crops

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from bench import __version__
 from bench.errors import BenchError
 from bench.pictures import plots
 from bench.pictures.page.reproduction import command
@@ -27,6 +26,7 @@ from bench.results.groups import Entry, Group, Results, build, load, slug
 from bench.results.metrics import DEFAULTS, METRICS
 from bench.results.records import restrictions
 from bench.system.files import write_atomically
+from bench.system.version import VERSION
 
 SURE = ("ece", "auroc", "aupr", "fpr95")  # how far a method knows what it knows: metrics of per-image scores
 
@@ -92,7 +92,7 @@ def render(results: Results) -> str:
         ranking=_ranking(results),
         runs=len(set(results.table["run_id"])),
         methods=len({entry.label for group in groups for entry in group.entries}),
-        version=__version__,
+        version=VERSION,
         indent=INDENT,
         restrictions=restrictions,
         script=script,
