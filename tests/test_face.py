@@ -107,3 +107,11 @@ def test_nothing_of_ours_uses_a_former_name():
     )
     found = python(code)
     assert found.returncode == 0 and "zero-shot" in found.stdout, found.stderr
+
+
+def test_the_page_names_all_public_names_and_modules_that_are_there():
+    text = (Path(bench.__file__).parents[1] / "docs" / "public-names.md").read_text()
+    first_cells = [line.split("|")[1].strip().strip("`") for line in text.splitlines() if line.startswith("| `")]
+    modules = [name for name in first_cells if "." in name]
+    assert sorted(set(first_cells) - set(modules)) == sorted(PUBLIC) and len(first_cells) == len(PUBLIC) + len(modules)
+    assert len(modules) == 5 and all(importlib.import_module(name) for name in modules)
