@@ -24,11 +24,11 @@ from bench.clip.precision import compute_in, resolve_precision
 from bench.clip.text_tower import encode_embedded, encode_tokens, prompt_length
 from bench.clip.tower_types import ClipModel, clip_model, vision_transformer
 from bench.errors import BenchError
-from bench.images.files import in_parallel
 from bench.system.files import file_digest as file_digest
+from bench.system.parallel import in_parallel
 
 if TYPE_CHECKING:
-    from bench.images.dataset import Images
+    from bench.images.sources import Images
     from bench.streams.stream import Scenario
 
 TEXTS_KEPT = 100_000  # whose token ids stay in memory: 60 MB

@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 
 from bench.images import pickles
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.layouts import Copy, Layout
 from bench.images.parquet import parquet_images
+from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
 
 ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar.html; collected from the web for research, no licence stated"

@@ -9,9 +9,9 @@ knows data only.
 import numpy as np
 
 from bench.images import pickles
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import HubFiles
-from bench.images.layouts import Copy, Layout
+from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
 
 FILES = ("train_images.pkl", "train_labels.pkl", "test_images.pkl", "test_labels.pkl")
