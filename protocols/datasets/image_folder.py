@@ -13,6 +13,7 @@ systems and notebooks leave behind are passed over.
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -124,7 +125,7 @@ class _Reading:
             found = _divided({name: self._images(name) for name in folders}, self.root)
         for place in [self.root, *(self.root / name for name in chosen.values())]:
             if beside := sum(name.lower().endswith(self.walk.suffixes) for name in self._files(place)):
-                self.said.append(f"{beside} image{'s' * (beside > 1)} in {place} beside the folders there: not read")
+                self.said.append(f"{beside} {'image' if beside == 1 else 'images'} in {place} beside the folders there: not read")
         if len(found["train"]) < 2:
             within = f"; did you mean {self.root / folders[0]}?" if len(folders) == 1 and self._holds_folders(folders[0]) else ""
             raise BenchError(
@@ -240,7 +241,7 @@ def _beside_the_word(name: str) -> str:
     return " ".join(word for word in re.split(r"[\W_]+", name.lower()) if word not in WORDS)
 
 
-def _and(names) -> str:
+def _and(names: Iterable[str]) -> str:
     return " and ".join(f"{name}/" for name in names)
 
 
