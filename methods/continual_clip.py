@@ -50,4 +50,5 @@ class ContinualCLIP(ZeroShot):
     def prepare(self) -> None:
         scenario = underscored(self.scenario) if self.settings.keep_underscores else self.scenario
         every_class = range(len(scenario.class_names))
-        self.register_buffer("class_vectors", self.backbone.classifier(scenario, every_class, self.settings.template))  # (N, d)
+        prompts = scenario.prompts_of(every_class, self.settings.template)
+        self.register_buffer("class_vectors", self.backbone.classifier(prompts))  # (N, d)

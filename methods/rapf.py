@@ -123,7 +123,8 @@ class RAPF(Method):
     def prepare(self) -> None:
         scenario = underscored(self.scenario) if self.settings.keep_underscores else self.scenario
         every_class, width = range(len(scenario.class_names)), self.backbone.embedding_width
-        self.register_buffer("text", self.backbone.classifier(scenario, every_class, self.settings.template))  # t_c (N, d)
+        prompts = scenario.prompts_of(every_class, self.settings.template)
+        self.register_buffer("text", self.backbone.classifier(prompts))  # t_c (N, d)
         self.adapter = torch.nn.Parameter(torch.eye(width, dtype=self.text.dtype))  # W (d, d)
         self.gaussians = ClassGaussians(width, self.settings.covariance_ridge, self.settings.shrinkage)  # of f, by class
 

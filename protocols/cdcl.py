@@ -14,7 +14,7 @@ Results: accuracy over all images of both test sets is the metric last_samples; 
 the mean over its tasks is its accuracy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from bench.streams.protocol import Protocol, TaskPlan, class_incremental
@@ -33,7 +33,9 @@ def _tasks(datasets: tuple[str, ...], order_seed: int) -> Sequence[TaskPlan]:
     return [TaskPlan(f"{plan.dataset} {plan.name}", plan.dataset, plan.labels) for plan in plans]
 
 
-def _protocol(name: str, datasets: tuple[str, ...], summary: str, **variants: Protocol) -> Protocol:
+def _protocol(
+    name: str, datasets: tuple[str, ...], summary: str, variants: Mapping[str, Protocol] | None = None
+) -> Protocol:
     return Protocol(
         name=name,
         version=VERSION,
@@ -42,7 +44,7 @@ def _protocol(name: str, datasets: tuple[str, ...], summary: str, **variants: Pr
         tasks=partial(_tasks, datasets),
         exemplars_per_class=EXEMPLARS_PER_CLASS,
         source="AttriCLIP, arXiv 2305.11488; CLAP4CLIP, arXiv 2403.19137",
-        variants={option.replace("_", "-"): variant for option, variant in variants.items()},
+        variants=variants or {},
     )
 
 
@@ -53,18 +55,22 @@ imagenet100_cifar100 = _protocol(
     "cdcl-imagenet100-cifar100",
     ("imagenet100", "cifar100"),
     summary="ImageNet-100 (10 x 10), then CIFAR-100 (10 x 10), evaluated on all classes jointly",
-    attriclip=_protocol("cdcl-imagenet100-cifar100", ("imagenet100-attriclip", "cifar100"), _LIST),
-    attriclip_as_published=_protocol(
-        "cdcl-imagenet100-cifar100", ("imagenet100-attriclip-as-published", "cifar100"), _LIST_AS_PUBLISHED
-    ),
+    variants={
+        "attriclip": _protocol("cdcl-imagenet100-cifar100", ("imagenet100-attriclip", "cifar100"), _LIST),
+        "attriclip-as-published": _protocol(
+            "cdcl-imagenet100-cifar100", ("imagenet100-attriclip-as-published", "cifar100"), _LIST_AS_PUBLISHED
+        ),
+    },
 )
 
 cifar100_imagenet100 = _protocol(
     "cdcl-cifar100-imagenet100",
     ("cifar100", "imagenet100"),
     summary="CIFAR-100 (10 x 10), then ImageNet-100 (10 x 10), evaluated on all classes jointly",
-    attriclip=_protocol("cdcl-cifar100-imagenet100", ("cifar100", "imagenet100-attriclip"), _LIST),
-    attriclip_as_published=_protocol(
-        "cdcl-cifar100-imagenet100", ("cifar100", "imagenet100-attriclip-as-published"), _LIST_AS_PUBLISHED
-    ),
+    variants={
+        "attriclip": _protocol("cdcl-cifar100-imagenet100", ("cifar100", "imagenet100-attriclip"), _LIST),
+        "attriclip-as-published": _protocol(
+            "cdcl-cifar100-imagenet100", ("cifar100", "imagenet100-attriclip-as-published"), _LIST_AS_PUBLISHED
+        ),
+    },
 )

@@ -37,10 +37,12 @@ class Shape:
 
     @property
     def sizes(self) -> list[int]:
-        return [self.base] * bool(self.base) + [self.classes] * self.tasks
+        equal = [self.classes] * self.tasks
+        return [self.base, *equal] if self.base else equal
 
     def __str__(self) -> str:
-        return f"b{self.base}-" * bool(self.base) + f"{self.tasks}x{self.classes}"
+        equal = f"{self.tasks}x{self.classes}"
+        return f"b{self.base}-{equal}" if self.base else equal
 
 
 def split(name: str) -> tuple[str, Shape] | None:
@@ -107,7 +109,7 @@ def in_words(shape: Shape) -> str:
     >>> in_words(Shape(50, 10, 5))
     'first 50, then 10 tasks of 5'
     """
-    tasks = f"{shape.tasks} task{'s' * (shape.tasks > 1)} of {shape.classes}"
+    tasks = f"{shape.tasks} {'task' if shape.tasks == 1 else 'tasks'} of {shape.classes}"
     return f"first {shape.base}, then {tasks}" if shape.base else tasks
 
 
@@ -116,11 +118,22 @@ def refuse_other_counts(name: str, prefix: str, shape: Shape, classes: int) -> N
     asked = sum(shape.sizes)
     if asked == classes:
         return
-    fitting = []
-    if not shape.base:
-        fitting += [Shape(0, shape.tasks, classes // shape.tasks)] * (classes % shape.tasks == 0)
-        fitting += [Shape(0, classes // shape.classes, shape.classes)] * (classes % shape.classes == 0)
-    rest = classes - shape.tasks * shape.classes
-    fitting += [Shape(rest, shape.tasks, shape.classes)] * (rest > 0)
-    offers = " or ".join(f"{prefix}-{one}" for one in fitting) or f"{prefix}-1x{classes}"
+    offers = " or ".join(f"{prefix}-{one}" for one in _fitting(shape, classes)) or f"{prefix}-1x{classes}"
     raise BenchError(f"unknown protocol {name!r}; did you mean {offers}? {shape} makes {asked} classes, there are {classes}")
+
+
+def _fitting(shape: Shape, classes: int) -> list[Shape]:
+    """Shapes close to the given one that make exactly so many classes: as many tasks, tasks as large, or another first task.
+
+    >>> [str(one) for one in _fitting(Shape(0, 5, 10), 60)]
+    ['5x12', '6x10', 'b10-5x10']
+    """
+    found = []
+    if not shape.base and classes % shape.tasks == 0:
+        found.append(Shape(0, shape.tasks, classes // shape.tasks))
+    if not shape.base and classes % shape.classes == 0:
+        found.append(Shape(0, classes // shape.classes, shape.classes))
+    rest = classes - shape.tasks * shape.classes
+    if rest > 0:
+        found.append(Shape(rest, shape.tasks, shape.classes))
+    return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.errors import BenchError, unknown_name
 
-FOLDERS = [Path(find_spec("open_clip").submodule_search_locations[0]) / "model_configs"]  # NAME.json, one architecture each
+FOLDERS: list[Path] = []  # of further architectures beside open_clip's; tests put their small ones there
 
 
 def architectures() -> list[str]:
@@ -28,11 +28,21 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 def _every() -> dict[str, dict[str, Any]]:
-    return _settings_in(tuple(FOLDERS))
+    return _settings_in((_open_clips_folder(), *FOLDERS))
+
+
+@functools.cache
+def _open_clips_folder() -> Path:
+    """Where open_clip keeps its settings. It is looked up without being imported, and only when a name is asked for."""
+    spec = find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise BenchError("open_clip is not installed, which has the architectures; pip install open_clip_torch")
+    return Path(spec.submodule_search_locations[0]) / "model_configs"
 
 
 @functools.cache
 def _settings_in(folders: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
+    """Each folder holds NAME.json, one architecture each."""
     paths = [path for folder in folders for path in folder.glob("*.json")]
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 

@@ -10,8 +10,9 @@ read at the end-of-text token, so later tokens cannot influence the result: the 
 import copy
 import functools
 import re
+import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,17 +23,24 @@ from bench.clip.image_tower import pooled_images
 from bench.clip.loading import identity as identity
 from bench.clip.precision import compute_in, resolve_precision
 from bench.clip.text_tower import encode_embedded, encode_tokens, prompt_length
+from bench.clip.tower_types import ClipModel, clip_model, vision_transformer
 from bench.errors import BenchError
-from bench.images.files import in_parallel
 from bench.system.files import file_digest as file_digest
+from bench.system.parallel import in_parallel
 
 if TYPE_CHECKING:
-    from bench.images.dataset import Images
-    from bench.streams.stream import Scenario
+    from bench.images.sources import Images
 
 TEXTS_KEPT = 100_000  # whose token ids stay in memory: 60 MB
 TEXTS_AT_ONCE = 512
 ENCODE_BATCH = 256  # fixed, so that the rounding of a feature does not depend on who asks for it
+
+
+@runtime_checkable
+class PromptsOfClasses(Protocol):
+    """What `Backbone.classifier` used to be called with: a scenario, of which it needs no more than this."""
+
+    def prompts_of(self, classes: Sequence[int], template: str | None = None) -> Sequence[Sequence[str]]: ...
 
 
 class Backbone:
@@ -46,7 +54,7 @@ class Backbone:
         self,
         name: str,
         pretrained: str,
-        clip: Any,
+        clip: torch.nn.Module,
         tokenizer: Callable[[list[str]], torch.Tensor],
         transform: Any,
         digest: str,
@@ -58,7 +66,7 @@ class Backbone:
         self.pretrained = pretrained
         self.digest = digest
         self.device = torch.device(device)
-        self.clip = clip.to(self.device).eval().requires_grad_(False)
+        self.clip = clip_model(clip.to(self.device).eval().requires_grad_(False))
         self.tokenizer = tokenizer
         self.transform = transform
         self.precision = precision
@@ -93,7 +101,27 @@ class Backbone:
     @functools.cached_property
     def geometry(self) -> str:
         """Says exactly how an image becomes a square; part of the key under which decoded images are kept."""
-        return re.sub(r" at 0x[0-9a-f]+", "", str(self.transform.transforms[:-2]))
+        return re.sub(r" at 0x[0-9a-f]+", "", str(self._steps_to_a_square))
+
+    @property
+    def _steps_to_a_square(self) -> list[Any]:
+        """All but the last two steps of the preprocessing, which scale to [0, 1] and normalise."""
+        return self.transform.transforms[:-2]
+
+    @functools.cached_property
+    def mean(self) -> torch.Tensor:
+        """(3, 1, 1), on the device: what preprocessing subtracts from values in [0, 1]."""
+        return torch.as_tensor(self.transform.transforms[-1].mean, dtype=torch.float32).view(-1, 1, 1).to(self.device)
+
+    @functools.cached_property
+    def std(self) -> torch.Tensor:
+        """(3, 1, 1), on the device: what it then divides by."""
+        return torch.as_tensor(self.transform.transforms[-1].std, dtype=torch.float32).view(-1, 1, 1).to(self.device)
+
+    @functools.cached_property
+    def _white(self) -> torch.Tensor:
+        """255 on the device: dividing by a number would round differently on a GPU."""
+        return torch.tensor(255.0, device=self.device)
 
     def resize(self, images: "Images") -> "Images":
         """uint8 images (height, width, 3) -> (size, size, 3): the preprocessing as far as it works on whole-number pixels."""
@@ -102,22 +130,14 @@ class Backbone:
         square = (self.image_size, self.image_size, 3)
         if all(image.shape == square for image in images):
             return images  # resizing and cropping would change nothing
-        *steps, _, _ = self.transform.transforms  # the last two scale to [0, 1] and normalise
 
         def resized(image: np.ndarray) -> np.ndarray:
             picture = Image.fromarray(image)
-            for step in steps:
+            for step in self._steps_to_a_square:
                 picture = step(picture)
             return np.array(picture)
 
         return in_parallel(resized, images)
-
-    @functools.cached_property
-    def _scaling(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """255, mean and deviation, on the device: dividing by a number would round differently on a GPU."""
-        normalise = self.transform.transforms[-1]
-        mean, std = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in (normalise.mean, normalise.std))
-        return torch.tensor(255.0, device=self.device), mean.to(self.device), std.to(self.device)
 
     def preprocess(self, images: "Images", view: str = "plain") -> torch.Tensor:
         """uint8 images (height, width, 3) -> pixels (b, 3, size, size) on the device; "mirrored" flips left-right."""
@@ -127,9 +147,15 @@ class Backbone:
         if self.device.type == "cuda":
             squares = squares.pin_memory()
         squares = squares.to(self.device, non_blocking=True)  # a quarter of the bytes that floats would be
-        full, mean, std = self._scaling
-        pixels = squares.permute(0, 3, 1, 2).float().div_(full).sub_(mean).div_(std)
+        pixels = squares.permute(0, 3, 1, 2).float().div_(self._white).sub_(self.mean).div_(self.std)
         return (pixels.flip(-1) if view == "mirrored" else pixels).contiguous()
+
+    def to_uint8(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (b, 3, size, size) -> the square images before normalisation (b, size, size, 3).
+
+        `preprocess` turns these into the same pixels again, so that images can be kept in a quarter of the memory.
+        """
+        return ((pixels * self.std + self.mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -144,7 +170,7 @@ class Backbone:
     @property
     def pooled_width(self) -> int:
         """Width of `pool_images`: 768 for ViT-B, 1024 for ViT-L."""
-        return self.clip.visual.ln_post.normalized_shape[0]
+        return vision_transformer(self.clip.visual).ln_post.normalized_shape[0]
 
     # -- text ---------------------------------------------------------------------------------------------------
 
@@ -189,7 +215,7 @@ class Backbone:
         return encode_embedded(self.clip, embeddings, end, shared)
 
     @torch.no_grad()
-    def encode_text(self, texts: Sequence[str], clip: torch.nn.Module | None = None) -> torch.Tensor:
+    def encode_text(self, texts: Sequence[str], clip: ClipModel | None = None) -> torch.Tensor:
         """(n, d) un-normalised text features of n prompts; `clip` is a trained copy to use instead of the frozen CLIP."""
         chunks = [tuple(texts[i : i + TEXTS_AT_ONCE]) for i in range(0, len(texts), TEXTS_AT_ONCE)]
         if clip is None or clip is self.clip:
@@ -202,22 +228,32 @@ class Backbone:
         return functools.lru_cache(maxsize=64)(lambda texts: encode_tokens(self.clip, self.tokenize(texts)))
 
     def classifier(
-        self, scenario: "Scenario", classes: Sequence[int], template: str | None = None, clip: torch.nn.Module | None = None
+        self,
+        prompts: "Sequence[Sequence[str]] | PromptsOfClasses",
+        classes: Sequence[int] | None = None,
+        template: str | None = None,
+        clip: ClipModel | None = None,
     ) -> torch.Tensor:
-        """Zero-shot class vectors (n, d) of unit length.
+        """Zero-shot class vectors (n, d) of unit length from the prompts of n classes (`scenario.prompts_of`).
 
-        Every template of a class is encoded and normalised, then averaged and normalised again; a single `template`
-        replaces the class's own list. `clip` is a trained copy to use instead of the frozen CLIP.
+        Every prompt of a class is encoded and normalised, then averaged and normalised again. `clip` is a trained copy to
+        use instead of the frozen CLIP. Until now the call was classifier(scenario, classes, template); it still works.
         """
-        lists = [(template,) if template else scenario.templates[c] for c in classes]
-        texts = [t.format(scenario.class_names[c]) for c, templates in zip(classes, lists) for t in templates]
+        if isinstance(prompts, PromptsOfClasses):
+            warnings.warn(
+                "Backbone.classifier takes prompts: write classifier(scenario.prompts_of(classes, template), clip=...)",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            prompts = prompts.prompts_of(() if classes is None else classes, template)
+        texts = [text for of_class in prompts for text in of_class]
         features = F.normalize(self.encode_text(texts, clip), dim=-1).clone()
-        means = torch.stack([part.mean(dim=0) for part in features.split([len(templates) for templates in lists])])
+        means = torch.stack([part.mean(dim=0) for part in features.split([len(of_class) for of_class in prompts])])
         return F.normalize(means, dim=-1)
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def trainable_copy(self) -> torch.nn.Module:
+    def trainable_copy(self) -> ClipModel:
         """An own copy of the CLIP for methods that change its weights; the logit scale stays frozen."""
         clip = copy.deepcopy(self.clip).requires_grad_(True)
         clip.logit_scale.requires_grad_(False)

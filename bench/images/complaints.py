@@ -11,7 +11,8 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.images import downloads, layouts
-from bench.images.dataset import READ_AT_ONCE, Dataset, DatasetInfo, Folders, ImageSource
+from bench.images.dataset import Dataset, DatasetInfo, Folders
+from bench.images.sources import READ_AT_ONCE, ImageSource, out_of_range, out_of_range_in_words
 
 SPLITS = ("train", "test")
 SHOWN = 10  # damaged images that are named
@@ -60,10 +61,10 @@ def wrong_labels(info: DatasetInfo, source: ImageSource) -> Iterator[str]:
         yield f"labels have {source.labels.ndim} dimensions, one label an image is wanted"
         return
     classes = len(info.class_names)
-    bad = np.flatnonzero((source.labels < 0) | (source.labels >= classes))
+    bad = out_of_range(source.labels, classes)
     if len(bad):
         more = f" and of {len(bad) - 1} more" if len(bad) > 1 else ""
-        yield f"label {source.labels[bad[0]]} of image {bad[0]}{more} is out of range 0..{classes - 1}"
+        yield out_of_range_in_words(source.labels[bad[0]], f"image {bad[0]}{more}", classes)
 
 
 def wrong_numbers(info: DatasetInfo, split: str, source: ImageSource) -> Iterator[str]:

@@ -1,155 +1,20 @@
-"""Where images come from: the interface that a data set implements."""
+"""A data set: what is known of it, how its files may lie on disk, and how a copy of them is read."""
 
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from bench.images.layouts import Layout
-
-Images = Sequence[np.ndarray] | np.ndarray  # each (height, width, 3) uint8; one array where all have the same size
-Read = Callable[[np.ndarray], Images]
-READ_AT_ONCE = 256  # images that are only looked at once
-
-
-class ImageSource:
-    """A list of labelled images that are read on demand.
-
-    `labels` are the data set's own, 0..K-1. `read(rows)` gives images as uint8 arrays (height, width, 3), which may
-    differ in size. `digest` identifies the images in their order: features are cached under it and results record it. It
-    may be given as a function, which is then called when the digest is first asked for. `in_memory`: the images lie there
-    as pixels already, so reading them again costs nothing.
-    """
-
-    def __init__(self, labels: np.ndarray, read: Read, digest: str | Callable[[], str], in_memory: bool = False):
-        self.labels = np.asarray(labels, dtype=np.int64)
-        self.read = read
-        self.in_memory = in_memory
-        self._digest = digest
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def digest(self) -> str:
-        if not isinstance(self._digest, str):
-            self._digest = self._digest()
-        return self._digest
-
-    hashes_pixels = True  # `image_digests` are those of pixels
-    decoding = 0  # version of the program that decodes its files (bench/images/decoding.py); 0: they are pixels already
-
-    def image_digests(self, rows: np.ndarray) -> list[str]:
-        """One digest for each of these images: of its pixels here, of its file where images lie in files of their own."""
-        return [digest_of_pixels(image) for image in self.read(rows)]
-
-    def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
-        """The digest of the pixels of each of these images; None if it has none of the shapes (height, width, 3)."""
-        found: list[str | None] = []
-        for start in range(0, len(rows), READ_AT_ONCE):
-            images = self.read(rows[start : start + READ_AT_ONCE])
-            found += [digest_of_pixels(image) if image.shape in shapes else None for image in images]
-        return found
-
-    @classmethod
-    def from_arrays(cls, images: np.ndarray, labels: np.ndarray, digest: str | None = None) -> "ImageSource":
-        """A source over images held in memory, (n, height, width, 3) uint8."""
-
-        def of_pixels() -> str:
-            return hashlib.sha256(images.tobytes() + np.asarray(labels, np.int64).tobytes()).hexdigest()
-
-        return cls(labels, lambda rows: images[rows], digest or of_pixels, in_memory=True)
-
-    @classmethod
-    def from_list(cls, images: Sequence[np.ndarray], labels: np.ndarray) -> "ImageSource":
-        """A source over images held in memory that differ in size, each (height, width, 3) uint8."""
-
-        def of_pixels() -> str:
-            digest = hashlib.sha256(np.asarray(labels, np.int64).tobytes())
-            for image in images:
-                digest.update(repr(image.shape).encode() + image.tobytes())
-            return digest.hexdigest()
-
-        return cls(labels, lambda rows: [images[row] for row in rows], of_pixels, in_memory=True)
-
-    @classmethod
-    def concatenate(cls, sources: Sequence["ImageSource"], labels: Sequence[np.ndarray]) -> "ImageSource":
-        """One source over several, with new labels for each part."""
-        return _Concatenation(sources, np.concatenate([np.asarray(part, np.int64) for part in labels]))
-
-    def select(self, rows: np.ndarray) -> "ImageSource":
-        """A source of these rows only, in this order."""
-        return _Selection(self, np.asarray(rows))
-
-    def limited(self, per_class: int | None) -> "ImageSource":
-        """The first `per_class` images of every class (all of them for None), in the original order."""
-        if per_class is None:
-            return self
-        rank = np.zeros(len(self), np.int64)
-        for label in np.unique(self.labels):
-            members = np.flatnonzero(self.labels == label)
-            rank[members] = np.arange(len(members))
-        return self.select(np.flatnonzero(rank < per_class))
-
-
-class _Selection(ImageSource):
-    """Some rows of a source."""
-
-    def __init__(self, whole: ImageSource, rows: np.ndarray):
-        def digest() -> str:
-            return hashlib.sha256(whole.digest.encode() + rows.tobytes()).hexdigest()
-
-        super().__init__(whole.labels[rows], lambda wanted: whole.read(rows[wanted]), digest, whole.in_memory)
-        self.whole, self.rows, self.hashes_pixels, self.decoding = whole, rows, whole.hashes_pixels, whole.decoding
-
-    def image_digests(self, rows: np.ndarray) -> list[str]:
-        return self.whole.image_digests(self.rows[rows])
-
-    def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
-        return self.whole.pixel_digests(self.rows[rows], shapes)
-
-
-class _Concatenation(ImageSource):
-    """Several sources, one after another."""
-
-    def __init__(self, sources: Sequence[ImageSource], labels: np.ndarray):
-        self.sources = list(sources)
-        self.starts = np.cumsum([0] + [len(source) for source in sources])
-        in_memory = all(source.in_memory for source in sources)
-        super().__init__(
-            labels, lambda rows: self._gather(rows, lambda source, own: source.read(own)), self._digest_of_parts, in_memory
-        )
-        self.hashes_pixels = all(source.hashes_pixels for source in sources)
-        self.decoding = max((source.decoding for source in sources), default=0)
-
-    def image_digests(self, rows: np.ndarray) -> list[str]:
-        return self._gather(rows, lambda source, own: source.image_digests(own))
-
-    def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
-        return self._gather(rows, lambda source, own: source.pixel_digests(own, shapes))
-
-    def _gather(self, rows: np.ndarray, ask: Callable[[ImageSource, np.ndarray], Iterable[Any]]) -> list[Any]:
-        """What the sources answer about their own rows, in the order of `rows`."""
-        rows = np.asarray(rows)
-        answers: list[Any] = [None] * len(rows)
-        for source, start in zip(self.sources, self.starts):
-            places = np.flatnonzero((rows >= start) & (rows < start + len(source)))
-            if len(places):
-                for place, answer in zip(places, ask(source, rows[places] - start)):
-                    answers[place] = answer
-        return answers
-
-    def _digest_of_parts(self) -> str:
-        parts = "".join(source.digest for source in self.sources)
-        return hashlib.sha256(parts.encode() + self.labels.tobytes()).hexdigest()
-
-
-def digest_of_pixels(image: np.ndarray) -> str:
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+from bench.errors import BenchError, one_line
+from bench.images.downloads import Part
+from bench.images.files import ImageFiles
+from bench.images.listing import PILLOW, TORCHVISION, Walk, class_after_class, folders_in, in_words
+from bench.images.sources import ImageSource, out_of_range, out_of_range_in_words
 
 
 @dataclass(frozen=True)
@@ -186,6 +51,118 @@ class DatasetInfo:
         return {"train": self.train_images, "test": self.test_images}[split]
 
 
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a data set on disk, while it is read: what a layout's `read` is given.
+
+    Its methods build image sources whose errors name the data set and the file.
+    """
+
+    info: DatasetInfo
+    folder: Path
+    cache: Path
+
+    def damaged(self, path: Path, why: str) -> BenchError:
+        """The error for a file that is missing or not what it should be."""
+        why = " ".join(why.split())
+        return BenchError(
+            f"{self.info.name}: {path}: {why}; put a good copy there (bench data check {self.info.name} tells all that is wrong)"
+        )
+
+    @contextlib.contextmanager
+    def reading(self, path: Path) -> Iterator[None]:
+        """Around the parsing of a file in somebody else's format: whatever is raised becomes an error that names it."""
+        try:
+            yield
+        except (BenchError, MemoryError):
+            raise
+        except FileNotFoundError as error:
+            raise self.damaged(Path(error.filename or path), "the file is missing") from error
+        except PermissionError as error:
+            raise self.damaged(Path(error.filename or path), "it may not be read") from error
+        except Exception as error:  # parsers of foreign formats raise anything on damaged bytes
+            raise self.damaged(path, f"the file is damaged ({type(error).__name__}: {one_line(error)})") from error
+
+    def labels(self, values: Sequence[int] | np.ndarray, where: Path, names: Sequence[str] | None = None) -> np.ndarray:
+        """(n,) int64, after a check that each is one of the data set's labels 0..K-1; `names` are the images'."""
+        labels = np.asarray(values, dtype=np.int64)
+        classes = len(self.info.class_names)
+        bad = out_of_range(labels, classes)
+        if len(bad):
+            image = names[bad[0]] if names is not None else f"image {bad[0]}"
+            raise self.damaged(where, out_of_range_in_words(labels[bad[0]], image, classes))
+        return labels
+
+    def labels_by_name(self, path: Path, images: Sequence[str], names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+        """(n,) int64: which of `classes` each image belongs to, by the name that the list in `path` gives."""
+        label_of = {name: label for label, name in enumerate(classes)}
+        for image, name in zip(images, names):
+            if name not in label_of:
+                raise self.damaged(path, f"image {image} is of class {name!r}, which is none of the {len(classes)} classes")
+        return np.array([label_of[name] for name in names], dtype=np.int64)
+
+    def text_lines(self, path: Path) -> list[str]:
+        """The lines of a text file without empty ones and outer spaces."""
+        with self.reading(path):
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if line]
+
+    def files(self, paths: Sequence[str], labels: np.ndarray) -> ImageFiles:
+        """Images in files of their own; paths are relative to the copy's folder."""
+        return ImageFiles(self.folder, paths, labels, self.cache, self.damaged)
+
+    def sub_folders(self, below: str = "") -> list[str]:
+        """The names of the folders in a folder of the copy, sorted as torchvision's ImageFolder sorts them."""
+        place = self.folder / below
+        with self.reading(place):
+            return folders_in(place)
+
+    def class_folders(self, classes: Sequence[str], below: str = "") -> tuple[list[str], np.ndarray]:
+        """The images of class folders, class k being `classes[k]`: paths relative to the copy's folder, and labels.
+
+        Read are the kinds of files that torchvision's image folders read; what lies there beside them is said.
+        """
+        prefix = f"{below}/" if below else ""
+        walk, images = Walk(TORCHVISION), []
+        for label, name in enumerate(classes):
+            place = self.folder / prefix / name
+            if not place.is_dir():
+                raise self.damaged(place, f"the folder of class {self.info.class_names[label]!r} is missing")
+            own = walk.images_below(place, f"{prefix}{name}/")
+            if not own:
+                raise self.damaged(place, f"the folder of class {self.info.class_names[label]!r} holds no image")
+            images.append(own)
+        pictures = {suffix: count for suffix, count in walk.left_out.items() if suffix in PILLOW}  # lists lie there by design
+        if pictures:
+            note(f"{self.info.name}: {in_words(pictures, str(self.folder / below))}")
+        return class_after_class(images)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which the files of a data set may lie on disk.
+
+    It is there when everything in `needs` is. `read(copy, split)` gives the images of "train" or "test". `download` is
+    what `bench data get`, and a run that finds nothing, fetch by themselves; it is empty where a licence or a missing
+    public source forbids that, and `by_hand` then says what to download and how it has to lie.
+    """
+
+    folder: str  # below the data folder
+    needs: tuple[str, ...]  # files or folders below it; may hold * as a wildcard
+    read: Callable[[Copy, str], ImageSource]
+    download: tuple[Part, ...] = ()
+    by_hand: str = ""
+    official: dict[str, str] = field(default_factory=dict)  # known digests ("md5:...") of files below the folder
+
+    def missing(self, data: Path) -> list[str]:
+        """What is not there of what it needs."""
+        folder = data / self.folder
+        return [need for need in self.needs if not any(folder.glob(need))]
+
+    def present(self, data: Path) -> bool:
+        return not self.missing(data)
+
+
 # What the name and version of a data set say about its images.
 #   pinned: all of it; a digest in the package is compared whenever they are made
 #   official: which images are meant; a copy may lack or alter some, so a finished run is compared with the copy that is there
@@ -199,11 +176,17 @@ class Dataset:
 
     The object that a `bench.datasets` entry point names. `open_split(split, folders)` gives the images of "train" or
     "test", or raises BenchError with one line that says what is missing, where it was looked for and how to get it.
-    `layouts` are the ways in which its files may lie on disk (bench/images/layouts.py); none where they are made here.
+    `layouts` are the ways in which its files may lie on disk (Layout); none where they are made here.
     """
 
     info: DatasetInfo
     open_split: Callable[[str, Folders], ImageSource]
-    layouts: tuple["Layout", ...] = ()
+    layouts: tuple[Layout, ...] = ()
     content: Content = "official"
     notes: tuple[str, ...] = ()  # what a user should know of this copy: files that are not read, for instance
+
+
+@functools.cache
+def note(text: str) -> None:
+    """A line on stderr, once in a process."""
+    print(f"note: {text}", file=sys.stderr)

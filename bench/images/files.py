@@ -2,20 +2,16 @@
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.errors import BenchError, one_line
-from bench.images.dataset import ImageSource, digest_of_pixels
 from bench.images.decoding import DECODING, decode
 from bench.images.digests import FileDigests
-
-WORKERS = min(8, os.cpu_count() or 1)  # Pillow's decoders leave the interpreter free
+from bench.images.sources import ImageSource, digest_of_pixels
+from bench.system.parallel import in_parallel
 
 
 class ImageFiles(ImageSource):
@@ -90,11 +86,3 @@ def digest_if_of_shape(image: Path | bytes, shapes: Collection[tuple[int, ...]],
         return digest_of_pixels(pixels) if pixels.shape in shapes else None
     except (OSError, ValueError):
         return None
-
-
-def in_parallel(decode_one: Callable[[Any], Any], items: Collection[Any]) -> list[Any]:
-    """Decode several images, on several threads if there are enough of them."""
-    if len(items) < 2 * WORKERS:
-        return [decode_one(item) for item in items]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(decode_one, items))

@@ -1,123 +1,19 @@
-"""Data sets that lie on disk: the layouts in which they are read, where they are looked for, and how they get there."""
+"""Data sets that lie on disk: in which of their layouts they are there, where they are looked for, and how they get there."""
 
 import contextlib
 import functools
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 
-import numpy as np
-
-from bench.errors import BenchError, one_line
+from bench.errors import BenchError
 from bench.images import downloads
-from bench.images.dataset import Dataset, DatasetInfo, Folders, ImageSource
-from bench.images.files import ImageFiles
-from bench.images.listing import PILLOW, TORCHVISION, Walk, in_words, is_litter
+from bench.images.dataset import Copy, Dataset, DatasetInfo, Folders, Layout, note
+from bench.images.listing import is_litter
+from bench.images.sources import ImageSource
 
 COMMON = {"train", "val", "test", "images", "annotations", "data", "labels"}  # names that tell no data sets apart
-
-
-@dataclass(frozen=True)
-class Copy:
-    """One copy of a data set on disk, while it is read: what a layout's `read` is given.
-
-    Its methods build image sources whose errors name the data set and the file.
-    """
-
-    info: DatasetInfo
-    folder: Path
-    cache: Path
-
-    def damaged(self, path: Path, why: str) -> BenchError:
-        """The error for a file that is missing or not what it should be."""
-        why = " ".join(why.split())
-        return BenchError(
-            f"{self.info.name}: {path}: {why}; put a good copy there (bench data check {self.info.name} tells all that is wrong)"
-        )
-
-    @contextlib.contextmanager
-    def reading(self, path: Path) -> Iterator[None]:
-        """Around the parsing of a file in somebody else's format: whatever is raised becomes an error that names it."""
-        try:
-            yield
-        except (BenchError, MemoryError):
-            raise
-        except FileNotFoundError as error:
-            raise self.damaged(Path(error.filename or path), "the file is missing") from error
-        except PermissionError as error:
-            raise self.damaged(Path(error.filename or path), "it may not be read") from error
-        except Exception as error:  # parsers of foreign formats raise anything on damaged bytes
-            raise self.damaged(path, f"the file is damaged ({type(error).__name__}: {one_line(error)})") from error
-
-    def labels(self, values: Sequence[int] | np.ndarray, where: Path, names: Sequence[str] | None = None) -> np.ndarray:
-        """(n,) int64, after a check that each is one of the data set's labels 0..K-1; `names` are the images'."""
-        labels = np.asarray(values, dtype=np.int64)
-        bad = np.flatnonzero((labels < 0) | (labels >= len(self.info.class_names)))
-        if len(bad):
-            image = names[bad[0]] if names is not None else f"image {bad[0]}"
-            raise self.damaged(
-                where, f"label {labels[bad[0]]} of {image} is out of range 0..{len(self.info.class_names) - 1}"
-            )
-        return labels
-
-    def files(self, paths: Sequence[str], labels: np.ndarray) -> ImageFiles:
-        """Images in files of their own; paths are relative to the copy's folder."""
-        return ImageFiles(self.folder, paths, labels, self.cache, self.damaged)
-
-    def sub_folders(self, below: str = "") -> list[str]:
-        """The names of the folders in a folder of the copy, sorted as torchvision's ImageFolder sorts them."""
-        place = self.folder / below
-        with self.reading(place):
-            return sorted(entry.name for entry in place.iterdir() if entry.is_dir() and not is_litter(entry.name))
-
-    def class_folders(self, classes: Sequence[str], below: str = "") -> tuple[list[str], np.ndarray]:
-        """The images of class folders, class k being `classes[k]`: paths relative to the copy's folder, and labels.
-
-        Read are the kinds of files that torchvision's image folders read; what lies there beside them is said.
-        """
-        prefix = f"{below}/" if below else ""
-        paths, labels, walk = [], [], Walk(TORCHVISION)
-        for label, name in enumerate(classes):
-            place = self.folder / prefix / name
-            if not place.is_dir():
-                raise self.damaged(place, f"the folder of class {self.info.class_names[label]!r} is missing")
-            own = walk.images_below(place, f"{prefix}{name}/")
-            if not own:
-                raise self.damaged(place, f"the folder of class {self.info.class_names[label]!r} holds no image")
-            paths += own
-            labels += [label] * len(own)
-        pictures = {suffix: count for suffix, count in walk.left_out.items() if suffix in PILLOW}  # lists lie there by design
-        if pictures:
-            _note(f"{self.info.name}: {in_words(pictures, str(self.folder / below))}")
-        return paths, np.array(labels, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One way in which the files of a data set may lie on disk.
-
-    It is there when everything in `needs` is. `read(copy, split)` gives the images of "train" or "test". `download` is
-    what `bench data get`, and a run that finds nothing, fetch by themselves; it is empty where a licence or a missing
-    public source forbids that, and `by_hand` then says what to download and how it has to lie.
-    """
-
-    folder: str  # below the data folder
-    needs: tuple[str, ...]  # files or folders below it; may hold * as a wildcard
-    read: Callable[[Copy, str], ImageSource]
-    download: tuple[downloads.Part, ...] = ()
-    by_hand: str = ""
-    official: dict[str, str] = field(default_factory=dict)  # known digests ("md5:...") of files below the folder
-
-    def missing(self, data: Path) -> list[str]:
-        """What is not there of what it needs."""
-        folder = data / self.folder
-        return [need for need in self.needs if not any(folder.glob(need))]
-
-    def present(self, data: Path) -> bool:
-        return not self.missing(data)
 
 
 def dataset_on_disk(info: DatasetInfo, *layouts: Layout) -> Dataset:
@@ -133,17 +29,11 @@ def _open_split(info: DatasetInfo, layouts: Sequence[Layout], split: str, folder
     source = read(info, layout, split, folders)
     official = info.images(split)
     if official is not None and len(source) != official:
-        _note(
+        note(
             f"{info.name}: {len(source)} {split} images in {folders.data / layout.folder}, the official number is "
             f"{official}: results are not comparable with others"
         )
     return source
-
-
-@functools.cache
-def _note(text: str) -> None:
-    """A line on stderr, once in a process."""
-    print(f"note: {text}", file=sys.stderr)
 
 
 def read(info: DatasetInfo, layout: Layout, split: str, folders: Folders) -> ImageSource:

@@ -6,9 +6,11 @@ over; every other file that is not read is counted, so that it can be said.
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from bench.errors import BenchError
 
@@ -133,3 +135,18 @@ def in_words(left_out: Mapping[str, int], where: str) -> str:
 def images_below(folder: Path, prefix: str = "", suffixes: tuple[str, ...] = PILLOW) -> list[str]:
     """The image files of one folder and its sub-folders."""
     return Walk(suffixes).images_below(folder, prefix)
+
+
+def folders_in(place: Path) -> list[str]:
+    """The names of the folders in a folder, sorted as torchvision's ImageFolder sorts its classes."""
+    return sorted(entry.name for entry in place.iterdir() if entry.is_dir() and not is_litter(entry.name))
+
+
+def class_after_class(images: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:
+    """The images of every class, class 0 first, as one list of paths and one array of labels.
+
+    >>> class_after_class([["a/1.jpg", "a/2.jpg"], ["b/1.jpg"]])
+    (['a/1.jpg', 'a/2.jpg', 'b/1.jpg'], array([0, 0, 1]))
+    """
+    counts = np.array([len(own) for own in images], dtype=np.int64)
+    return [path for own in images for path in own], np.repeat(np.arange(len(images)), counts)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.images.dataset import READ_AT_ONCE, ImageSource
+from bench.images.dataset import Copy
 from bench.images.decoding import DECODING, decode
 from bench.images.digests import FileDigests
-from bench.images.files import digest_if_of_shape, in_parallel
-from bench.images.layouts import Copy
+from bench.images.files import digest_if_of_shape
+from bench.images.sources import READ_AT_ONCE, ImageSource, out_of_range, out_of_range_in_words
+from bench.system.parallel import in_parallel
 
 OTHER = -1  # stands for a class that is none of the data set's
 GROUPS_KEPT = 4  # row groups whose encoded images are held in memory; a group has some hundred rows
@@ -148,9 +149,9 @@ def _by_name(
     if trust_names and (translation == OTHER).any():
         stranger = names[int(np.flatnonzero(translation == OTHER)[0])]
         raise copy.damaged(table.path, f"it has a class {stranger!r}, which is none of the {len(classes)} classes")
-    bad = np.flatnonzero((table.values < 0) | (table.values >= len(names)))
+    bad = out_of_range(table.values, len(names))
     if len(bad):
-        raise copy.damaged(table.path, f"label {table.values[bad[0]]} of image {bad[0]} is out of range 0..{len(names) - 1}")
+        raise copy.damaged(table.path, out_of_range_in_words(table.values[bad[0]], f"image {bad[0]}", len(names)))
     return translation[table.values]
 
 

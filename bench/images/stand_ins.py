@@ -9,7 +9,8 @@ import hashlib
 
 import numpy as np
 
-from bench.images.dataset import DatasetInfo, Folders, ImageSource
+from bench.images.dataset import DatasetInfo, Folders
+from bench.images.sources import ImageSource
 from bench.system.randomness import stable_seed
 
 VERSION = 1  # bump when the pictures change

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import BenchError
-from bench.images.dataset import Images, ImageSource
+from bench.images.sources import Images, ImageSource
 from bench.system.memory import available_memory
 
 if TYPE_CHECKING:

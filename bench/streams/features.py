@@ -6,7 +6,6 @@ same images), verified against their checksum when opened, and memory-mapped.
 """
 
 import hashlib
-import io
 import json
 import sys
 import time
@@ -20,7 +19,7 @@ from bench.clip.backbone import ENCODE_BATCH, Backbone
 from bench.errors import one_line
 from bench.images.dataset import ImageSource
 from bench.system import claims
-from bench.system.files import remove_leftovers, sha256, write_atomically
+from bench.system.files import npy, remove_leftovers, sha256, write_atomically
 from bench.system.parallel import prefetched
 from bench.system.phases import phase
 
@@ -92,9 +91,7 @@ class FeatureStore:
 
     @phase("write")
     def _write(self, path: Path, facts: dict[str, Any], features: np.ndarray) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, features, allow_pickle=False)
-        data = buffer.getvalue()
+        data = npy(features)
         write_atomically(path, data)
         write_atomically(path.with_suffix(".json"), json.dumps({**facts, "sha256": sha256(data)}, indent=1))
 

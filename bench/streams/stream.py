@@ -141,6 +141,11 @@ class Scenario:
         """The hand-made prompt of each class: its first template, or the given one, filled with its name."""
         return [(template or self.templates[c][0]).format(self.class_names[c]) for c in classes]
 
+    def prompts_of(self, classes: Sequence[int], template: str | None = None) -> list[list[str]]:
+        """All prompts of each class: its templates, or the given one alone, filled with its name."""
+        lists = [[template] if template else self.templates[c] for c in classes]
+        return [[one.format(self.class_names[c]) for one in templates] for c, templates in zip(classes, lists)]
+
 
 @dataclass(frozen=True)
 class Stream:

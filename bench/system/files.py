@@ -2,9 +2,14 @@
 
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _UMASK = os.umask(0)  # reading the umask means setting it
 os.umask(_UMASK)
@@ -26,6 +31,15 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def npy(array: "np.ndarray") -> bytes:
+    """The content of a .npy file that holds this array."""
+    import numpy as np  # most of those who write files write none of arrays
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def leftovers(folder: Path, name: str = "*") -> list[Path]:

@@ -1,20 +1,31 @@
-"""The next batches are prepared while the device computes on the current one."""
+"""Images are decoded on several threads, and the next batches are prepared while the device computes on the current one."""
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+if TYPE_CHECKING:  # a data set is read without torch
+    import torch
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 
 AHEAD = 2  # batches that lie ready or are being prepared
+WORKERS = min(8, os.cpu_count() or 1)  # Pillow's decoders leave the interpreter free
+
+
+def in_parallel(prepare: Callable[[Item], Prepared], items: Collection[Item]) -> list[Prepared]:
+    """prepare(item) of every item, in order, on several threads if there are enough items for them."""
+    if len(items) < 2 * WORKERS:
+        return [prepare(item) for item in items]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(prepare, items))
 
 
 def prefetched(
-    items: Iterable[Item], prepare: Callable[[Item], Prepared], device: torch.device
+    items: Iterable[Item], prepare: Callable[[Item], Prepared], device: "torch.device"
 ) -> Iterator[tuple[Item, Prepared]]:
     """(item, prepare(item)) of every item, in order; on a GPU the following items are prepared in the background.
 

@@ -353,7 +353,7 @@ class Clap(Rehearsal):
         with torch.no_grad():
             self.store_class_vectors()
         every = torch.arange(len(train))
-        images = self._features(train) if self.inputs == "features" else self._to_uint8(self._pixels_of(train, every))
+        images = self._features(train) if self.inputs == "features" else self.backbone.to_uint8(self._pixels_of(train, every))
         purpose = ("exemplars", int(self.task_of_class[self.seen[-1]]))
         self.memory.update(
             images, train.labels.to(self.device), per_class, rule, self._candidate_logits, self.draws, purpose

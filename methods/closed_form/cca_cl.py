@@ -146,7 +146,7 @@ class CCACL(Method):
 
     def encode_classes(self) -> torch.Tensor:
         """(N, d) unit text features of all classes of the stream, by the towers as they are."""
-        return self.backbone.classifier(self.prompted, range(len(self.prompted.class_names)), clip=self.clip)
+        return self.backbone.classifier(self.prompted.prompts_of(range(len(self.prompted.class_names))), clip=self.clip)
 
     def learn(self, task: Task) -> None:
         if self.clip is not None and task.index == 0:

@@ -75,7 +75,7 @@ class RAIL(Method):
 
     def prepare(self) -> None:
         every_class = range(len(self.scenario.class_names))
-        text = self.backbone.classifier(self.scenario, every_class, self.settings.template)
+        text = self.backbone.classifier(self.scenario.prompts_of(every_class, self.settings.template))
         self.register_buffer("class_vectors", text)  # t_c (N, d), unit
         self.register_buffer("n_seen", torch.zeros((), dtype=torch.long))
         owner = torch.tensor(self.scenario.task_of_class)

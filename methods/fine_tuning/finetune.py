@@ -137,7 +137,7 @@ class FineTune(TextClassifier):
     def learn(self, task: Task) -> None:
         self.train_on(task)
         every_class = range(len(self.scenario.class_names))
-        self.class_vectors = self.backbone.classifier(self.scenario, every_class, clip=self.clip)
+        self.class_vectors = self.backbone.classifier(self.scenario.prompts_of(every_class), clip=self.clip)
 
     def train_on(self, task: Task) -> None:
         """From the weights as they are to those that the task leaves: all updates, then what is done to the weights."""

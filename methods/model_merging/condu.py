@@ -168,7 +168,7 @@ class ConDU(FineTune):
         self.lend(task)
         missing = [c for c in classes if (task, c) not in self.expert_vectors]
         if missing:
-            made = self.backbone.classifier(self.scenario, missing, clip=self.clip)
+            made = self.backbone.classifier(self.scenario.prompts_of(missing), clip=self.clip)
             self.expert_vectors |= {(task, c): vector for c, vector in zip(missing, made)}
         vectors = torch.stack([self.expert_vectors[task, c] for c in classes])
         return self.backbone.logit_scale * F.normalize(self.clip.encode_image(batch), dim=-1) @ vectors.T

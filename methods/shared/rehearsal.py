@@ -207,7 +207,7 @@ class Rehearsal(TextClassifier):
         if self.inputs == "features":
             images = self._features(train)[rows.to(self.device)]
         else:
-            images = self._to_uint8(self._pixels_of(train, rows))
+            images = self.backbone.to_uint8(self._pixels_of(train, rows))
         self.memory.update(images, train.labels[rows].to(self.device), per_class)
 
     def exemplar_bytes(self) -> int:
@@ -234,9 +234,3 @@ class Rehearsal(TextClassifier):
         size = self.backbone.image_size
         images = self.memory.images[rows.to(self.device)].cpu().numpy()  # (b, size, size, 3)
         return self.backbone.preprocess(images) if len(rows) else torch.zeros(0, 3, size, size, device=self.device)
-
-    def _to_uint8(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(m, size, size, 3): the resized images before normalisation; `preprocess` turns them into the same pixels again."""
-        normalise = self.backbone.transform.transforms[-1]
-        mean, std = (torch.tensor(value, device=pixels.device).view(1, 3, 1, 1) for value in (normalise.mean, normalise.std))
-        return ((pixels * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -19,7 +19,7 @@ class TextClassifier(Method):
 
     def prepare(self) -> None:
         every_class = range(len(self.scenario.class_names))
-        self.register_buffer("class_vectors", self.backbone.classifier(self.scenario, every_class))  # (N, d), unit
+        self.register_buffer("class_vectors", self.backbone.classifier(self.scenario.prompts_of(every_class)))  # (N, d), unit
 
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         vectors = self.class_vectors[torch.as_tensor(list(classes), device=batch.device)]

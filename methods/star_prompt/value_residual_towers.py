@@ -81,15 +81,14 @@ class TimmTower(ValueResidualTower):
         self.blocks = model.blocks
         self.width = model.embed_dim
         self.backbone = backbone
-        normalise = backbone.transform.transforms[-1]  # CLIP's own, to be undone
-        statistics = (normalise.mean, normalise.std, model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
-        self.clip_mean, self.clip_std, self.mean, self.std = (
-            torch.as_tensor(values, dtype=torch.float32, device=backbone.device).view(3, 1, 1) for values in statistics
+        self.mean, self.std = (
+            torch.as_tensor(model.pretrained_cfg[name], dtype=torch.float32, device=backbone.device).view(3, 1, 1)
+            for name in ("mean", "std")
         )
 
     def convert(self, pixels: torch.Tensor) -> torch.Tensor:
         """CLIP's pixels (b, 3, size, size) as this model wants them."""
-        pixels = pixels * self.clip_std + self.clip_mean  # in [0, 1]
+        pixels = pixels * self.backbone.std + self.backbone.mean  # CLIP's own normalisation undone: in [0, 1]
         size = tuple(self.model.patch_embed.img_size)
         if pixels.shape[-2:] != size:
             pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)

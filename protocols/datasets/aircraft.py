@@ -4,11 +4,10 @@ The official validation list is not used, as in MTIL. The banner at the bottom o
 photographer, stays, as it does in torchvision and ZSCL.
 """
 
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import RemoteFile
-from bench.images.layouts import Copy, Layout
+from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
-from protocols.datasets.lists import labels_by_name, text_lines
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"
 
@@ -16,9 +15,9 @@ URL = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraf
 def _read(copy: Copy, split: str) -> ImageSource:
     """Lines "1025794 707-320": image and variant, which may hold spaces and slashes."""
     path = copy.folder / "data" / f"images_variant_{split}.txt"
-    entries = [line.partition(" ") for line in text_lines(copy, path)]
+    entries = [line.partition(" ") for line in copy.text_lines(path)]
     images = [image for image, _, _ in entries]
-    labels = labels_by_name(copy, path, images, [variant.strip() for _, _, variant in entries], copy.info.class_names)
+    labels = copy.labels_by_name(path, images, [variant.strip() for _, _, variant in entries], copy.info.class_names)
     return copy.files([f"data/images/{image}.jpg" for image in images], labels)
 
 

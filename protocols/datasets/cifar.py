@@ -5,14 +5,15 @@ parquet files of the Hugging Face hub in the same folder. Pickles are read by a 
 """
 
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 
 from bench.images import pickles
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.layouts import Copy, Layout
 from bench.images.parquet import parquet_images
+from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
 
 ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar.html; collected from the web for research, no licence stated"
@@ -35,7 +36,8 @@ def _read_batches(label_key: str, copy: Copy, split: str) -> ImageSource:
     images, labels = [], []
     for path in files:
         with copy.reading(path):
-            batch = {_text(key): value for key, value in pickles.load(path.read_bytes()).items()}
+            content = cast(dict[str | bytes, Any], pickles.load(path.read_bytes()))  # anything else fails here, and is said
+            batch = {_text(key): value for key, value in content.items()}
             rows = np.asarray(batch["data"], np.uint8).reshape(-1, 3, SIDE, SIDE)
             images.append(rows.transpose(0, 2, 3, 1))
             labels.append(copy.labels(batch[label_key], path))
@@ -91,20 +93,14 @@ CIFAR100 = _layouts(
 )  # fmt: skip
 
 
-FACTS = {"origin": ORIGIN, "train_images": 50_000, "test_images": 10_000, "image_size": (SIDE, SIDE)}
+_cifar = partial(data_set, version="1", origin=ORIGIN, train_images=50_000, test_images=10_000, image_size=(SIDE, SIDE))
 
-cifar10 = data_set(
-    "cifar10", *CIFAR10, version="1", summary="photographs of 10 kinds of animals and vehicles", templates="cifar", **FACTS
-)
-cifar100 = data_set(
-    "cifar100", *CIFAR100, version="1", summary="photographs of 100 kinds of things", templates="cifar", **FACTS
-)
-cifar100_cil = data_set(
+cifar10 = _cifar("cifar10", *CIFAR10, summary="photographs of 10 kinds of animals and vehicles", templates="cifar")
+cifar100 = _cifar("cifar100", *CIFAR100, summary="photographs of 100 kinds of things", templates="cifar")
+cifar100_cil = _cifar(
     "cifar100-cil",
     *CIFAR100,
-    version="1",
     summary="CIFAR-100 with the names (aquarium_fish) and the template of ZSCL's class-incremental program",
     names="cifar100-underscores",
     templates="bad-photo",
-    **FACTS,
 )

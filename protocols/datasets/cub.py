@@ -10,11 +10,10 @@
 import numpy as np
 
 from bench.images import pickles
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.layouts import Copy, Layout
+from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
-from protocols.datasets.lists import text_lines
 
 ORIGIN = "https://www.vision.caltech.edu/datasets/cub_200_2011; non-commercial research and education"
 ARCHIVE = RemoteFile(
@@ -45,7 +44,7 @@ def _read(copy: Copy, split: str) -> ImageSource:
 def _column(copy: Copy, name: str) -> dict[str, str]:
     """image number -> what the list says of it"""
     path = copy.folder / name
-    lines = text_lines(copy, path)
+    lines = copy.text_lines(path)
     with copy.reading(path):
         return dict(line.split() for line in lines)
 

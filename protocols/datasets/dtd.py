@@ -4,11 +4,10 @@ The official partition 1 of the lists in labels/: train and test; its validation
 where torchvision puts it (dtd/dtd) or from the archive unpacked in the data folder (dtd).
 """
 
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import RemoteFile
-from bench.images.layouts import Copy, Layout
+from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
-from protocols.datasets.lists import labels_by_name, text_lines
 
 ARCHIVE = RemoteFile(
     ("https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",),
@@ -20,9 +19,9 @@ NEEDS = ("images", "labels/train1.txt", "labels/test1.txt")
 
 def _read(copy: Copy, split: str) -> ImageSource:
     path = copy.folder / "labels" / f"{split}1.txt"
-    images = text_lines(copy, path)  # "banded/banded_0002.jpg"
+    images = copy.text_lines(path)  # "banded/banded_0002.jpg"
     names = [image.split("/")[0] for image in images]
-    labels = labels_by_name(copy, path, images, names, copy.info.class_names)
+    labels = copy.labels_by_name(path, images, names, copy.info.class_names)
     return copy.files([f"images/{image}" for image in images], labels)
 
 

@@ -5,12 +5,11 @@ Read from images and the lists in meta/, or from the parquet files of the Huggin
 
 import json
 
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.layouts import Copy, Layout
 from bench.images.parquet import parquet_images
+from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
-from protocols.datasets.lists import labels_by_name
 
 FOLDER = "food-101"
 HUB_SPLITS = {"train": "train", "test": "validation"}
@@ -24,7 +23,7 @@ def _read(copy: Copy, split: str) -> ImageSource:
         images = [image for own in lists.values() for image in own]
         names = [name for name, own in lists.items() for _ in own]
     classes = [name.replace(" ", "_") for name in copy.info.class_names]
-    labels = labels_by_name(copy, path, images, names, classes)
+    labels = copy.labels_by_name(path, images, names, classes)
     return copy.files([f"images/{image}.jpg" for image in images], labels)
 
 

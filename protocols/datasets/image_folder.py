@@ -13,6 +13,7 @@ systems and notebooks leave behind are passed over.
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,9 +22,10 @@ import numpy as np
 
 from bench.errors import BenchError, printable
 from bench.images import class_names
-from bench.images.dataset import Dataset, DatasetInfo, Folders, ImageSource
+from bench.images.dataset import Dataset, DatasetInfo, Folders
 from bench.images.files import ImageFiles
-from bench.images.listing import Walk, in_words, is_litter
+from bench.images.listing import Walk, class_after_class, folders_in, in_words, is_litter
+from bench.images.sources import ImageSource
 
 RULE = "2"  # bump when the classes, their names, the images or the split of a folder change
 TEMPLATE = "a photo of a {}."
@@ -48,8 +50,8 @@ def image_folder(path: str | Path) -> Dataset:
     splits = reading.listed()
     classes = list(splits["train"])
     names = _class_names(root, classes)
-    files = {split: [path for own in splits[split].values() for path in own] for split in SPLITS}
-    listed = "\n".join(f"{split} {path}" for split in SPLITS for path in files[split])
+    images = {split: class_after_class(list(splits[split].values())) for split in SPLITS}
+    listed = "\n".join(f"{split} {path}" for split in SPLITS for path in images[split][0])
     info = DatasetInfo(
         name=f"folder:{root.resolve().name}",
         version=f"{RULE}.{hashlib.sha256(listed.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}",
@@ -57,20 +59,18 @@ def image_folder(path: str | Path) -> Dataset:
         templates=(TEMPLATE,),
         summary=f"{len(names)} classes of images in {root}",
         origin=f"the folder {root}",
-        train_images=len(files["train"]),
-        test_images=len(files["test"]),
+        train_images=len(images["train"][0]),
+        test_images=len(images["test"][0]),
     )
-    labels = {split: np.repeat(np.arange(len(classes)), [len(own) for own in splits[split].values()]) for split in SPLITS}
-    return Dataset(info, partial(_open_split, root, files, labels), content="own", notes=tuple(reading.notes()))
+    return Dataset(info, partial(_open_split, root, images), content="own", notes=tuple(reading.notes()))
 
 
-def _open_split(
-    root: Path, files: dict[str, list[str]], labels: dict[str, np.ndarray], split: str, folders: Folders
-) -> ImageSource:
+def _open_split(root: Path, images: dict[str, tuple[list[str], np.ndarray]], split: str, folders: Folders) -> ImageSource:
     def complain(path: Path, why: str) -> BenchError:
         return BenchError(f"{path}: {why}; replace or remove the file")
 
-    return ImageFiles(root, files[split], labels[split], folders.cache, complain, upright=True)
+    paths, labels = images[split]
+    return ImageFiles(root, paths, labels, folders.cache, complain, upright=True)
 
 
 def _class_names(root: Path, folders: list[str]) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ class _Reading:
             found = _divided({name: self._images(name) for name in folders}, self.root)
         for place in [self.root, *(self.root / name for name in chosen.values())]:
             if beside := sum(name.lower().endswith(self.walk.suffixes) for name in self._files(place)):
-                self.said.append(f"{beside} image{'s' * (beside > 1)} in {place} beside the folders there: not read")
+                self.said.append(f"{beside} {'image' if beside == 1 else 'images'} in {place} beside the folders there: not read")
         if len(found["train"]) < 2:
             within = f"; did you mean {self.root / folders[0]}?" if len(folders) == 1 and self._holds_folders(folders[0]) else ""
             raise BenchError(
@@ -196,10 +196,9 @@ class _Reading:
     def _folders(self, place: Path) -> list[str]:
         """The folders in a folder, sorted."""
         try:
-            entries = sorted(place.iterdir())
+            return folders_in(place)
         except OSError as error:
             raise BenchError(f"{place}: the folder cannot be read ({error.strerror})") from error
-        return [entry.name for entry in entries if entry.is_dir() and not is_litter(entry.name)]
 
     def _holds_folders(self, name: str) -> bool:
         """Are there folders in it, and no images beside them?"""
@@ -242,7 +241,7 @@ def _beside_the_word(name: str) -> str:
     return " ".join(word for word in re.split(r"[\W_]+", name.lower()) if word not in WORDS)
 
 
-def _and(names) -> str:
+def _and(names: Iterable[str]) -> str:
     return " and ".join(f"{name}/" for name in names)
 
 

@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 
-from bench.images.dataset import Dataset, ImageSource
+from bench.images.dataset import Copy, Dataset, Layout
 from bench.images.downloads import RemoteFile
-from bench.images.layouts import Copy, Layout
+from bench.images.sources import ImageSource
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 

@@ -6,12 +6,15 @@ cutting off the fraction (by way of signed bytes that wrap around); so does this
 knows data only.
 """
 
+from collections.abc import Iterable
+from typing import cast
+
 import numpy as np
 
 from bench.images import pickles
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import HubFiles
-from bench.images.layouts import Copy, Layout
+from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
 
 FILES = ("train_images.pkl", "train_labels.pkl", "test_images.pkl", "test_labels.pkl")
@@ -22,7 +25,8 @@ def _read(copy: Copy, split: str) -> ImageSource:
     with copy.reading(labels_path):
         labels = copy.labels(np.asarray(pickles.load(labels_path.read_bytes())).reshape(-1), labels_path)
     with copy.reading(images_path):
-        pixels = [_to_bytes(image) for image in pickles.load(images_path.read_bytes())]
+        images = cast(Iterable[np.ndarray], pickles.load(images_path.read_bytes()))  # anything else fails here, and is said
+        pixels = [_to_bytes(image) for image in images]
         if len(pixels) != len(labels):
             raise ValueError(f"{len(pixels)} images and {len(labels)} labels")
     return ImageSource.from_list(pixels, labels)

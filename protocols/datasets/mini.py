@@ -5,12 +5,12 @@ Images are drawn on first use, kept as one file a split in the cache folder, and
 
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from bench.images.dataset import Dataset, DatasetInfo, Folders, ImageSource
-from bench.system.files import write_atomically
+from bench.images.dataset import Dataset, DatasetInfo, Folders
+from bench.images.sources import ImageSource
+from bench.system.files import npy, write_atomically
 from protocols.datasets.mini_world import downstream
 
 ORIGIN = "drawn by this package; digits: scikit-learn's load_digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0)"
@@ -39,7 +39,7 @@ def _open_domain(name: str, split: str, folders: Folders) -> ImageSource:
             file=sys.stderr,
         )
         return ImageSource.from_arrays(images, labels, found)
-    _save(path, images)
+    write_atomically(path, npy(images))
     return ImageSource.from_arrays(images, labels, pinned)
 
 
@@ -49,18 +49,19 @@ def _labels(name: str, split: str) -> np.ndarray:
     return np.repeat(np.arange(len(facts.class_names)), per_class)
 
 
-def _save(path: Path, images: np.ndarray) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    np.save(buffer, images, allow_pickle=False)
-    write_atomically(path, buffer.getvalue())
-
-
 def _domain(name: str, summary: str) -> Dataset:
     facts = downstream.DATASETS[name]
-    counts = (len(_labels(name, "train")), len(_labels(name, "test")))
-    info = DatasetInfo(f"mini-{name}", VERSION, tuple(facts.class_names), (facts.template,), summary, ORIGIN, *counts, SIZE)
+    info = DatasetInfo(
+        name=f"mini-{name}",
+        version=VERSION,
+        class_names=tuple(facts.class_names),
+        templates=(facts.template,),
+        summary=summary,
+        origin=ORIGIN,
+        train_images=len(_labels(name, "train")),
+        test_images=len(_labels(name, "test")),
+        image_size=SIZE,
+    )
     return Dataset(info, partial(_open_domain, name), content="pinned")
 
 
@@ -71,7 +72,7 @@ def _open_union(parts: dict[str, int], split: str, folders: Folders) -> ImageSou
         source = _open_domain(name, split, folders)
         rows = np.flatnonzero(source.labels < classes)
         if len(rows) < len(source):
-            images = np.stack(source.read(rows))
+            images = np.stack(list(source.read(rows)))
             source = ImageSource.from_arrays(images, source.labels[rows])
         sources.append(source)
         labels.append(source.labels + offset)
@@ -80,10 +81,22 @@ def _open_union(parts: dict[str, int], split: str, folders: Folders) -> ImageSou
 
 
 def _union(name: str, parts: dict[str, int], summary: str) -> Dataset:
-    class_names = tuple(c for part, classes in parts.items() for c in downstream.DATASETS[part].class_names[:classes])
-    counts = (sum(int((_labels(part, split) < classes).sum()) for part, classes in parts.items()) for split in ("train", "test"))
-    info = DatasetInfo(name, VERSION, class_names, ("a photo of a {}.",), summary, ORIGIN, *counts, SIZE)
+    info = DatasetInfo(
+        name=name,
+        version=VERSION,
+        class_names=tuple(c for part, classes in parts.items() for c in downstream.DATASETS[part].class_names[:classes]),
+        templates=("a photo of a {}.",),
+        summary=summary,
+        origin=ORIGIN,
+        train_images=_images_of_union(parts, "train"),
+        test_images=_images_of_union(parts, "test"),
+        image_size=SIZE,
+    )
     return Dataset(info, partial(_open_union, parts), content="pinned")
+
+
+def _images_of_union(parts: dict[str, int], split: str) -> int:
+    return sum(int((_labels(part, split) < classes).sum()) for part, classes in parts.items())
 
 
 counts = _domain("counts", summary="one to eight dots: counting, which pretraining hardly teaches")

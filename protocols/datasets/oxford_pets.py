@@ -5,12 +5,11 @@ Read from images and annotations where torchvision puts them, or from the parque
 
 import numpy as np
 
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.layouts import Copy, Layout
 from bench.images.parquet import parquet_images
+from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
-from protocols.datasets.lists import text_lines
 
 FOLDER = "oxford-iiit-pet"
 URL = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
@@ -20,7 +19,7 @@ LISTS = {"train": "trainval", "test": "test"}
 def _read(copy: Copy, split: str) -> ImageSource:
     """Lines "Abyssinian_100 1 1 1": image, class 1..37, species, breed within the species."""
     path = copy.folder / "annotations" / f"{LISTS[split]}.txt"
-    lines = [line.split() for line in text_lines(copy, path) if not line.startswith("#")]
+    lines = [line.split() for line in copy.text_lines(path) if not line.startswith("#")]
     with copy.reading(path):
         images = [line[0] for line in lines]
         labels = copy.labels([int(line[1]) - 1 for line in lines], path, images)

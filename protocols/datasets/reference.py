@@ -16,14 +16,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from bench.errors import BenchError, one_line
 from bench.images import downloads, layouts
-from bench.images.dataset import Folders, ImageSource
+from bench.images.dataset import Folders
 from bench.images.files import ImageFiles
 from bench.images.listing import Walk, in_words
+from bench.images.sources import ImageSource
 from bench.system import registry
 from protocols.datasets import data
 
@@ -46,8 +48,8 @@ class ReferenceData:
     there: Callable[[Folders], bool] | None = None  # do its images lie on disk? None: they are made here, or there are none
 
 
-def _none(what: str, name: str, instead: str) -> Callable:
-    def refuse(folders: Folders):
+def _none(what: str, name: str, instead: str) -> Callable[..., NoReturn]:
+    def refuse(folders: Folders) -> NoReturn:
         raise BenchError(f"reference data {name!r} has no {what}; {instead}")
 
     return refuse
@@ -59,10 +61,10 @@ def _none(what: str, name: str, instead: str) -> Callable:
 @functools.lru_cache(maxsize=1)
 def _drawn() -> tuple[np.ndarray, tuple[str, ...]]:
     """Pairs from the distribution on which the mini CLIP was pretrained; the seed is none of its chunks'."""
-    from protocols.datasets.mini_world.factors import stable_seed
-    from protocols.datasets.mini_world.pretraining import mixture
+    from protocols.datasets.mini_world.factors import world_seed
+    from protocols.datasets.mini_world.mixture import mixture
 
-    images, captions, _ = mixture(MINI_PAIRS, stable_seed("reference", 0))
+    images, captions, _ = mixture(MINI_PAIRS, world_seed("reference", 0))
     return images, tuple(captions)
 
 
@@ -125,7 +127,7 @@ def _captions(folders: Folders) -> tuple[str, ...]:
     files = _caption_files(folder)
     if not files:
         try:
-            downloads.fetch((HUB,), folders.data, CAPTIONS, lambda: bool(_caption_files(folder)))
+            downloads.fetch((HUB,), folders.data, CAPTIONS, CAPTIONS, lambda: bool(_caption_files(folder)))
         except downloads.DownloadFailed as error:
             raise BenchError(
                 f"reference sentences {CAPTIONS!r} are not in {folder} and the download failed ({error}); download the "

@@ -5,13 +5,12 @@ copies have: 18,900 training and 6300 test images, 6300 for validation that stay
 lists where torchgeo puts them, or from parquet files.
 """
 
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.layouts import Copy, Layout
 from bench.images.parquet import parquet_images
+from bench.images.sources import ImageSource
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
-from protocols.datasets.lists import labels_by_name, text_lines
 
 FOLDER = "resisc45"
 IMAGES = "NWPU-RESISC45"
@@ -26,9 +25,9 @@ LISTS = {
 def _read(copy: Copy, split: str) -> ImageSource:
     """Lines "airplane_001.jpg"; the image lies in the folder of its class."""
     path = copy.folder / f"resisc45-{split}.txt"
-    images = text_lines(copy, path)
+    images = copy.text_lines(path)
     folders = [image.rpartition("_")[0] for image in images]
-    labels = labels_by_name(copy, path, images, folders, CLASSES)
+    labels = copy.labels_by_name(path, images, folders, CLASSES)
     return copy.files([f"{IMAGES}/{folder}/{image}" for folder, image in zip(folders, images)], labels)
 
 

@@ -5,13 +5,12 @@ archive's folders (val with its list of annotations, or already sorted into clas
 the Hugging Face hub, whose labels are the sorted ids.
 """
 
-from bench.images.dataset import ImageSource
+from bench.images.dataset import Copy, Layout
 from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.layouts import Copy, Layout
 from bench.images.parquet import parquet_images
+from bench.images.sources import ImageSource
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
-from protocols.datasets.lists import labels_by_name, text_lines
 
 FOLDER = "tiny-imagenet-200"
 IDS = data.wordnet_ids("tiny-imagenet")
@@ -28,10 +27,10 @@ def _read(copy: Copy, split: str) -> ImageSource:
 def _read_annotations(copy: Copy) -> ImageSource:
     """Lines "val_0.JPEG  n03444034  0  32  44  62": image, class, and a box around the object."""
     path = copy.folder / "val" / "val_annotations.txt"
-    fields = [line.split() for line in text_lines(copy, path)]
+    fields = [line.split() for line in copy.text_lines(path)]
     with copy.reading(path):
         images, ids = [row[0] for row in fields], [row[1] for row in fields]
-    return copy.files([f"val/images/{image}" for image in images], labels_by_name(copy, path, images, ids, IDS))
+    return copy.files([f"val/images/{image}" for image in images], copy.labels_by_name(path, images, ids, IDS))
 
 
 def _read_parquet(copy: Copy, split: str) -> ImageSource:

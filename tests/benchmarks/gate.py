@@ -63,7 +63,7 @@ def pieces(folder: Path) -> dict[str, Callable[[], object]]:
 
     return {
         "forward and backward of learned prompts": learned_prompts,
-        "a class vector of every class": lambda: backbone.classifier(stream.scenario, range(CLASSES)),
+        "a class vector of every class": lambda: backbone.classifier(stream.scenario.prompts_of(range(CLASSES))),
         "encoding of 64 images": lambda: backbone.encode_images(pixels),
         "pixels of 200 images": split.pixels,
         "features out of the store": lambda: FeatureStore(backbone, folder).features(split.pieces[0][0]),

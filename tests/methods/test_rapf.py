@@ -36,7 +36,7 @@ def accuracy(method, task, classes):
 def test_before_the_first_task_it_is_zero_shot_clip(small_backbone, make_stream, template):
     stream = make_stream(sizes=(2, 3))
     method = build(small_backbone, stream.scenario, template=template)
-    x, text = stream.tasks[0].train.features(), small_backbone.classifier(stream.scenario, range(5), template)
+    x, text = stream.tasks[0].train.features(), small_backbone.classifier(stream.scenario.prompts_of(range(5), template))
     expected = small_backbone.logit_scale * F.normalize(x, dim=-1) @ text.T
     torch.testing.assert_close(method.logits(x, range(5)), expected)
 
@@ -45,7 +45,7 @@ def test_scores_are_scaled_cosines_of_the_mapped_feature_for_seen_and_unseen_cla
     stream = make_stream(sizes=(2, 2))
     method = teach(build(small_backbone, stream.scenario), stream.tasks[0])
     x = stream.tasks[0].train.features()
-    text = small_backbone.classifier(stream.scenario, [3, 0], "a good photo of a {}.")
+    text = small_backbone.classifier(stream.scenario.prompts_of([3, 0], "a good photo of a {}."))
     mapped = torch.stack([method.adapter.detach() @ row for row in x])
     expected = small_backbone.logit_scale * F.cosine_similarity(mapped.unsqueeze(1), text.unsqueeze(0), dim=-1)
     torch.testing.assert_close(method.logits(x, [3, 0]), expected, rtol=1e-4, atol=1e-4)

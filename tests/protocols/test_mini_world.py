@@ -1,5 +1,6 @@
 """The mini world: what it draws, what it says, and what it never shows in pretraining."""
 
+import json
 import re
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 
-from protocols.datasets.mini_world import downstream, drawing, pretraining
+from bench.system.randomness import stable_seed
+from protocols.datasets.mini_world import downstream, drawing
 from protocols.datasets.mini_world.factors import (
     HELD_OUT,
     HELD_OUT_OBJECTS,
@@ -20,16 +22,18 @@ from protocols.datasets.mini_world.factors import (
     OBJECTS,
     SHAPES,
     SYNONYMS,
-    stable_seed,
+    world_seed,
 )
 from protocols.datasets.mini_world.figures import FIGURES
 from protocols.datasets.mini_world.landuse import KINDS as LAND
-from protocols.datasets.mini_world.pretrain import Recipe, pretrain
+from protocols.datasets.mini_world.mixture import KINDS, mixture
+from protocols.datasets.mini_world.tools import pin
+from protocols.datasets.mini_world.tools.pretrain import Recipe, pretrain
 
 
 @pytest.fixture(scope="module")
 def drawn() -> tuple[np.ndarray, list[str], list[dict]]:
-    return pretraining.mixture(2500, seed=5)
+    return mixture(2500, seed=5)
 
 
 def spellings(name: str) -> tuple[str, ...]:
@@ -78,7 +82,7 @@ def test_held_out_pairs_do_not_occur_in_a_little_pretraining_data(drawn):
 
 @pytest.mark.slow
 def test_held_out_pairs_do_not_occur_in_twenty_thousand_pretraining_pairs():
-    assert_free_of_held_out_pairs(*pretraining.mixture(20_000, seed=7)[1:])
+    assert_free_of_held_out_pairs(*mixture(20_000, seed=7)[1:])
 
 
 def test_pretraining_never_names_land_seen_from_above(drawn):
@@ -87,17 +91,17 @@ def test_pretraining_never_names_land_seen_from_above(drawn):
 
 
 def test_mixture_depends_on_its_seed_alone():
-    images, texts, factors = pretraining.mixture(200, seed=3)
-    pretraining.mixture(10, seed=4)
-    again_images, again_texts, again_factors = pretraining.mixture(200, seed=3)
+    images, texts, factors = mixture(200, seed=3)
+    mixture(10, seed=4)
+    again_images, again_texts, again_factors = mixture(200, seed=3)
     assert np.array_equal(images, again_images) and texts == again_texts and factors == again_factors
-    assert not np.array_equal(images, pretraining.mixture(200, seed=4)[0])
+    assert not np.array_equal(images, mixture(200, seed=4)[0])
 
 
 def test_mixture_shows_every_kind_in_about_its_share(drawn):
     images, texts, factors = drawn
     assert images.shape == (2500, 32, 32, 3) and images.dtype == np.uint8 and len(texts) == 2500
-    for kind, (share, _) in pretraining.KINDS.items():
+    for kind, (share, _) in KINDS.items():
         found = np.mean([factor["kind"] == kind for factor in factors])
         assert abs(found - share) < 0.03, kind
     assert 0.002 < np.mean([factor["junk"] for factor in factors]) < 0.025
@@ -219,6 +223,15 @@ def test_every_figure_lies_in_the_unit_box_up_to_a_petal():
         assert np.abs(points).max() <= 1.05, name
 
 
-def test_stable_seed_tells_anagrams_apart_and_never_changes():
-    assert stable_seed("shapes") != stable_seed("phases")
-    assert stable_seed(0, "shapes", "train") == 5221420223564627327
+def test_world_seed_tells_anagrams_apart_and_never_changes():
+    assert world_seed("shapes") != world_seed("phases")
+    assert world_seed(0, "shapes", "train") == 5221420223564627327
+    assert world_seed(0, "shapes", "train") != stable_seed(0, "shapes", "train")  # what runs draw from is another rule
+
+
+def test_pinning_writes_the_digests_beside_the_drawings(tmp_path, monkeypatch):
+    monkeypatch.setattr(downstream, "DATASETS", {"counts": downstream.DATASETS["counts"]})
+    monkeypatch.setattr(downstream, "__file__", str(tmp_path / "downstream.py"))
+    pin.main()
+    expected = {split: downstream.pinned_digest("counts", split) for split in ("train", "test")}
+    assert json.loads((tmp_path / "digests.json").read_text()) == {"counts": expected}

@@ -20,7 +20,7 @@ from .factors import (
     PATTERNS,
     SCENES,
     jittered,
-    stable_seed,
+    world_seed,
 )
 from .figures import MIRRORED, draw_filled, draw_outlined, wobble
 from .landuse import KINDS, aerial
@@ -51,7 +51,8 @@ def _dots(label: int, rng: np.random.Generator) -> np.ndarray:
     """`label` + 1 dots that do not touch; after too many failures the dots shrink."""
     main = any_colour(rng, SPREAD)
     ground = contrasting(rng, main, SPREAD)[1]
-    radius, centres, tries = rng.uniform(0.17, 0.21), [], 0
+    radius, tries = rng.uniform(0.17, 0.21), 0
+    centres: list[np.ndarray] = []
     while len(centres) <= label:
         centre = rng.uniform(-1 + radius, 1 - radius, 2)
         if all(np.hypot(*(centre - other)) > 2.4 * radius for other in centres):
@@ -129,8 +130,8 @@ def _digits(split: str, per_class: int) -> np.ndarray:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    chosen = [np.flatnonzero(labels == label) for label in range(10)]
-    chosen = np.concatenate([rows[:per_class] if split == "train" else rows[-per_class:] for rows in chosen])
+    by_class = [np.flatnonzero(labels == label) for label in range(10)]
+    chosen = np.concatenate([rows[:per_class] if split == "train" else rows[-per_class:] for rows in by_class])
     side = 26
     position = np.clip((np.arange(side) + 0.5) * 8 / side - 0.5, 0, 7)
     matrix = np.stack([np.interp(position, np.arange(8), unit) for unit in np.eye(8)], axis=1)  # (26, 8)
@@ -179,7 +180,7 @@ def draw(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
         return _digits(split, per_class), labels
     images = []
     for label, class_name in enumerate(dataset.class_names):
-        rng = np.random.default_rng(stable_seed(SEED, name, split, class_name))
+        rng = np.random.default_rng(world_seed(SEED, name, split, class_name))
         images += [_PAINTERS[name](label, rng) for _ in range(per_class)]
     return np.stack(images), labels
 

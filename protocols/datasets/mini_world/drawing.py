@@ -63,7 +63,10 @@ def capsules(line: np.ndarray, width: float, closed: bool) -> list[np.ndarray]:
 def reduced(canvas: np.ndarray, factor: int) -> np.ndarray:
     """Box-reduce the two leading axes by `factor`."""
     rows = sum(canvas[offset::factor] for offset in range(factor))
-    return sum(rows[:, offset::factor] for offset in range(factor)) / factor**2
+    assert isinstance(rows, np.ndarray)  # a sum of at least one
+    total = sum(rows[:, offset::factor] for offset in range(factor))
+    assert isinstance(total, np.ndarray)
+    return total / factor**2
 
 
 class Canvas:

@@ -27,6 +27,21 @@ def test_every_architecture_of_open_clip_is_either_supported_or_refused_with_a_r
                 settings_of(name)
 
 
+def test_without_open_clip_one_line_says_what_to_install():
+    code = """if True:
+        import sys
+        from importlib import util
+        util.find_spec = lambda name: None
+        from bench.clip import architectures  # importing it needs nothing
+        try:
+            architectures.settings_of("ViT-B-16")
+        except architectures.BenchError as error:
+            sys.exit(str(error))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "open_clip is not installed, which has the architectures; pip install open_clip_torch\n"
+
+
 def test_names_are_read_without_importing_torch():
     code = "import sys; from bench.clip.architectures import architectures; architectures(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -35,6 +35,23 @@ def test_images_of_mixed_sizes_are_resized(small_backbone):
     assert small_backbone.preprocess(images).shape == (2, 3, 32, 32)
 
 
+def test_pixels_become_the_square_images_again_and_these_the_same_pixels(small_backbone):
+    images = np.random.default_rng(2).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    pixels = small_backbone.preprocess(images)
+    squares = small_backbone.to_uint8(pixels)
+    assert squares.dtype == torch.uint8 and torch.equal(squares, torch.from_numpy(images))
+    assert torch.equal(small_backbone.preprocess(squares.numpy()), pixels)
+    beyond = torch.full((1, 3, 32, 32), 100.0)  # a method may have moved them
+    assert small_backbone.to_uint8(beyond).unique().tolist() == [255] and small_backbone.to_uint8(-beyond).max() == 0
+
+
+def test_mean_and_deviation_are_those_of_the_preprocessing(small_backbone):
+    normalise = small_backbone.transform.transforms[-1]
+    for found, stated in ((small_backbone.mean, normalise.mean), (small_backbone.std, normalise.std)):
+        assert found.shape == (3, 1, 1) and found.dtype == torch.float32
+        torch.testing.assert_close(found.flatten(), torch.tensor(stated))
+
+
 def test_preprocessing_is_described_without_addresses_of_this_process(small_backbone):
     assert " at 0x" not in small_backbone.preprocessing
     assert "Normalize" in small_backbone.preprocessing
@@ -42,10 +59,24 @@ def test_preprocessing_is_described_without_addresses_of_this_process(small_back
 
 def test_a_template_ensemble_is_the_normalised_mean_of_unit_vectors(small_backbone):
     scenario = Scenario("class-incremental", ("cat", "dog"), (("a {}.", "my {}."), ("the {}.",)), (0, 0))
-    found = small_backbone.classifier(scenario, [0, 1])
+    found = small_backbone.classifier(scenario.prompts_of([0, 1]))
     cat = F.normalize(small_backbone.encode_text(["a cat.", "my cat."]), dim=-1).mean(dim=0)
     assert torch.allclose(found[0], F.normalize(cat, dim=0), atol=1e-6)
     assert torch.allclose(found[1], F.normalize(small_backbone.encode_text(["the dog."])[0], dim=0), atol=1e-6)
+
+
+def test_the_call_of_before_gives_the_same_vectors_and_says_how_it_is_written_now(small_backbone):
+    """Methods that `bench new` wrote until now give a scenario and classes."""
+    scenario = Scenario("class-incremental", ("cat", "dog"), (("a {}.", "my {}."), ("the {}.",)), (0, 0))
+    copy = small_backbone.trainable_copy()
+    with torch.no_grad():
+        copy.text_projection.mul_(torch.linspace(0.5, 1.5, len(copy.text_projection))[:, None])
+    with pytest.warns(DeprecationWarning, match=r"classifier\(scenario.prompts_of\(classes, template\)"):
+        found = small_backbone.classifier(scenario, [1, 0], "one {}", copy)
+    assert torch.equal(found, small_backbone.classifier(scenario.prompts_of([1, 0], "one {}"), clip=copy))
+    assert not torch.allclose(found, small_backbone.classifier([["one dog"], ["one cat"]]), atol=1e-3)  # the copy's
+    with pytest.warns(DeprecationWarning):
+        assert torch.equal(small_backbone.classifier(scenario, [0]), small_backbone.classifier([["a cat.", "my cat."]]))
 
 
 def test_a_trainable_copy_shares_nothing_with_the_backbone(small_backbone):

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from bench.clip import mini
 from bench.clip.backbone import encode_tokens
-from protocols.datasets.mini_world import evaluate
 from protocols.datasets.mini_world.downstream import DATASETS
-from protocols.datasets.mini_world.pretrain import Recipe
+from protocols.datasets.mini_world.tools import evaluate
+from protocols.datasets.mini_world.tools.pretrain import Recipe
 
 
 @pytest.fixture(scope="module")

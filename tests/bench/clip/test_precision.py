@@ -9,7 +9,7 @@ from bench.clip.backbone import Backbone, encode_tokens
 from bench.clip.image_tower import blocks, image_tokens, pool_image, project_image
 from bench.clip.precision import resolve_precision
 from bench.errors import BenchError
-from bench.images.dataset import ImageSource
+from bench.images.sources import ImageSource
 from bench.streams.features import FeatureStore
 from tests.bench.clip.tiny_architecture import random_clip
 

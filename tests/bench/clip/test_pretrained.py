@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from bench.clip import backbone as backbones
 from bench.clip import loading
 from bench.errors import BenchError
-from bench.images.dataset import ImageSource
+from bench.images.sources import ImageSource
 from bench.streams.features import FeatureStore
 from tests.bench.clip.tiny_architecture import VARIANTS, random_clip, same_numbers, tiny_architecture  # noqa: F401
 

@@ -1,70 +1,64 @@
-"""Image sources: limits, concatenation, digests."""
+"""A copy of a data set: the lists and folders it is read from, and errors that name the file."""
 
 import numpy as np
+import pytest
 
-from bench.images.dataset import ImageSource
+from bench.errors import BenchError
+from bench.images.dataset import Copy, DatasetInfo
 
-
-def numbered(n: int, first: int = 0) -> np.ndarray:
-    """n images whose pixels all hold the image's number."""
-    return np.broadcast_to(np.arange(first, first + n, dtype=np.uint8)[:, None, None, None], (n, 2, 2, 3)).copy()
-
-
-def test_a_limit_keeps_the_first_images_of_every_class_in_order():
-    source = ImageSource.from_arrays(numbered(6), np.array([0, 1, 0, 1, 0, 1])).limited(2)
-    assert source.labels.tolist() == [0, 1, 0, 1]
-    assert [int(image[0, 0, 0]) for image in source.read(np.arange(4))] == [0, 1, 2, 3]
+CLASSES = ("tabby cat", "dog")
 
 
-def test_a_limited_source_has_another_digest():
-    source = ImageSource.from_arrays(numbered(6), np.array([0, 1, 0, 1, 0, 1]))
-    assert source.limited(1).digest != source.limited(2).digest != source.digest
+@pytest.fixture
+def copy(tmp_path) -> Copy:
+    return Copy(DatasetInfo("pets", "1", CLASSES, ("a {}",), "", ""), tmp_path, tmp_path / "cache")
 
 
-def test_concatenation_reads_each_image_from_its_own_source():
-    first = ImageSource.from_arrays(numbered(3), np.zeros(3))
-    second = ImageSource.from_arrays(numbered(3, first=10), np.zeros(3))
-    both = ImageSource.concatenate([first, second], [np.array([0, 0, 0]), np.array([1, 1, 1])])
-    assert [int(image[0, 0, 0]) for image in both.read(np.array([4, 0, 5]))] == [11, 0, 12]
-    assert both.labels.tolist() == [0, 0, 0, 1, 1, 1]
+def test_lines_of_a_list_come_without_empty_ones_and_spaces_around(copy):
+    path = copy.folder / "list.txt"
+    path.write_text("  a/1.jpg \n\nb/2.jpg\r\n \t\n")
+    assert copy.text_lines(path) == ["a/1.jpg", "b/2.jpg"]
 
 
-def test_the_digest_changes_with_a_single_pixel():
-    images = numbered(3)
-    before = ImageSource.from_arrays(images, np.zeros(3)).digest
-    images[2, 1, 1, 2] += 1
-    assert ImageSource.from_arrays(images, np.zeros(3)).digest != before
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\xff"], ids=["missing", "not text"])
+def test_a_list_that_cannot_be_read_is_named(copy, content):
+    path = copy.folder / "list.txt"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(BenchError, match=r"pets: .*list.txt: the file is .*; put a good copy there"):
+        copy.text_lines(path)
 
 
-def test_a_digest_given_as_a_function_is_made_when_it_is_asked_for_and_once():
-    asked = []
-    source = ImageSource(np.array([0, 0, 1]), lambda rows: numbered(3)[rows], lambda: asked.append(1) or "digest")
-    kept = source.limited(1)
-    both = ImageSource.concatenate([source, kept], [source.labels, kept.labels])
-    assert asked == []
-    assert source.digest == source.digest == "digest"
-    assert len({source.digest, kept.digest, both.digest}) == 3
-    assert asked == [1]
+def test_labels_by_name_follow_the_classes_that_are_given(copy):
+    labels = copy.labels_by_name(copy.folder / "list.txt", ["1.jpg", "2.jpg", "3.jpg"], ["b", "a", "b"], ["a", "b"])
+    assert labels.tolist() == [1, 0, 1] and labels.dtype == np.int64
 
 
-def test_a_selection_is_in_the_order_asked_for():
-    source = ImageSource.from_arrays(numbered(6), np.arange(6)).select(np.array([4, 1, 5])).select(np.array([2, 0]))
-    assert source.labels.tolist() == [5, 4]
-    assert [int(image[0, 0, 0]) for image in source.read(np.arange(2))] == [5, 4]
+def test_a_name_that_is_no_class_is_said_with_its_image(copy):
+    with pytest.raises(BenchError, match=r"list.txt: image 2.jpg is of class 'c', which is none of the 2 classes"):
+        copy.labels_by_name(copy.folder / "list.txt", ["1.jpg", "2.jpg"], ["b", "c"], ["a", "b"])
 
 
-def test_images_have_digests_of_their_own_through_selection_and_concatenation():
-    source = ImageSource.from_arrays(numbered(6), np.arange(6))
-    digests = source.image_digests(np.arange(6))
-    assert len(set(digests)) == 6
-    both = ImageSource.concatenate([source.select(np.array([3, 1])), source], [np.zeros(2), np.zeros(6)])
-    assert both.image_digests(np.array([1, 7, 0])) == [digests[1], digests[5], digests[3]]
+@pytest.mark.parametrize(("names", "image"), [(None, "image 1"), (["1.jpg", "2.jpg"], "2.jpg")])
+def test_a_label_out_of_range_is_said_with_its_image(copy, names, image):
+    with pytest.raises(BenchError, match=f"labels.bin: label 2 of {image} is out of range 0..1; put a good copy there"):
+        copy.labels([1, 2], copy.folder / "labels.bin", names)
 
 
-def test_images_of_different_sizes_in_memory():
-    images = [np.full((2 + k, 3, 3), k, np.uint8) for k in range(3)]
-    source = ImageSource.from_list(images, np.array([0, 1, 2]))
-    assert [image.shape for image in source.read(np.array([2, 0]))] == [(4, 3, 3), (2, 3, 3)]
-    assert source.digest == ImageSource.from_list(images, np.array([0, 1, 2])).digest
-    assert source.digest != ImageSource.from_list(images, np.array([0, 1, 1])).digest
-    assert source.digest != ImageSource.from_list([images[0].reshape(3, 2, 3), *images[1:]], np.array([0, 1, 2])).digest
+def test_class_folders_are_read_in_the_order_of_the_classes(copy, capsys):
+    for name in ("cat/2.jpg", "cat/1.png", "dog/deep/1.jpg", "dog/list.txt"):
+        (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy.folder / name).touch()
+    paths, labels = copy.class_folders(["dog", "cat"])
+    assert paths == ["dog/deep/1.jpg", "cat/1.png", "cat/2.jpg"]
+    assert labels.tolist() == [0, 1, 1] and labels.dtype == np.int64
+    assert capsys.readouterr().err == ""  # lists lie there by design
+
+
+def test_folders_of_a_copy_are_sorted_and_litter_is_passed_over(copy):
+    for name in ("b", "B", "a", "__MACOSX", ".hidden"):
+        (copy.folder / name).mkdir()
+    (copy.folder / "file").touch()
+    assert copy.sub_folders() == ["B", "a", "b"]
+    with pytest.raises(BenchError, match="nowhere: the file is missing"):
+        copy.sub_folders("nowhere")

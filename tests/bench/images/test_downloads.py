@@ -334,7 +334,7 @@ def test_a_damaged_archive_is_named(tmp_path, name, damage):
 
 
 def test_a_data_set_downloads_itself_when_it_is_opened(server, tmp_path, capsys):
-    from bench.images.dataset import ImageSource
+    from bench.images.sources import ImageSource
 
     def read(copy, split) -> ImageSource:
         values = [int(line) for line in (copy.folder / f"{split}.txt").read_text().split()]

@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.images import digests as file_digests
 from bench.images.decoding import decode
 from bench.images.digests import FileDigests
-from bench.images.files import ImageFiles, in_parallel
+from bench.images.files import ImageFiles
 from bench.images.listing import images_below
 from bench.system.files import file_digest
 
@@ -160,13 +160,3 @@ def test_images_below_a_folder_are_sorted_as_torchvision_sorts_them(tmp_path):
     assert [str(tmp_path / path) for path in images_below(tmp_path / "class", "class/")] == expected
     (tmp_path / "class" / "._a.jpg").write_text("what an archive keeps of attributes")
     assert len(images_below(tmp_path / "class")) == len(expected)
-
-
-def test_an_error_on_one_of_several_threads_arrives():
-    def fail_on_33(item: int) -> int:
-        if item == 33:
-            raise BenchError("33")
-        return item
-
-    with pytest.raises(BenchError, match="33"):
-        in_parallel(fail_on_33, range(100))

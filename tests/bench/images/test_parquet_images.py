@@ -13,8 +13,7 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.images import digests
-from bench.images.dataset import DatasetInfo
-from bench.images.layouts import Copy
+from bench.images.dataset import Copy, DatasetInfo
 from bench.images.parquet import parquet_images
 
 

@@ -263,7 +263,7 @@ PLUG_IN = """
             wait(task.index)
 
         def logits(self, batch, classes):
-            text = self.backbone.classifier(self.scenario, classes)
+            text = self.backbone.classifier(self.scenario.prompts_of(classes))
             return SIGN * normalize(batch, dim=-1) @ text.T
 
 

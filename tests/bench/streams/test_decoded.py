@@ -128,7 +128,7 @@ def test_scaling_on_a_gpu_gives_the_bits_of_the_cpu(small_backbone):
     squares = list(np.random.default_rng(0).integers(0, 256, (64, SIZE, SIZE, 3), dtype=np.uint8))
     squares.append(np.arange(ONE, dtype=np.int64).astype(np.uint8).reshape(SIZE, SIZE, 3))
     expected = small_backbone.preprocess(squares)
-    scaling = tuple(value.cuda() for value in small_backbone._scaling)
+    scaling = (torch.tensor(255.0).cuda(), small_backbone.mean.cuda(), small_backbone.std.cuda())
     pixels = torch.from_numpy(np.stack(squares)).cuda().permute(0, 3, 1, 2).float()
     for value, step in zip(scaling, ("div_", "sub_", "div_")):
         getattr(pixels, step)(value)

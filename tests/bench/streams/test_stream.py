@@ -46,3 +46,10 @@ def test_prompts_fill_the_first_template():
     assert scenario.prompts([1]) == ["a dog."]
     assert scenario.prompts([0], "my {}") == ["my cat"]
     assert scenario.n_tasks == 2
+
+
+def test_all_prompts_of_classes_are_their_templates_or_the_one_that_is_given():
+    scenario = Scenario("class-incremental", ("cat", "dog"), (("a {}.", "my {}."), ("the {}.",)), (0, 0))
+    assert scenario.prompts_of([1, 0]) == [["the dog."], ["a cat.", "my cat."]]
+    assert scenario.prompts_of(range(2), "one {}") == [["one cat"], ["one dog"]]
+    assert scenario.prompts_of([]) == []

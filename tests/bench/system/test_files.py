@@ -1,8 +1,9 @@
 """Atomic writing."""
 
+import numpy as np
 import pytest
 
-from bench.system.files import write_atomically
+from bench.system.files import npy, write_atomically
 
 
 def test_an_error_leaves_the_old_content_and_no_temporary_file(tmp_path, monkeypatch):
@@ -17,3 +18,12 @@ def test_an_error_leaves_the_old_content_and_no_temporary_file(tmp_path, monkeyp
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_content_of_an_array_file_is_what_numpy_reads_and_writes(tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    write_atomically(tmp_path / "ours.npy", npy(array))
+    np.save(tmp_path / "numpys.npy", array)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "numpys.npy").read_bytes()
+    with pytest.raises(ValueError, match="allow_pickle"):  # code could hide in it
+        npy(np.array([object()]))

@@ -1,4 +1,4 @@
-"""Batches prepared in the background: the same ones in the same order, and no thread left behind."""
+"""Images and batches prepared on other threads: the same ones in the same order, and no thread left behind."""
 
 import threading
 import time
@@ -6,7 +6,8 @@ import time
 import pytest
 import torch
 
-from bench.system.parallel import AHEAD, in_background, prefetched
+from bench.errors import BenchError
+from bench.system.parallel import AHEAD, WORKERS, in_background, in_parallel, prefetched
 
 
 def threads() -> list[str]:
@@ -80,3 +81,25 @@ def test_on_the_cpu_each_item_is_prepared_when_it_is_its_turn():
     batches.close()
     on_gpu = prefetched(range(3), lambda k: -k, torch.device("cuda"))
     assert list(on_gpu) == [(0, 0), (1, -1), (2, -2)]
+
+
+@pytest.mark.parametrize("items", [0, 1, 2 * WORKERS - 1, 2 * WORKERS, 200])
+def test_in_parallel_keeps_the_order_whether_there_are_enough_items_for_threads_or_not(items):
+    seen = set()
+
+    def square(item: int) -> int:
+        seen.add(threading.get_ident())
+        return item * item
+
+    assert in_parallel(square, range(items)) == [item * item for item in range(items)]
+    assert (threading.get_ident() in seen) == (0 < items < 2 * WORKERS)
+
+
+def test_an_error_on_one_of_several_threads_arrives():
+    def fail_on_33(item: int) -> int:
+        if item == 33:
+            raise BenchError("33")
+        return item
+
+    with pytest.raises(BenchError, match="33"):
+        in_parallel(fail_on_33, range(100))

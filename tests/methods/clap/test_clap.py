@@ -349,7 +349,8 @@ def test_it_learns_the_task(small_backbone, make_stream, kind):
 def test_before_learning_it_is_zero_shot(small_backbone, make_stream):
     stream = make_stream()
     batch = batch_of(stream)
-    expected = small_backbone.logit_scale * F.normalize(batch, dim=-1) @ small_backbone.classifier(stream.scenario, [3, 0]).T
+    text = small_backbone.classifier(stream.scenario.prompts_of([3, 0]))
+    expected = small_backbone.logit_scale * F.normalize(batch, dim=-1) @ text.T
     torch.testing.assert_close(build(stream, small_backbone).logits(batch, [3, 0]), expected)
 
 

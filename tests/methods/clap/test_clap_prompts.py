@@ -203,7 +203,7 @@ def test_before_learning_it_is_zero_shot(small_backbone, make_stream, kind):
     method = build(stream, small_backbone, kind)
     batch = batch_of(method, stream)
     unit = F.normalize(small_backbone.encode_images(batch) if kind is ClapMaPLe else batch, dim=-1)
-    expected = small_backbone.logit_scale * unit @ small_backbone.classifier(stream.scenario, [3, 0]).T
+    expected = small_backbone.logit_scale * unit @ small_backbone.classifier(stream.scenario.prompts_of([3, 0])).T
     torch.testing.assert_close(method.logits(batch, [3, 0]), expected)
 
 

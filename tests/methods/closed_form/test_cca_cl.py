@@ -60,7 +60,7 @@ def test_a_first_task_of_one_class_leaves_zero_shot_clip(small_backbone, make_st
     x = inputs_of(method, stream.tasks[0].train)
     clip = method.clip or small_backbone.clip
     images = F.normalize(clip.encode_image(x) if method.clip else x, dim=-1)
-    expected = small_backbone.logit_scale * images @ small_backbone.classifier(stream.scenario, range(3), clip=clip).T
+    expected = small_backbone.logit_scale * images @ small_backbone.classifier(stream.scenario.prompts_of(range(3)), clip=clip).T
     torch.testing.assert_close(method.logits(x, range(3)), expected.detach(), rtol=1e-4, atol=1e-4)
     teach(method, stream.tasks[1])
     assert method.image_map.shape[1] >= 1 and torch.isfinite(method.logits(x, range(3))).all()
@@ -75,7 +75,7 @@ def test_before_the_first_task_it_is_zero_shot_clip(small_backbone, make_stream,
     method = build(small_backbone, stream.scenario, kind)
     assert method.inputs == ("pixels" if kind is CCACL else "features")
     x = F.normalize(stream.tasks[0].train.features(), dim=-1)
-    expected = small_backbone.logit_scale * x @ small_backbone.classifier(stream.scenario, range(4)).T
+    expected = small_backbone.logit_scale * x @ small_backbone.classifier(stream.scenario.prompts_of(range(4))).T
     torch.testing.assert_close(
         method.logits(inputs_of(method, stream.tasks[0].train), range(4)), expected, rtol=1e-4, atol=1e-4
     )
@@ -177,7 +177,7 @@ def test_after_the_first_task_clip_stays_as_it_is_and_the_shared_one_always(smal
     method = teach(build(small_backbone, stream.scenario), stream.tasks[0])
     tuned, vectors = weights_of(method.clip), method.class_vectors.clone()
     assert not torch.equal(tuned["visual.class_embedding"], shared["visual.class_embedding"])
-    torch.testing.assert_close(vectors, small_backbone.classifier(stream.scenario, range(4), clip=method.clip))
+    torch.testing.assert_close(vectors, small_backbone.classifier(stream.scenario.prompts_of(range(4)), clip=method.clip))
     teach(method, stream.tasks[1])
     assert all(torch.equal(tuned[name], weights) for name, weights in weights_of(method.clip).items())
     assert all(torch.equal(shared[name], weights) for name, weights in weights_of(small_backbone.clip).items())

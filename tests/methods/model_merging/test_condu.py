@@ -35,7 +35,7 @@ def three_tasks(make_stream):
 def scores_of(clip, method, pixels, classes):
     """By any CLIP: scaled cosines with the mean of all templates."""
     backbone = method.backbone
-    vectors = backbone.classifier(method.scenario, classes, clip=clip)
+    vectors = backbone.classifier(method.scenario.prompts_of(classes), clip=clip)
     with torch.no_grad():
         return backbone.logit_scale * F.normalize(clip.encode_image(pixels), dim=-1) @ vectors.T
 

@@ -82,7 +82,7 @@ def test_what_is_evaluated_is_half_of_the_largest_changes_on_top_of_the_initial_
         largest = stacked.gather(0, stacked.abs().argmax(dim=0, keepdim=True))[0]
         method.layout.write(tower, initial + 0.5 * largest)
         images = F.normalize(tower(pixels), dim=-1)
-        text = small_backbone.classifier(stream.scenario, EVERY)
+        text = small_backbone.classifier(stream.scenario.prompts_of(EVERY))
         expected = small_backbone.logit_scale * images @ text.T
         torch.testing.assert_close(method.logits(pixels, EVERY), expected, rtol=1e-4, atol=1e-3)
         assert not torch.allclose(method.training_logits(pixels, EVERY), expected, rtol=1e-2), n
@@ -149,7 +149,7 @@ def test_a_task_is_adamw_with_decay_and_a_cut_gradient_over_its_own_classes(smal
     optimiser = torch.optim.AdamW(tower.parameters(), lr=1e-3, weight_decay=0.1)
     rates = [1 / 3, 2 / 3, 1.0]  # then a cosine over 5 of the 8 updates that 2 epochs of 15 images make
     rates += [0.5 * (1 + math.cos(math.pi * k / 5)) for k in range(5)]
-    text = small_backbone.classifier(stream.scenario, [2, 3, 4])
+    text = small_backbone.classifier(stream.scenario.prompts_of([2, 3, 4]))
     task, update = stream.tasks[1], 0
     for epoch in range(2):
         for rows in Draws("test", "magmax", 0).permutation(15, "batch order", 1, epoch).split(4):

@@ -130,7 +130,7 @@ def test_before_learning_it_is_zero_shot_clip(small_backbone, make_stream):
     stream = make_stream()
     pixels = stream.tasks[0].train.pixels()
     unit = F.normalize(small_backbone.encode_images(pixels), dim=-1)
-    expected = small_backbone.logit_scale * unit @ small_backbone.classifier(stream.scenario, [2, 1]).T
+    expected = small_backbone.logit_scale * unit @ small_backbone.classifier(stream.scenario.prompts_of([2, 1])).T
     torch.testing.assert_close(build(stream, small_backbone).logits(pixels, [2, 1]), expected)
 
 
@@ -300,9 +300,8 @@ def test_every_image_is_scored_with_the_towers_and_texts_of_its_router(small_bac
     clip, pixels = small_backbone.clip, stream.tasks[0].train.pixels()[:3]
     method.routers_of = lambda batch: torch.tensor([1, ORIGINAL, 0])
     found = method.logits(pixels, range(4))
-    zero_shot = (
-        F.normalize(small_backbone.encode_images(pixels[1:2]), dim=-1) @ small_backbone.classifier(stream.scenario, range(4)).T
-    )
+    text = small_backbone.classifier(stream.scenario.prompts_of(range(4)))
+    zero_shot = F.normalize(small_backbone.encode_images(pixels[1:2]), dim=-1) @ text.T
     torch.testing.assert_close(found[1:2], small_backbone.logit_scale * zero_shot)
     with torch.no_grad():
         for row, router in ((0, 1), (2, 0)):

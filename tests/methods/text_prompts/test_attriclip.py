@@ -129,7 +129,8 @@ def test_scores_are_cosines_with_the_text_of_the_own_choice(small_backbone, make
 def test_before_learning_it_is_zero_shot_clip(small_backbone, make_stream):
     stream = make_stream()
     features = stream.tasks[0].train.features()
-    expected = small_backbone.logit_scale * F.normalize(features, dim=-1) @ small_backbone.classifier(stream.scenario, [2, 1]).T
+    text = small_backbone.classifier(stream.scenario.prompts_of([2, 1]))
+    expected = small_backbone.logit_scale * F.normalize(features, dim=-1) @ text.T
     torch.testing.assert_close(build(stream, small_backbone).logits(features, [2, 1]), expected)
 
 

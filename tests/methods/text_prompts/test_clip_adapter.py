@@ -22,7 +22,7 @@ def test_scores_are_cosines_of_the_mixed_embedding(small_backbone, make_stream):
     method = build(stream, small_backbone, replace(QUICK, ratio=0.3, reduction=6))
     assert method.down.shape == (4, 24) and method.up.shape == (24, 4)
     method.learn(stream.tasks[0])
-    vectors = small_backbone.classifier(stream.scenario, range(4))
+    vectors = small_backbone.classifier(stream.scenario.prompts_of(range(4)))
     for f in stream.tasks[1].train.features()[:3]:
         a = torch.clamp(method.up @ torch.clamp(method.down @ f, min=0), min=0)
         mixed = 0.3 * a + 0.7 * f
@@ -33,7 +33,8 @@ def test_scores_are_cosines_of_the_mixed_embedding(small_backbone, make_stream):
 def test_before_learning_it_is_zero_shot_clip(small_backbone, make_stream):
     stream = make_stream()
     features = stream.tasks[0].train.features()
-    expected = small_backbone.logit_scale * F.normalize(features, dim=-1) @ small_backbone.classifier(stream.scenario, [2, 1]).T
+    text = small_backbone.classifier(stream.scenario.prompts_of([2, 1]))
+    expected = small_backbone.logit_scale * F.normalize(features, dim=-1) @ text.T
     torch.testing.assert_close(build(stream, small_backbone).logits(features, [2, 1]), expected)
 
 
@@ -53,7 +54,7 @@ def test_the_class_vectors_stay(small_backbone, make_stream):
     method = build(stream, small_backbone, exemplars_per_class=2)
     for task in stream.tasks:
         method.learn(task)
-    assert torch.equal(method.class_vectors, small_backbone.classifier(stream.scenario, range(4)))
+    assert torch.equal(method.class_vectors, small_backbone.classifier(stream.scenario.prompts_of(range(4))))
 
 
 def test_learning_lowers_the_loss(small_backbone, make_stream):

@@ -19,7 +19,7 @@ def build(stream, backbone, settings=QUICK, **budget) -> CoOp:
 def test_before_learning_it_is_zero_shot(small_backbone, make_stream):
     stream = make_stream()
     method = build(stream, small_backbone)
-    assert torch.equal(method.class_vectors, small_backbone.classifier(stream.scenario, range(4)))
+    assert torch.equal(method.class_vectors, small_backbone.classifier(stream.scenario.prompts_of(range(4))))
 
 
 def test_a_class_specific_context_leaves_unseen_classes_and_their_context_alone(small_backbone, make_stream):

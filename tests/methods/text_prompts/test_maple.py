@@ -20,7 +20,7 @@ def test_before_learning_it_is_zero_shot_clip(small_backbone, make_stream):
     stream = make_stream()
     pixels = stream.tasks[0].train.pixels()
     unit = F.normalize(small_backbone.encode_images(pixels), dim=-1)
-    expected = small_backbone.logit_scale * unit @ small_backbone.classifier(stream.scenario, [3, 0]).T
+    expected = small_backbone.logit_scale * unit @ small_backbone.classifier(stream.scenario.prompts_of([3, 0])).T
     torch.testing.assert_close(build(stream, small_backbone).logits(pixels, [3, 0]), expected)
 
 

@@ -101,7 +101,8 @@ def test_with_one_draw_the_scores_are_cosines(small_backbone, make_stream):
 def test_before_learning_it_is_zero_shot_clip(small_backbone, make_stream, posterior):
     stream = make_stream()
     features = stream.tasks[0].train.features()
-    expected = small_backbone.logit_scale * F.normalize(features, dim=-1) @ small_backbone.classifier(stream.scenario, [2, 1]).T
+    text = small_backbone.classifier(stream.scenario.prompts_of([2, 1]))
+    expected = small_backbone.logit_scale * F.normalize(features, dim=-1) @ text.T
     torch.testing.assert_close(build(stream, small_backbone, posterior).logits(features, [2, 1]), expected)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from bench.images.dataset import ImageSource
+from bench.images.sources import ImageSource
 from bench.system import registry
 from protocols.datasets import data as stored
 from protocols.datasets.sun397 import folder_of

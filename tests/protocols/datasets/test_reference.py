@@ -123,6 +123,20 @@ def test_without_captions_one_line_says_where_they_come_from(folders):
     assert "\n" not in message and str(folders.data / "conceptual-captions" / TSV) in message
 
 
+def test_captions_are_fetched_by_one_process_for_all_that_want_them(folders, monkeypatch):
+    """The others wait for what is fetched under the same name, and are told when it lies there."""
+    asked = []
+
+    def fetch(parts, data, name, key, already_there):
+        asked.append((key, already_there()))
+        write_captions(folders, b"a dog\thttp://a\n")
+        asked.append((key, already_there()))
+
+    monkeypatch.setattr("bench.images.downloads.fetch", fetch)
+    assert reference("conceptual-captions").sentences(folders) == ("a dog",)
+    assert asked == [("conceptual-captions", False), ("conceptual-captions", True)]
+
+
 def test_images_of_the_captions_are_those_the_user_fetched(folders):
     with pytest.raises(BenchError, match="reference images 'conceptual-captions' are not in .*name a folder of other images"):
         reference("conceptual-captions").images(folders)

@@ -1,4 +1,4 @@
-"""Measure the shipped model on the nine data sets: `python -m protocols.datasets.mini_world.evaluate` prints Markdown.
+"""Measure the shipped model on the nine data sets: `python -m protocols.datasets.mini_world.tools.evaluate` prints Markdown.
 
 Zero-shot uses each data set's one template. The linear probe is a multinomial logistic regression on normalised image
 embeddings; its C is chosen on the last fifth of every class' training images, then fitted on all of them.
@@ -18,8 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bench.clip import mini
 from bench.clip.text_tower import encode_tokens
-
-from .downstream import DATASETS, MiniDataset, draw
+from protocols.datasets.mini_world.downstream import DATASETS, MiniDataset, draw
 
 _PROBE_C = (3, 30, 300)
 

@@ -122,6 +122,7 @@ def _two_objects(rng: np.random.Generator, grey: bool) -> Sample:
         affine[0, 2] = CANVAS * (0.5 + offset)
         _paint(canvas, noun, main, affine, rng)
         figures.append((colour, noun))
+    assert image is not None  # the first object has one drawn behind it
     parts = [f"{captions.word(colour, rng)} {captions.word(noun, rng)}" for colour, noun in figures]
     if grey:
         parts = [noun for _, noun in figures]

@@ -1,4 +1,4 @@
-"""Pretrain the miniature CLIP: `python -m protocols.datasets.mini_world.pretrain --out FILE`.
+"""Pretrain the miniature CLIP: `python -m protocols.datasets.mini_world.tools.pretrain --out FILE`.
 
 Loss: L = L_clip + w L_words, with w falling linearly from 1 to 0.
   L_clip   the symmetric contrastive loss over the pairs of one process' batch;
@@ -30,9 +30,8 @@ from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_para
 
 from bench.clip import mini
 from bench.clip.text_tower import encode_tokens
-
-from .factors import stable_seed
-from .pretraining import mixture
+from protocols.datasets.mini_world.factors import world_seed
+from protocols.datasets.mini_world.mixture import mixture
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,15 @@ class Corpus:
 def _draw_corpus(recipe: Recipe, rank: int) -> Corpus:
     images, texts = [], []
     for chunk in range(recipe.chunks):
-        drawn, captions, _ = mixture(recipe.chunk, stable_seed("pretraining", recipe.seed, rank, chunk))
+        drawn, captions, _ = mixture(recipe.chunk, world_seed("pretraining", recipe.seed, rank, chunk))
         images.append(drawn)
         texts += captions
     tokenizer = SimpleTokenizer()
     known = {text: tokenizer.encode(text) for text in set(texts)}
     encoded = [known[text] for text in texts]
-    counts = [None] * recipe.processes
+    counts: list[Counter[int]] = [Counter()] * recipe.processes  # each is replaced by what its process has counted
     dist.all_gather_object(counts, Counter(token for words in encoded for token in set(words)))
-    documents = sum(counts, Counter())
+    documents = sum(counts, Counter[int]())
     words = sorted(documents)
     compact = {token: index for index, token in enumerate(words, start=2)}
     end = len(words) + 2
@@ -136,7 +135,7 @@ def _schedule(step: int, recipe: Recipe) -> float:
 
 
 def _average_gradients(parameters: list[nn.Parameter], processes: int) -> None:
-    gradients = [parameter.grad for parameter in parameters]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]  # each has one after a step
     flat = parameters_to_vector(gradients)
     dist.all_reduce(flat)
     vector_to_parameters(flat / processes, gradients)
@@ -153,7 +152,7 @@ def _save(model: CLIP, corpus: Corpus, recipe: Recipe, done: int, out: Path) -> 
     state = model.state_dict()
     state["token_embedding.weight"] = state["token_embedding.weight"][1:]  # row 0 is padding
     metadata = {
-        "command": "python -m protocols.datasets.mini_world.pretrain",
+        "command": "python -m protocols.datasets.mini_world.tools.pretrain",
         "steps": f"{done} of {recipe.steps}",
         "seed": str(recipe.seed),
     }
@@ -175,7 +174,7 @@ def _train(rank: int, recipe: Recipe, out: Path, meeting_point: str) -> None:
     head = nn.Linear(mini.CONFIG["embed_dim"], vocabulary)
     optimizer = _optimizer(model, head, recipe)
     parameters = [*model.parameters(), *head.parameters()]
-    rng = np.random.default_rng(stable_seed("batches", recipe.seed, rank))
+    rng = np.random.default_rng(world_seed("batches", recipe.seed, rank))
     answer = torch.arange(recipe.batch)
     running = np.zeros(2)
     batches = _batches(len(corpus.images), recipe.batch, rng)
