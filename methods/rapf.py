@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Method, Task, setting
-from methods.shared.batches import batches
+from methods.shared.batches import training_batches
 from methods.shared.class_gaussians import ClassGaussians, by_class
 from methods.shared.class_names import check_template, underscored
+from methods.shared.descent import Descent
 
-CHECK_EVERY = 20  # steps between two looks at the loss: each look makes a GPU wait
 RATE_DROP = 0.1  # at every milestone
 
 
@@ -148,9 +148,12 @@ class RAPF(Method):
         n_old, n_seen = task.classes[0], task.classes[-1] + 1
         pairs = neighbours(self.text[:n_seen], n_old, settings.threshold)  # (p, 2)
         optimiser = torch.optim.Adam([self.adapter], lr=settings.lr)
-        size = (n, settings.batch_size, settings.epochs)
-        for step, epoch, rows in batches(self.scenario, self.draws, *size, "batch order", task.index):
-            optimiser.param_groups[0]["lr"] = settings.lr * RATE_DROP ** sum(epoch >= drop for drop in settings.milestones)
+        descent = Descent(self, optimiser, at_step=f"{task.name}, step", at_end=f"{task.name}, last step")
+        batches = training_batches(
+            self.draws, images=n, batch_size=settings.batch_size, epochs=settings.epochs,
+            budget=self.scenario.images_per_task, purpose=("batch order", task.index),
+        )  # fmt: skip
+        for step, epoch, rows in batches:
             inputs, targets, of_pairs = features[rows], labels[rows], None
             if n_old:
                 place = step - epoch * math.ceil(n / settings.batch_size)  # of the batch in its epoch
@@ -159,14 +162,9 @@ class RAPF(Method):
             if len(pairs):
                 of_pairs = self.features_of_pairs(pairs, task.index, step)
             cross_entropy, hinge = self.losses(inputs, targets, n_seen, of_pairs, pairs)
-            loss = cross_entropy + settings.hinge_weight * hinge
-            if step % CHECK_EVERY == 0:
-                self.check_finite(loss, f"{task.name}, step {step}")
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        self.check_finite(loss, f"{task.name}, last step")
-        optimiser.zero_grad()
+            rate = settings.lr * RATE_DROP ** sum(epoch >= drop for drop in settings.milestones)
+            descent.step(cross_entropy + settings.hinge_weight * hinge, rate)
+        descent.finish()
 
     def old_classes(self, n_old: int, task: int, epoch: int, place: int) -> torch.Tensor:
         """(k,) the old classes whose turn it is in the batch at this place of its epoch."""

@@ -9,17 +9,15 @@ import torch.nn.functional as F
 
 from bench import BenchError, Method, Split, Task, setting
 from bench.clip.text_tower import encode_tokens
-from bench.system.parallel import prefetched
 from methods.closed_form.canonical_correlation import RunningCorrelation
-from methods.shared.batches import batches
+from methods.shared.batches import Batch
 from methods.shared.class_names import check_template, underscored
-from methods.shared.random_crops import check_crop_scale
+from methods.shared.descent import Descent
+from methods.shared.pixels import check_crop_scale, pixel_batches, training_pixels
 from methods.shared.schedules import cosine_per_iteration
-from methods.shared.training_pixels import training_pixels
 
 IMAGES_AT_ONCE = 256  # through the tuned tower
 ROWS_AT_ONCE = 4096  # random features that are held: 200 MB of 6144 each; batches are not cut
-CHECK_EVERY = 20  # steps between two looks at the loss: each look makes a GPU wait
 
 SEVEN = (
     "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
@@ -158,30 +156,26 @@ class CCACL(Method):
     # -- tuning on the first task ---------------------------------------------------------------------------------
 
     def tune(self, task: Task) -> None:
-        settings, n = self.settings, len(task.train)
+        settings = self.settings
         optimiser = torch.optim.SGD(
             self.clip.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
         rates = cosine_per_iteration(settings.lr, settings.tuned_epochs, 0.0)  # one for each epoch
         tokens = self.backbone.tokenize(self.prompted.prompts(task.classes))
-        size = (n, settings.batch_size, settings.tuned_epochs)
+        descent = Descent(self, optimiser, at_step=f"{task.name}, tuning step", at_end=f"{task.name}, last step of tuning")
 
-        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
-            step, epoch, rows = batch
-            views = (settings.crop_scale, settings.mirrored_view, ("tuning", task.index), epoch, step)
-            return training_pixels(task.train, rows, self.draws, *views)
+        def read(batch: Batch) -> torch.Tensor:
+            crop, mirrored = settings.crop_scale, settings.mirrored_view
+            return training_pixels(task.train, batch, self.draws, crop=crop, mirrored=mirrored, purpose=("tuning", task.index))
 
-        steps = batches(self.scenario, self.draws, *size, "batch order", task.index)
-        for (step, epoch, rows), pixels in prefetched(steps, prepare, self.device):
-            optimiser.param_groups[0]["lr"] = rates[epoch]
-            loss = self.contrastive_loss(pixels, tokens, task.train.labels[rows] - task.classes[0])
-            if step % CHECK_EVERY == 0:
-                self.check_finite(loss, f"{task.name}, tuning step {step}")
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        self.check_finite(loss, f"{task.name}, last step of tuning")
-        optimiser.zero_grad()
+        batches = pixel_batches(
+            self, read, images=len(task.train), batch_size=settings.batch_size, epochs=settings.tuned_epochs,
+            budget=self.scenario.images_per_task, purpose=("batch order", task.index),
+        )  # fmt: skip
+        for batch, pixels in batches:
+            loss = self.contrastive_loss(pixels, tokens, task.train.labels[batch.rows] - task.classes[0])
+            descent.step(loss, rates[batch.epoch])
+        descent.finish()
 
     def contrastive_loss(self, pixels: torch.Tensor, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Every image against the texts of all images, and the other way round. Labels (B,) are rows of the tokens (C, 77)."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import Task, setting
-from methods.shared.image_classifier import FeatureClassifier, FeatureLayer
+from methods.shared.classifiers import FeatureClassifier, FeatureLayer
 
 
 @dataclass(frozen=True)

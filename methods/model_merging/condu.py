@@ -12,7 +12,7 @@ from methods.fine_tuning.finetune import FineTune, FineTuneSettings
 from methods.model_merging.task_vectors import WeightLayout
 from methods.model_merging.unified_changes import UnifiedChanges
 from methods.shared.class_gaussians import by_class
-from methods.shared.random_crops import random_crops
+from methods.shared.pixels import random_crops
 
 IMAGES_AT_ONCE = 256  # when features of crops are taken for the prototypes
 TOKENS = "token_embedding.weight"
