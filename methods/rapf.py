@@ -119,6 +119,7 @@ class RAPF(Method):
         "checked: statistics with and without shrinkage, draws, neighbours, losses, rates, gradients, weights before and after "
         "fusion, logits of seen and unseen classes, over tasks; not checked: half precision"
     )
+    text: torch.Tensor
 
     def prepare(self) -> None:
         scenario = underscored(self.scenario) if self.settings.keep_underscores else self.scenario
@@ -140,7 +141,7 @@ class RAPF(Method):
     def random_adapter(self) -> torch.Tensor:
         """(d, d) as torch starts a linear layer."""
         with self.draws.initialising("adapter"):
-            return torch.nn.Linear(*self.adapter.shape, bias=False).weight.detach()
+            return torch.nn.Linear(len(self.adapter), len(self.adapter), bias=False).weight.detach()
 
     def fit(self, task: Task, features: torch.Tensor, labels: torch.Tensor) -> None:
         """Train W on the task's features (n, d) and on features of the old classes."""

@@ -98,6 +98,7 @@ class RanPAC(FeatureClassifier):
     )
     trains = "a linear map of randomly projected image features, in closed form; the image tower is frozen"
     conformance = "checked: phase 2 (errors of all candidates, chosen lambda, sums, weights, logits); not checked: phase 1"
+    projection: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()
@@ -154,12 +155,14 @@ class RanPAC(FeatureClassifier):
 
     def adapted_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, d) raw features of the tower with the adapters."""
+        assert self.adapters is not None, "without adapters features are cached"
         visual = self.backbone.clip.visual
         pooled = self.adapters.pooled(visual, pixels)
         return pooled if self.settings.feature == "pooled" else project_image(visual, pooled)
 
     def train_adapters(self, task: Task) -> None:
         """Train the adapters on the first task, with a cosine classifier that is not kept."""
+        assert self.adapters is not None, "adapters that no setting asks for"
         settings = self.settings
         bound = self.feature_width**-0.5
         with self.draws.initialising("cosine head"):

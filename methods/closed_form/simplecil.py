@@ -45,6 +45,7 @@ class SimpleCIL(FeatureClassifier):
     )
     trains = "nothing; keeps the mean image feature of each class"
     conformance = "checked: prototypes and logits after each task, features before and after the projection"
+    prototypes: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()

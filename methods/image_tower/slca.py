@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +98,8 @@ class SLCA(ImageClassifier):
     trains = "the image tower at a hundredth of the rate of a linear head per task; text is not used"
     conformance = "checked: both stages over tasks (losses, heads, tower), class statistics, logits; not checked: drawing"
     inputs = "pixels"
+    aligned_weight: torch.Tensor
+    aligned_bias: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()
@@ -120,8 +123,9 @@ class SLCA(ImageClassifier):
     def learn(self, task: Task) -> None:
         self.fine_tune(task)
         self.note_statistics(task)
-        weight = torch.cat([head.weight.detach() for head in self.heads])  # (n, D)
-        bias = torch.cat([head.bias.detach() for head in self.heads])  # (n,)
+        heads = [cast(torch.nn.Linear, head) for head in self.heads]  # torch forgets what a ModuleList holds; see `grow`
+        weight = torch.cat([head.weight.detach() for head in heads])  # (n, D)
+        bias = torch.cat([head.bias.detach() for head in heads])  # (n,)
         if task.index > 0:
             weight, bias = self.align(weight, bias, task.index)
         self.aligned_weight, self.aligned_bias = weight, bias
@@ -134,7 +138,7 @@ class SLCA(ImageClassifier):
         settings, head = self.settings, self.heads[-1]
         tower = [weights for weights in self.tower.parameters() if weights.requires_grad]
         optimiser = torch.optim.SGD(
-            [{"params": tower}, {"params": head.parameters()}],
+            [{"params": tower}, {"params": list(head.parameters())}],
             lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay,
         )  # fmt: skip
         descent = Descent(self, optimiser, at_step=f"{task.name}, step", at_end=f"{task.name}, last step")

@@ -46,6 +46,7 @@ class VisionFineTune(Method):
 
     inputs = "pixels"
     zero_shot = False
+    learned: torch.Tensor
 
     def prepare(self) -> None:
         self.visual = copy.deepcopy(self.backbone.clip.visual).requires_grad_(True)

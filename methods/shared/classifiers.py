@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from bench import Method, Split, Task
 
 FeatureLayer = Literal["pooled", "projected"]
+Inputs = Literal["features", "pooled", "pixels"]  # of `Method.inputs`
 
 
 class TextClassifier(Method):
@@ -18,7 +19,7 @@ class TextClassifier(Method):
     the classes they learn at the end of `learn`, so text is encoded once per task and not once per test batch.
     """
 
-    inputs = "features"
+    inputs: Inputs = "features"
     class_vectors: torch.Tensor  # (N, d), of unit length
 
     def prepare(self) -> None:
@@ -58,11 +59,11 @@ class ImageClassifier(Method):
 class FeatureClassifier(ImageClassifier):
     """One on cached features, from before the projection into the space shared with text or after it (setting `feature`)."""
 
-    inputs = "pooled"
+    inputs: Inputs = "pooled"
 
     def prepare(self) -> None:
         super().prepare()
-        self.inputs = {"pooled": "pooled", "projected": "features"}[self.settings.feature]
+        self.inputs = "pooled" if self.settings.feature == "pooled" else "features"
 
     @property
     def feature_width(self) -> int:

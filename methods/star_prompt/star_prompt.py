@@ -16,7 +16,7 @@ from methods.shared.generators import Mixtures
 from methods.shared.pixels import check_crop_scale, pixel_batches, training_pixels
 from methods.star_prompt.class_keys import ClassKeys, ClassKeySettings
 from methods.star_prompt.semantic_residuals import ModulationGradient, SemanticResiduals
-from methods.star_prompt.value_residual_towers import CLIPTower, open_timm
+from methods.star_prompt.value_residual_towers import CLIPTower, TimmTower, open_timm
 
 IMAGES_AT_ONCE = 256  # when features are taken for the mixtures
 HEAD_STD = 0.02
@@ -127,6 +127,9 @@ class STARPrompt(ImageClassifier):
     )
     conformance = "no vectors: checked by its formulas and on the mini world"
     inputs = "pixels"
+    tower: CLIPTower | TimmTower
+    aligned_weight: torch.Tensor
+    aligned_bias: torch.Tensor
 
     @property
     def other_towers(self) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ class PromptedVision(Method):
     inputs = "pixels"
     zero_shot = False
     clip_norm: float | None = None  # gradients are scaled down to this norm
+    learned: torch.Tensor
 
     def prepare(self) -> None:
         width = self.backbone.pooled_width
