@@ -32,7 +32,7 @@ class RAPFSettings:
     hinge_weight: float = setting(1.0, "weight of the hinge; 0: no representation adjustment")
     mix_bias: float = setting(0.6, "b of the parameter fusion: least share of the way from old to new weights; 1: no fusion")
     covariance_ridge: float = setting(1e-4, "added to the diagonal of every class's covariance")
-    shrinkage: bool = setting(False, "add the means of a covariance's diagonal and of the rest (parts/class_gaussians.py)")
+    shrinkage: bool = setting(False, "add the means of a covariance's diagonal and of the rest (shared/class_gaussians.py)")
     template: str | None = setting("a good photo of a {}.", "the one prompt of every class; none: the protocol's, averaged")
     keep_underscores: bool = setting(False, "as released: names of several words as the data set's files write them")
 
@@ -66,7 +66,7 @@ class RAPF(Method):
 
                      for every pair of neighbours (o, n): o old, n new, |t_o - t_n| < threshold        `neighbours`
         statistics   mean and covariance + 1e-4 I of f(x) of each new class, from which later tasks draw anew in every step
-                     (parts/class_gaussians.py); f is frozen, so they never age
+                    (shared/class_gaussians.py); f is frozen, so they never age
         fusion       with W_o = U diag(sigma) V^T at the task's start, W_n at its end, D = |U^T W_n - U^T W_o|, elementwise:
 
                      M = min(1, D / max D + b),    W = U (M U^T W_n + (1 - M) U^T W_o)                  `fused`

@@ -81,7 +81,7 @@ class CCACL(Method):
     2. Statistics, every task, with z (d,) the unit image feature and t_c (d,) the unit mean over templates of unit text features:
 
            phi(v) = sqrt(2 / D) cos(v W + b) (D,),   W (d, D) normal / sigma, b uniform in [0, 2 pi), both drawn once
-           scatter of phi(z), of phi(t_y) and between them, within batches         parts/canonical_correlation.py
+           scatter of phi(z), of phi(t_y) and between them, within batches   closed_form/canonical_correlation.py
 
     3. Scores, from canonical directions that are solved for after every task: with a (r,) an image's place, e_c a class's,
 

@@ -132,7 +132,7 @@ class RAILPrimal(RAIL):
     1/sqrt(d) of 0, one-hot targets Y over the n classes seen so far:
 
         h(x) = relu(W_e f(x))                                          (m,)
-        W    = (H^T H + lambda I)^-1 H^T Y over all samples so far     (m, n)     parts/ridge.py
+        W    = (H^T H + lambda I)^-1 H^T Y over all samples so far     (m, n)  closed_form/ridge.py
         a(x) = h(x) W                                                  (n,)       regression: about 0 to 1
 
     so every task leaves the solution of joint ridge regression, whatever the order. What is kept of the past is one matrix

@@ -70,7 +70,7 @@ class RanPAC(FeatureClassifier):
     the order of tasks through lambda only. No text is used.
 
     Phase 1, first task only, off by default as in the authors' CLIP runs (first_session_adaptation "adapter" switches it on):
-    AdaptFormer adapters (parts/parallel_adapters.py) in every block of the image tower, trained by cross-entropy of
+    AdaptFormer adapters (closed_form/parallel_adapters.py) in every block of the image tower, trained by cross-entropy of
 
         sigma cos(f(x), v_c) over the first task's classes,     v_c (d,) and sigma trained, sigma = 1 at first
 

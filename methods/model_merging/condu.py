@@ -49,7 +49,7 @@ class ConDU(FineTune):
     Expert of task t: `finetune` (both encoders f, g, all but the logit scale; cross-entropy with label smoothing over the task's
     classes) from the initial CLIP theta_0 (d,), not from the task before. Its change is tau_t = theta_t - theta_0.
 
-    After each task, without training or images (parts/unified_changes.py):
+    After each task, without training or images (model_merging/unified_changes.py):
 
         unify     tau of the new task and those rebuilt of the earlier ones -> u (d,), masks M_i (d,), scales lambda_i
         rebuild   expert i = theta_0 + lambda_i M_i u

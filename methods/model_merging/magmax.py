@@ -36,7 +36,8 @@ class MagMaxSettings:
         "previous", "where a task's training starts: from the unmerged weights of the task before, or from CLIP's"
     )
     merge: Literal["largest", "mean", "random", "ties"] = setting(
-        "largest", "what is made of the tasks' changes (parts/vector_merges.py); all but the first are the paper's comparisons"
+        "largest",
+        "what is made of the tasks' changes (model_merging/vector_merges.py); all but the first are the paper's comparisons",
     )
     scale: float = setting(0.0, "lambda, share of the merge that is added; 0: the paper's, 0.5 (largest), 1, 1, 0.55 (ties)")
     ties_share: float = setting(0.2, "ties: share of a task's numbers that is kept")

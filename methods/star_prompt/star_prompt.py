@@ -76,12 +76,12 @@ class STARPrompt(ImageClassifier):
     A (L, N, E), residuals P (L, N, D), a linear head W (N, D), b (N,). Frozen: CLIP and the tower. u = CLIP's raw embedding of
     an image, in stage 2 of the image as it was cropped and mirrored. Per task:
 
-        stage 1     k_c = norm(text tower([start] x_c [name of c] ".")), tau = exp(logit scale)             (parts/class_keys.py)
+        stage 1     k_c = norm(text tower([start] x_c [name of c] ".")), tau = exp(logit scale)       (star_prompt/class_keys.py)
                     CE of tau cos(u, k_c) among the task's classes + lambda1 mean (x_new . x_old)^2
-        mixtures    of 5 diagonal Gaussians for the u of each new class, in double precision             (parts/generators.py)
+        mixtures    of 5 diagonal Gaussians for the u of each new class, in double precision            (shared/generators.py)
         alignment   from the second task on: CE of tau cos(u~, k_c) among all classes seen, for drawn u~; only new x move
-        stage 2     s_lb = the winning class's score times its residual                            (parts/semantic_residuals.py)
-                    f(x) = tower with v <- v + s_lb in block l, class token                       (parts/value_residual_towers.py)
+        stage 2     s_lb = the winning class's score times its residual                      (star_prompt/semantic_residuals.py)
+                    f(x) = tower with v <- v + s_lb in block l, class token                 (star_prompt/value_residual_towers.py)
                     CE of W f + b among the task's classes + lambda2 [mean (|P_new|^2 - 1)^2 + mean (P_new . P_old)^2]
                     Adam, a new one per task, rate lr cos(99 pi e / (200 (K - 1))) in epoch e of K
         mixtures    of 5 diagonal Gaussians for the f(x) of each new class

@@ -42,7 +42,7 @@ class CODAPrompt(PromptedVision):
     the query.
 
         alpha_bm = cos(q_b * A_m, K_m)                                    m = 0 .. f - 1; rows before s get no gradient
-        p_b = sum_m alpha_bm P_m       (L, D): first half keys, second half values              (parts/prefix_attention.py)
+        p_b = sum_m alpha_bm P_m       (L, D): first half keys, second half values     (visual_prompts/prefix_attention.py)
         logits = W ln_post(class token) + b
         loss = CE among the task's classes + mu sum over layers [O(K) + O(A) + O(P)],   O(X) = mean over entries of (X X^T - I)^2
 

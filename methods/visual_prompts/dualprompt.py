@@ -50,7 +50,7 @@ class DualPrompt(PromptedVision):
     the axis of length 2, 0 is the prefix of the attention's keys, 1 that of its values. q (b, D) is the query.
 
         training on task t: e_b = t;      test: e_b = argmax_m cos(q_b, K_m)
-        block in general_layers: prefixes G[layer];   in expert_layers: E[layer, :, e_b]     (parts/prefix_attention.py)
+        block in general_layers: prefixes G[layer];   in expert_layers: E[layer, :, e_b]  (visual_prompts/prefix_attention.py)
         logits = W ln_post(class token) + b
         loss = CE among the task's classes - lambda (1 / B) sum_b cos(q_b, K_t)
 
