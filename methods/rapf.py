@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Method, Task, setting
-from methods.shared.batches import batches
+from methods.shared.batches import training_batches
 from methods.shared.class_gaussians import ClassGaussians, by_class
 from methods.shared.class_names import check_template, underscored
+from methods.shared.descent import Descent
 
-CHECK_EVERY = 20  # steps between two looks at the loss: each look makes a GPU wait
 RATE_DROP = 0.1  # at every milestone
 
 
@@ -32,7 +32,7 @@ class RAPFSettings:
     hinge_weight: float = setting(1.0, "weight of the hinge; 0: no representation adjustment")
     mix_bias: float = setting(0.6, "b of the parameter fusion: least share of the way from old to new weights; 1: no fusion")
     covariance_ridge: float = setting(1e-4, "added to the diagonal of every class's covariance")
-    shrinkage: bool = setting(False, "add the means of a covariance's diagonal and of the rest (parts/class_gaussians.py)")
+    shrinkage: bool = setting(False, "add the means of a covariance's diagonal and of the rest (shared/class_gaussians.py)")
     template: str | None = setting("a good photo of a {}.", "the one prompt of every class; none: the protocol's, averaged")
     keep_underscores: bool = setting(False, "as released: names of several words as the data set's files write them")
 
@@ -66,7 +66,7 @@ class RAPF(Method):
 
                      for every pair of neighbours (o, n): o old, n new, |t_o - t_n| < threshold        `neighbours`
         statistics   mean and covariance + 1e-4 I of f(x) of each new class, from which later tasks draw anew in every step
-                     (parts/class_gaussians.py); f is frozen, so they never age
+                    (shared/class_gaussians.py); f is frozen, so they never age
         fusion       with W_o = U diag(sigma) V^T at the task's start, W_n at its end, D = |U^T W_n - U^T W_o|, elementwise:
 
                      M = min(1, D / max D + b),    W = U (M U^T W_n + (1 - M) U^T W_o)                  `fused`
@@ -119,6 +119,7 @@ class RAPF(Method):
         "checked: statistics with and without shrinkage, draws, neighbours, losses, rates, gradients, weights before and after "
         "fusion, logits of seen and unseen classes, over tasks; not checked: half precision"
     )
+    text: torch.Tensor
 
     def prepare(self) -> None:
         scenario = underscored(self.scenario) if self.settings.keep_underscores else self.scenario
@@ -141,7 +142,7 @@ class RAPF(Method):
     def random_adapter(self) -> torch.Tensor:
         """(d, d) as torch starts a linear layer."""
         with self.draws.initialising("adapter"):
-            return torch.nn.Linear(*self.adapter.shape, bias=False).weight.detach()
+            return torch.nn.Linear(len(self.adapter), len(self.adapter), bias=False).weight.detach()
 
     def fit(self, task: Task, features: torch.Tensor, labels: torch.Tensor) -> None:
         """Train W on the task's features (n, d) and on features of the old classes."""
@@ -149,9 +150,12 @@ class RAPF(Method):
         n_old, n_seen = task.classes[0], task.classes[-1] + 1
         pairs = neighbours(self.text[:n_seen], n_old, settings.threshold)  # (p, 2)
         optimiser = torch.optim.Adam([self.adapter], lr=settings.lr)
-        size = (n, settings.batch_size, settings.epochs)
-        for step, epoch, rows in batches(self.scenario, self.draws, *size, "batch order", task.index):
-            optimiser.param_groups[0]["lr"] = settings.lr * RATE_DROP ** sum(epoch >= drop for drop in settings.milestones)
+        descent = Descent(self, optimiser, at_step=f"{task.name}, step", at_end=f"{task.name}, last step")
+        batches = training_batches(
+            self.draws, images=n, batch_size=settings.batch_size, epochs=settings.epochs,
+            budget=self.scenario.images_per_task, purpose=("batch order", task.index),
+        )  # fmt: skip
+        for step, epoch, rows in batches:
             inputs, targets, of_pairs = features[rows], labels[rows], None
             if n_old:
                 place = step - epoch * math.ceil(n / settings.batch_size)  # of the batch in its epoch
@@ -160,14 +164,9 @@ class RAPF(Method):
             if len(pairs):
                 of_pairs = self.features_of_pairs(pairs, task.index, step)
             cross_entropy, hinge = self.losses(inputs, targets, n_seen, of_pairs, pairs)
-            loss = cross_entropy + settings.hinge_weight * hinge
-            if step % CHECK_EVERY == 0:
-                self.check_finite(loss, f"{task.name}, step {step}")
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        self.check_finite(loss, f"{task.name}, last step")
-        optimiser.zero_grad()
+            rate = settings.lr * RATE_DROP ** sum(epoch >= drop for drop in settings.milestones)
+            descent.step(cross_entropy + settings.hinge_weight * hinge, rate)
+        descent.finish()
 
     def old_classes(self, n_old: int, task: int, epoch: int, place: int) -> torch.Tensor:
         """(k,) the old classes whose turn it is in the batch at this place of its epoch."""

@@ -1,6 +1,6 @@
 """Continual-CLIP: frozen zero-shot CLIP, the floor of every table."""
 
-from methods.shared.text_classifier import TextClassifier
+from methods.shared.classifiers import TextClassifier
 
 
 class ZeroShot(TextClassifier):

@@ -65,7 +65,7 @@ class Method(torch.nn.Module):
     paper: ClassVar[str] = ""  # title, authors, venue, arXiv id
     trains: ClassVar[str] = ""  # what is trained and what stays frozen
     conformance: ClassVar[str] = ""  # what has been compared with its authors' code, and what has not
-    inputs: ClassVar[Literal["features", "pooled", "pixels"]] = "features"  # what `logits` is given
+    inputs: Literal["features", "pooled", "pixels"] = "features"  # what `logits` is given; a setting may decide it in `prepare`
     zero_shot: ClassVar[bool] = True  # can it score classes that it has not learned?
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
     scenarios: ClassVar[tuple[str, ...]] = ("class-incremental", "task-incremental")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from bench import Task
 from methods.cgil.alignment import AlignmentSettings, ClassPrompts
 from methods.cgil.cgil import CGIL
-from methods.shared.text_classifier import TextClassifier
+from methods.shared.classifiers import TextClassifier
 
 SHARED = {field.name for field in fields(AlignmentSettings)}
 

@@ -10,8 +10,8 @@ from bench import BenchError, Task, setting, unknown_name
 from methods.cgil.alignment import AlignmentSettings, ClassPrompts
 from methods.cgil.diffusion import DiffusionModels
 from methods.cgil.vae import VAEs
+from methods.shared.classifiers import TextClassifier
 from methods.shared.generators import Gaussians, Mixtures
-from methods.shared.text_classifier import TextClassifier
 
 GeneratorKind = Literal["vae", "diffusion", "gauss", "mog"]
 UnseenScale = Literal["unit", "raw"]

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Composition, Scenario, Split, Task, TestBatches, setting
+from bench import BenchError, Composition, Split, Task, TestBatches, setting
 from methods.clap.adapters import Gaussian, ProbabilisticAdapters, divergence, orthogonality, past_task_regularisation
 from methods.clap.head import ClapHead
 from methods.clap.visual_guided_attention import VisualGuidedAttention
@@ -198,13 +198,13 @@ class Clap(Rehearsal):
             self.head.adapters.start_from_language(self.language_means[self.seen], self.language_variances[self.seen])
 
     def fit(
-        self, training: TrainingSet, epochs: int, peak: float, task: int, scenario: Scenario | None = None, phase: str = ""
+        self, training: TrainingSet, epochs: int, peak: float, task: int, budget: int | None = None, phase: str = ""
     ) -> list[float]:
         s = self.settings
         peak = peak * (s.batch_size / 20 if s.scale_rate_with_batch else 1)
         with self._training_only(self.trained_parameters(phase)), self.draws.initialising("dropout", phase, task):
             self.head.train(phase == "" or s.attention_in_consolidation)
-            return super().fit(training, epochs, peak, task, scenario, phase)
+            return super().fit(training, epochs, peak, task, budget, phase)
 
     def schedule(self, peak: float, steps: int, phase: str) -> list[float]:
         warm_up = self.settings.warm_up if phase == "" else 0.0

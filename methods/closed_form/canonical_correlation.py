@@ -43,15 +43,21 @@ class Directions(NamedTuple):
 class RunningCorrelation(torch.nn.Module):
     """The statistics so far, and their canonical directions. Classes are numbered as they come."""
 
+    counts: torch.Tensor
+    image_mean: torch.Tensor
+    image_scatter: torch.Tensor
+    text_scatter: torch.Tensor
+    cross_scatter: torch.Tensor
+
     def __init__(self, width: int, pooled: bool = False):
         super().__init__()
         self.pooled = pooled
-        double = {"dtype": torch.float64}
-        self.register_buffer("counts", torch.zeros(0, **double))  # images of each class (C,)
-        self.register_buffer("image_mean", torch.zeros(width, **double))  # mu_z (D,)
-        self.register_buffer("image_scatter", torch.zeros(width, width, **double))  # Szz (D, D)
-        self.register_buffer("text_scatter", torch.zeros(0, 0, **double))  # A (C, C)
-        self.register_buffer("cross_scatter", torch.zeros(0, width, **double))  # R (C, D)
+        double = torch.float64
+        self.register_buffer("counts", torch.zeros(0, dtype=double))  # images of each class (C,)
+        self.register_buffer("image_mean", torch.zeros(width, dtype=double))  # mu_z (D,)
+        self.register_buffer("image_scatter", torch.zeros(width, width, dtype=double))  # Szz (D, D)
+        self.register_buffer("text_scatter", torch.zeros(0, 0, dtype=double))  # A (C, C)
+        self.register_buffer("cross_scatter", torch.zeros(0, width, dtype=double))  # R (C, D)
 
     @torch.no_grad()
     def add(self, images: torch.Tensor, labels: torch.Tensor, n_classes: int, batch_size: int) -> None:

@@ -9,17 +9,17 @@ import torch.nn.functional as F
 
 from bench import BenchError, Method, Split, Task, setting
 from bench.clip.text_tower import encode_tokens
-from bench.system.parallel import prefetched
+from bench.clip.tower_types import ClipModel
 from methods.closed_form.canonical_correlation import RunningCorrelation
-from methods.shared.batches import batches
+from methods.shared.batches import Batch
 from methods.shared.class_names import check_template, underscored
-from methods.shared.random_crops import check_crop_scale
+from methods.shared.classifiers import Inputs
+from methods.shared.descent import Descent
+from methods.shared.pixels import check_crop_scale, pixel_batches, training_pixels
 from methods.shared.schedules import cosine_per_iteration
-from methods.shared.training_pixels import training_pixels
 
 IMAGES_AT_ONCE = 256  # through the tuned tower
 ROWS_AT_ONCE = 4096  # random features that are held: 200 MB of 6144 each; batches are not cut
-CHECK_EVERY = 20  # steps between two looks at the loss: each look makes a GPU wait
 
 SEVEN = (
     "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
@@ -81,7 +81,7 @@ class CCACL(Method):
     2. Statistics, every task, with z (d,) the unit image feature and t_c (d,) the unit mean over templates of unit text features:
 
            phi(v) = sqrt(2 / D) cos(v W + b) (D,),   W (d, D) normal / sigma, b uniform in [0, 2 pi), both drawn once
-           scatter of phi(z), of phi(t_y) and between them, within batches         parts/canonical_correlation.py
+           scatter of phi(z), of phi(t_y) and between them, within batches   closed_form/canonical_correlation.py
 
     3. Scores, from canonical directions that are solved for after every task: with a (r,) an image's place, e_c a class's,
 
@@ -121,7 +121,14 @@ class CCACL(Method):
         "checked: tuning (losses, rates, gradients, weights), random features, statistics, number of directions, correlations, "
         "logits of seen and unseen classes over tasks, with and without tuning; not checked: crops of ImageNet-100"
     )
-    inputs = "pixels"
+    inputs: Inputs = "pixels"
+    clip: ClipModel | None  # the tuned one; None: the backbone's, frozen
+    class_vectors: torch.Tensor
+    frequencies: torch.Tensor
+    phases: torch.Tensor
+    image_mean: torch.Tensor
+    image_map: torch.Tensor
+    places: torch.Tensor
 
     def prepare(self) -> None:
         settings, scenario = self.settings, self.scenario
@@ -131,7 +138,7 @@ class CCACL(Method):
         self.inputs, self.clip = "features", None
         if settings.tuned_epochs:
             self.inputs, self.clip = "pixels", self.backbone.trainable_copy()
-            self.clip.logit_scale.requires_grad_(True)
+            self.tuned.logit_scale.requires_grad_(True)
         self.register_buffer("class_vectors", self.encode_classes())  # t_c (N, d)
         width = settings.random_features or self.backbone.embedding_width
         if settings.random_features:
@@ -139,10 +146,10 @@ class CCACL(Method):
             self.register_buffer("frequencies", frequencies)  # W (d, D)
             self.register_buffer("phases", 2 * math.pi * self.draws.uniform((width,), "random phases"))  # b (D,)
         self.statistics = RunningCorrelation(width, settings.pooled_covariance)
-        double = {"dtype": torch.float64}
-        self.register_buffer("image_mean", torch.zeros(width, **double))  # (D,)
-        self.register_buffer("image_map", torch.zeros(width, 0, **double))  # (D, r)
-        self.register_buffer("places", torch.zeros(len(self.class_vectors), 0, **double))  # e_c (N, r)
+        double = torch.float64
+        self.register_buffer("image_mean", torch.zeros(width, dtype=double))  # (D,)
+        self.register_buffer("image_map", torch.zeros(width, 0, dtype=double))  # (D, r)
+        self.register_buffer("places", torch.zeros(len(self.class_vectors), 0, dtype=double))  # e_c (N, r)
 
     def encode_classes(self) -> torch.Tensor:
         """(N, d) unit text features of all classes of the stream, by the towers as they are."""
@@ -157,42 +164,45 @@ class CCACL(Method):
 
     # -- tuning on the first task ---------------------------------------------------------------------------------
 
+    @property
+    def tuned(self) -> ClipModel:
+        """The CLIP that is tuned."""
+        assert self.clip is not None, "with tuned_epochs=0 nothing is tuned"
+        return self.clip
+
     def tune(self, task: Task) -> None:
-        settings, n = self.settings, len(task.train)
+        settings = self.settings
         optimiser = torch.optim.SGD(
-            self.clip.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            self.tuned.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
         rates = cosine_per_iteration(settings.lr, settings.tuned_epochs, 0.0)  # one for each epoch
         tokens = self.backbone.tokenize(self.prompted.prompts(task.classes))
-        size = (n, settings.batch_size, settings.tuned_epochs)
+        descent = Descent(self, optimiser, at_step=f"{task.name}, tuning step", at_end=f"{task.name}, last step of tuning")
 
-        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
-            step, epoch, rows = batch
-            views = (settings.crop_scale, settings.mirrored_view, ("tuning", task.index), epoch, step)
-            return training_pixels(task.train, rows, self.draws, *views)
+        def read(batch: Batch) -> torch.Tensor:
+            crop, mirrored = settings.crop_scale, settings.mirrored_view
+            return training_pixels(task.train, batch, self.draws, crop=crop, mirrored=mirrored, purpose=("tuning", task.index))
 
-        steps = batches(self.scenario, self.draws, *size, "batch order", task.index)
-        for (step, epoch, rows), pixels in prefetched(steps, prepare, self.device):
-            optimiser.param_groups[0]["lr"] = rates[epoch]
-            loss = self.contrastive_loss(pixels, tokens, task.train.labels[rows] - task.classes[0])
-            if step % CHECK_EVERY == 0:
-                self.check_finite(loss, f"{task.name}, tuning step {step}")
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        self.check_finite(loss, f"{task.name}, last step of tuning")
-        optimiser.zero_grad()
+        batches = pixel_batches(
+            self, read, images=len(task.train), batch_size=settings.batch_size, epochs=settings.tuned_epochs,
+            budget=self.scenario.images_per_task, purpose=("batch order", task.index),
+        )  # fmt: skip
+        for batch, pixels in batches:
+            loss = self.contrastive_loss(pixels, tokens, task.train.labels[batch.rows] - task.classes[0])
+            descent.step(loss, rates[batch.epoch])
+        descent.finish()
 
     def contrastive_loss(self, pixels: torch.Tensor, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Every image against the texts of all images, and the other way round. Labels (B,) are rows of the tokens (C, 77)."""
-        images = F.normalize(self.clip.encode_image(pixels), dim=-1)
+        images = F.normalize(self.tuned.encode_image(pixels), dim=-1)
         present, own = labels.unique(return_inverse=True)  # a text is encoded once, however many images share it
-        texts = F.normalize(encode_tokens(self.clip, tokens[present.to(tokens.device)]), dim=-1)[own.to(images.device)]
+        texts = F.normalize(encode_tokens(self.tuned, tokens[present.to(tokens.device)]), dim=-1)[own.to(images.device)]
         return self.loss_of_pairs(images, texts)
 
     def loss_of_pairs(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
         """The loss of unit features (B, d) of images and of their texts."""
-        scale = self.clip.logit_scale if self.settings.log_temperature else self.clip.logit_scale.exp()
+        logarithm = self.tuned.logit_scale
+        scale = logarithm if self.settings.log_temperature else logarithm.exp()
         similarity, diagonal = scale * images @ texts.T, torch.arange(len(images), device=images.device)
         return (F.cross_entropy(similarity, diagonal) + F.cross_entropy(similarity.T, diagonal)) / 2
 

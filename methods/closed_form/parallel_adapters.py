@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from bench import Draws
 from bench.clip.image_tower import blocks, image_tokens, pool_image
 from bench.clip.precision import computing_like
+from bench.clip.tower_types import vision_transformer
 
 
 class ParallelAdapters(torch.nn.Module):
@@ -19,15 +20,16 @@ class ParallelAdapters(torch.nn.Module):
 
     def __init__(self, visual: torch.nn.Module, bottleneck: int, scale: float, draws: Draws):
         super().__init__()
-        width = visual.ln_post.normalized_shape[0]
+        width, n = vision_transformer(visual).ln_post.normalized_shape[0], len(blocks(visual))
         self.scale = scale
         with draws.initialising("adapters"):
-            self.down = torch.nn.ModuleList(torch.nn.Linear(width, bottleneck) for _ in blocks(visual))
-        self.up = torch.nn.ModuleList(torch.nn.Linear(bottleneck, width) for _ in blocks(visual))
-        for down, up in zip(self.down, self.up):
-            torch.nn.init.zeros_(down.bias)
-            torch.nn.init.zeros_(up.weight)
-            torch.nn.init.zeros_(up.bias)
+            down = [torch.nn.Linear(width, bottleneck) for _ in range(n)]
+        up = [torch.nn.Linear(bottleneck, width) for _ in range(n)]
+        for layer in (*down, *up):
+            torch.nn.init.zeros_(layer.bias)
+        for layer in up:
+            torch.nn.init.zeros_(layer.weight)
+        self.down, self.up = torch.nn.ModuleList(down), torch.nn.ModuleList(up)
 
     def pooled(self, visual: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         """(b, 3, size, size) -> (b, w): the tower with the adapters in it, before its projection."""

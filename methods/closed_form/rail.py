@@ -72,6 +72,8 @@ class RAIL(Method):
         "NeurIPS 2024, arXiv 2406.18868"
     )
     inputs = "features"
+    class_vectors: torch.Tensor
+    n_seen: torch.Tensor
 
     def prepare(self) -> None:
         every_class = range(len(self.scenario.class_names))
@@ -130,7 +132,7 @@ class RAILPrimal(RAIL):
     1/sqrt(d) of 0, one-hot targets Y over the n classes seen so far:
 
         h(x) = relu(W_e f(x))                                          (m,)
-        W    = (H^T H + lambda I)^-1 H^T Y over all samples so far     (m, n)     parts/ridge.py
+        W    = (H^T H + lambda I)^-1 H^T Y over all samples so far     (m, n)  closed_form/ridge.py
         a(x) = h(x) W                                                  (n,)       regression: about 0 to 1
 
     so every task leaves the solution of joint ridge regression, whatever the order. What is kept of the past is one matrix
@@ -163,6 +165,10 @@ class RAILPrimal(RAIL):
     trains = "one linear map of randomly expanded image features, in closed form; CLIP is frozen"
     conformance = "checked: solution after every task by all three solvers, outputs, fusion in X-TAIL's label space, predictions"
 
+    expansion: torch.Tensor
+    weights: torch.Tensor
+    ridge: RecursiveRidge | GramRidge | SampleRidge
+
     def prepare(self) -> None:
         super().prepare()
         settings, d = self.settings, self.backbone.embedding_width
@@ -188,17 +194,17 @@ class RAILPrimal(RAIL):
 
     def remember(self, features: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
         self.ridge.add(features, labels, n_classes)
-        if self.settings.solver == "woodbury":
+        if isinstance(self.ridge, SampleRidge):
             self.weights = self.expand(self.ridge.inputs).double().T @ self.ridge.alpha
-        elif self.settings.solver == "gram":
+        elif isinstance(self.ridge, GramRidge):
             self.weights = self.ridge.solve(self.settings.ridge)
 
     def regression(self, features: torch.Tensor) -> torch.Tensor:
-        weights = self.ridge.weights if self.settings.solver == "recursive" else self.weights
+        weights = self.ridge.weights if isinstance(self.ridge, RecursiveRidge) else self.weights
         return self.expand(features).double() @ weights
 
     def exemplar_bytes(self) -> int:
-        return self.ridge.bytes if self.settings.solver == "woodbury" else 0
+        return self.ridge.bytes if isinstance(self.ridge, SampleRidge) else 0
 
 
 class RAILDual(RAIL):

@@ -9,14 +9,13 @@ import torch.nn.functional as F
 
 from bench import BenchError, Split, Task, setting
 from bench.clip.image_tower import project_image
-from bench.system.parallel import prefetched
 from methods.closed_form.parallel_adapters import ParallelAdapters
 from methods.closed_form.ridge import GramRidge, held_out_errors
-from methods.shared.batches import batches
-from methods.shared.image_classifier import FeatureClassifier, FeatureLayer
-from methods.shared.random_crops import check_crop_scale
+from methods.shared.batches import Batch
+from methods.shared.classifiers import FeatureClassifier, FeatureLayer
+from methods.shared.descent import Descent
+from methods.shared.pixels import check_crop_scale, pixel_batches, training_pixels
 from methods.shared.schedules import cosine_per_iteration
-from methods.shared.training_pixels import training_pixels
 
 IMAGES_AT_ONCE = 256  # through the adapted tower
 
@@ -71,7 +70,7 @@ class RanPAC(FeatureClassifier):
     the order of tasks through lambda only. No text is used.
 
     Phase 1, first task only, off by default as in the authors' CLIP runs (first_session_adaptation "adapter" switches it on):
-    AdaptFormer adapters (parts/parallel_adapters.py) in every block of the image tower, trained by cross-entropy of
+    AdaptFormer adapters (closed_form/parallel_adapters.py) in every block of the image tower, trained by cross-entropy of
 
         sigma cos(f(x), v_c) over the first task's classes,     v_c (d,) and sigma trained, sigma = 1 at first
 
@@ -99,6 +98,7 @@ class RanPAC(FeatureClassifier):
     )
     trains = "a linear map of randomly projected image features, in closed form; the image tower is frozen"
     conformance = "checked: phase 2 (errors of all candidates, chosen lambda, sums, weights, logits); not checked: phase 1"
+    projection: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()
@@ -155,13 +155,15 @@ class RanPAC(FeatureClassifier):
 
     def adapted_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, d) raw features of the tower with the adapters."""
+        assert self.adapters is not None, "without adapters features are cached"
         visual = self.backbone.clip.visual
         pooled = self.adapters.pooled(visual, pixels)
         return pooled if self.settings.feature == "pooled" else project_image(visual, pooled)
 
     def train_adapters(self, task: Task) -> None:
         """Train the adapters on the first task, with a cosine classifier that is not kept."""
-        settings, n = self.settings, len(task.train)
+        assert self.adapters is not None, "adapters that no setting asks for"
+        settings = self.settings
         bound = self.feature_width**-0.5
         with self.draws.initialising("cosine head"):
             head = torch.nn.init.uniform_(torch.empty(len(task.classes), self.feature_width), -bound, bound)
@@ -171,20 +173,18 @@ class RanPAC(FeatureClassifier):
             [*self.adapters.parameters(), head, sigma], momentum=settings.momentum, weight_decay=settings.weight_decay
         )
         rates = cosine_per_iteration(settings.adapter_lr, settings.adapter_epochs, 0.0)  # one for each epoch
-        size = (n, settings.adapter_batch, settings.adapter_epochs)
+        descent = Descent(self, optimiser, at_end=f"{task.name}, last step of the adapters")
 
-        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
-            step, epoch, rows = batch
-            views = (settings.crop_scale, settings.mirrored_view, ("adapters", task.index), epoch, step)
-            return training_pixels(task.train, rows, self.draws, *views)
+        def read(batch: Batch) -> torch.Tensor:
+            crop, mirrored = settings.crop_scale, settings.mirrored_view
+            return training_pixels(task.train, batch, self.draws, crop=crop, mirrored=mirrored, purpose=("adapters", task.index))
 
-        steps = batches(self.scenario, self.draws, *size, "adapter order", task.index)
-        for (_, epoch, rows), pixels in prefetched(steps, prepare, self.device):
-            optimiser.param_groups[0]["lr"] = rates[epoch]
+        batches = pixel_batches(
+            self, read, images=len(task.train), batch_size=settings.adapter_batch, epochs=settings.adapter_epochs,
+            budget=self.scenario.images_per_task, purpose=("adapter order", task.index),
+        )  # fmt: skip
+        for batch, pixels in batches:
             cosines = F.normalize(self.adapted_features(pixels), dim=-1) @ F.normalize(head, dim=-1).T
-            loss = F.cross_entropy(sigma * cosines, task.train.labels[rows].to(self.device) - task.classes[0])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        self.check_finite(loss, f"{task.name}, last step of the adapters")
-        optimiser.zero_grad()
+            labels = task.train.labels[batch.rows].to(self.device) - task.classes[0]
+            descent.step(F.cross_entropy(sigma * cosines, labels), rates[batch.epoch])
+        descent.finish()

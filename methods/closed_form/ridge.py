@@ -36,13 +36,18 @@ def solve_shifted(symmetric: torch.Tensor, shift: float, right: torch.Tensor) ->
     return torch.cholesky_solve(right, torch.linalg.cholesky(shifted))
 
 
-def _portions(expand: Expand, inputs: torch.Tensor, labels: torch.Tensor, rows: int) -> Iterator[tuple]:
+def _portions(
+    expand: Expand, inputs: torch.Tensor, labels: torch.Tensor, rows: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     for x, y in zip(inputs.split(rows), labels.split(rows)):
         yield expand(x).double(), y
 
 
 class GramRidge(torch.nn.Module):
     """The sums H^T H and H^T Y over all samples: adding is exact in any order, and any lambda can be solved for."""
+
+    gram: torch.Tensor
+    cross: torch.Tensor
 
     def __init__(self, expand: Expand):
         super().__init__()
@@ -71,6 +76,9 @@ class RecursiveRidge(torch.nn.Module):
 
         R <- R - R H^T (I + H R H^T)^-1 H R,     W <- W + R H^T (Y - H W) with the new R,     R = I / lambda at first
     """
+
+    inverse: torch.Tensor
+    weights: torch.Tensor
 
     def __init__(self, expand: Expand, ridge: float, rows: int):
         super().__init__()
@@ -104,6 +112,11 @@ class SampleRidge(torch.nn.Module):
 
     L is not part of the state, which would be as large as all pairs of samples: it is computed again, in the same steps.
     """
+
+    inputs: torch.Tensor
+    alpha: torch.Tensor
+    additions: torch.Tensor
+    factor: torch.Tensor
 
     def __init__(self, d: int, kernel: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], ridge: float):
         super().__init__()

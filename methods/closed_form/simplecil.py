@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import Task, setting
-from methods.shared.image_classifier import FeatureClassifier, FeatureLayer
+from methods.shared.classifiers import FeatureClassifier, FeatureLayer
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class SimpleCIL(FeatureClassifier):
     )
     trains = "nothing; keeps the mean image feature of each class"
     conformance = "checked: prototypes and logits after each task, features before and after the projection"
+    prototypes: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()

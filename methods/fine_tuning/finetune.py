@@ -14,10 +14,10 @@ from bench import BenchError, Task, TestBatches, setting
 from bench.clip.text_tower import encode_tokens
 from bench.system.parallel import prefetched
 from methods.fine_tuning.weight_space import PathAverage, load_weights, merge, squared_distance, weights_of
-from methods.shared.random_crops import check_crop_scale, random_crops
+from methods.shared.batches import Batch
+from methods.shared.classifiers import TextClassifier
+from methods.shared.pixels import check_crop_scale, random_crops, training_pixels
 from methods.shared.schedules import warmup_cosine
-from methods.shared.text_classifier import TextClassifier
-from methods.shared.training_pixels import training_pixels
 
 CHECK_EVERY = 20  # updates between two looks at the loss: each look makes a GPU wait
 
@@ -212,7 +212,8 @@ class FineTune(TextClassifier):
     def pixels_of_update(self, task: Task, update_and_rows: tuple[int, torch.Tensor]) -> torch.Tensor:
         """(B, 3, size, size) the images of an update, cropped at random."""
         update, rows = update_and_rows
-        return training_pixels(task.train, rows, self.draws, self.settings.crop_scale, False, ("task", task.index), 0, update)
+        batch, crop, purpose = Batch(update, 0, rows), self.settings.crop_scale, ("task", task.index)
+        return training_pixels(task.train, batch, self.draws, crop=crop, mirrored=False, purpose=purpose)
 
     def loss(self, pixels: torch.Tensor, labels: torch.Tensor, task: Task) -> torch.Tensor:
         """Mean cross-entropy of a batch; `labels` (B,) are positions in the stream's class list."""

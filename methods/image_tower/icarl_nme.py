@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Task, setting
-from methods.image_tower.nearest_mean import exemplar_means, negative_squared_distances, unit
+from bench.clip.tower_types import ImageTower
 from methods.image_tower.vision_finetune import VisionFineTune, VisionFineTuneSettings
 from methods.shared.selection import herding
 
@@ -80,6 +80,9 @@ class ICaRLNME(VisionFineTune):
     paper = '"iCaRL: Incremental Classifier and Representation Learning", Rebuffi et al., CVPR 2017, arXiv 1611.07725'
     trains = "the whole image tower and a linear head; text is not used"
     conformance = "checked: losses, rates, parameters of two tasks, features, herding, memory, class means, ranking, head logits"
+    exemplars: torch.Tensor
+    means: torch.Tensor
+    old: tuple[ImageTower, torch.nn.Linear] | None  # the model before the task, while it is learned
 
     def prepare(self) -> None:
         super().prepare()
@@ -108,9 +111,9 @@ class ICaRLNME(VisionFineTune):
             self.head.weight[list(task.classes)] = fresh.weight
             self.head.bias[list(task.classes)] = fresh.bias
 
-    def old_model(self) -> tuple[torch.nn.Module, torch.nn.Module]:
+    def old_model(self) -> tuple[ImageTower, torch.nn.Linear]:
         """Frozen copies of the tower and the head."""
-        return tuple(copy.deepcopy(part).requires_grad_(False) for part in (self.visual, self.head))
+        return copy.deepcopy(self.visual).requires_grad_(False), copy.deepcopy(self.head).requires_grad_(False)
 
     def rate(self, task: Task, epoch: int) -> float:
         settings = self.settings
@@ -133,6 +136,7 @@ class ICaRLNME(VisionFineTune):
 
     def distill(self, logits: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy between the old head's distribution and the present one, over the classes known before."""
+        assert self.old is not None, "the first task has no old model"
         visual, head = self.old
         with torch.no_grad():
             current, self.visual = self.visual, visual
@@ -167,3 +171,21 @@ class ICaRLNME(VisionFineTune):
 
     def exemplar_bytes(self) -> int:
         return len(self.exemplars) * 3 * self.backbone.image_size**2
+
+
+# -- nearest mean of exemplars ------------------------------------------------------------------------------------
+
+
+def unit(features: torch.Tensor) -> torch.Tensor:
+    """x / (||x|| + 1e-8), row by row."""
+    return features / (features.norm(dim=-1, keepdim=True) + 1e-8)
+
+
+def exemplar_means(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(classes, d): for each class the mean of its exemplars' unit features (m, d), at unit length again."""
+    return torch.stack([F.normalize(unit(own).mean(dim=0), dim=0, eps=0.0) for own in features])
+
+
+def negative_squared_distances(features: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
+    """(b, classes): -||v(x) - mean_c||^2, largest for the nearest mean."""
+    return -torch.cdist(unit(features), means, compute_mode="donot_use_mm_for_euclid_dist").square()

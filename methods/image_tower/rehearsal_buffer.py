@@ -50,6 +50,8 @@ class ExperienceReplay(VisionFineTune):
     paper = '"On Tiny Episodic Memories in Continual Learning", Chaudhry et al., 2019, arXiv 1902.10486'
     trains = "the whole image tower and a linear head; text is not used"
     conformance = "no vectors: checked by its formulas and on the mini world"
+    stored: torch.Tensor
+    offered: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()
@@ -142,6 +144,7 @@ class DarkExperienceReplay(ExperienceReplay):
     )
     trains = "the whole image tower and a linear head; text is not used"
     conformance = "no vectors: checked by its formulas and on the mini world"
+    stored_logits: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()
@@ -149,7 +152,7 @@ class DarkExperienceReplay(ExperienceReplay):
 
     def loss(self, pixels: torch.Tensor, labels: torch.Tensor, task: Task, step: int) -> torch.Tensor:
         first, second = (self.replay(task, step, draw) for draw in ("first replay", "second replay"))
-        if first is None:
+        if first is None or second is None:  # both at once: the reservoir is empty
             self.stream_logits = self.head(self.pooled(pixels))
             return F.cross_entropy(self.stream_logits, labels)
         everything = self.head(self.pooled(torch.cat([pixels, first[0], second[0]])))

@@ -2,22 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Task, setting
 from bench.clip.image_tower import pooled_images
-from bench.system.parallel import prefetched
-from methods.shared.batches import batches
+from methods.shared.batches import Batch
 from methods.shared.class_gaussians import ClassGaussians, by_class
-from methods.shared.image_classifier import ImageClassifier
-from methods.shared.random_crops import check_crop_scale
+from methods.shared.classifiers import ImageClassifier
+from methods.shared.descent import Descent
+from methods.shared.pixels import check_crop_scale, pixel_batches, training_pixels
 from methods.shared.schedules import cosine_per_iteration
-from methods.shared.training_pixels import training_pixels
 
 IMAGES_AT_ONCE = 256  # when features are taken for the statistics
-CHECK_EVERY = 20  # steps between two looks at the loss: each look makes a GPU wait
 HEAD_STD = 0.02
 NORM_EPS = 1e-7
 
@@ -99,6 +98,8 @@ class SLCA(ImageClassifier):
     trains = "the image tower at a hundredth of the rate of a linear head per task; text is not used"
     conformance = "checked: both stages over tasks (losses, heads, tower), class statistics, logits; not checked: drawing"
     inputs = "pixels"
+    aligned_weight: torch.Tensor
+    aligned_bias: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()
@@ -122,8 +123,9 @@ class SLCA(ImageClassifier):
     def learn(self, task: Task) -> None:
         self.fine_tune(task)
         self.note_statistics(task)
-        weight = torch.cat([head.weight.detach() for head in self.heads])  # (n, D)
-        bias = torch.cat([head.bias.detach() for head in self.heads])  # (n,)
+        heads = [cast(torch.nn.Linear, head) for head in self.heads]  # torch forgets what a ModuleList holds; see `grow`
+        weight = torch.cat([head.weight.detach() for head in heads])  # (n, D)
+        bias = torch.cat([head.bias.detach() for head in heads])  # (n,)
         if task.index > 0:
             weight, bias = self.align(weight, bias, task.index)
         self.aligned_weight, self.aligned_bias = weight, bias
@@ -133,32 +135,28 @@ class SLCA(ImageClassifier):
 
     def fine_tune(self, task: Task) -> None:
         """Train the tower and the newest head on the task's images."""
-        settings, n, head = self.settings, len(task.train), self.heads[-1]
+        settings, head = self.settings, self.heads[-1]
         tower = [weights for weights in self.tower.parameters() if weights.requires_grad]
         optimiser = torch.optim.SGD(
-            [{"params": tower}, {"params": head.parameters()}],
+            [{"params": tower}, {"params": list(head.parameters())}],
             lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay,
         )  # fmt: skip
-        size = (n, settings.batch_size, settings.epochs)
+        descent = Descent(self, optimiser, at_step=f"{task.name}, step", at_end=f"{task.name}, last step")
 
-        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
-            step, epoch, rows = batch
-            views = (settings.crop_scale, settings.mirrored_view, ("stage 1", task.index), epoch, step)
-            return training_pixels(task.train, rows, self.draws, *views)
+        def read(batch: Batch) -> torch.Tensor:
+            crop, mirrored = settings.crop_scale, settings.mirrored_view
+            return training_pixels(task.train, batch, self.draws, crop=crop, mirrored=mirrored, purpose=("stage 1", task.index))
 
-        steps = batches(self.scenario, self.draws, *size, "batch order", task.index)
-        for (step, epoch, rows), pixels in prefetched(steps, prepare, self.device):
-            rate = settings.lr * 0.1 ** sum(epoch >= milestone for milestone in settings.milestones)
-            optimiser.param_groups[0]["lr"], optimiser.param_groups[1]["lr"] = settings.tower_lr_factor * rate, rate
+        batches = pixel_batches(
+            self, read, images=len(task.train), batch_size=settings.batch_size, epochs=settings.epochs,
+            budget=self.scenario.images_per_task, purpose=("batch order", task.index),
+        )  # fmt: skip
+        for batch, pixels in batches:
+            rate = settings.lr * 0.1 ** sum(batch.epoch >= milestone for milestone in settings.milestones)
             logits = head(pooled_images(self.tower, pixels))  # (b, C)
-            loss = F.cross_entropy(logits, task.train.labels[rows].to(self.device) - task.classes[0])
-            if step % CHECK_EVERY == 0:
-                self.check_finite(loss, f"{task.name}, step {step}")
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        self.check_finite(loss, f"{task.name}, last step")
-        optimiser.zero_grad()
+            labels = task.train.labels[batch.rows].to(self.device) - task.classes[0]
+            descent.step(F.cross_entropy(logits, labels), settings.tower_lr_factor * rate, rate)
+        descent.finish()
 
     # -- class statistics -----------------------------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ import torch
 
 from bench import Method, Split, Task, setting
 from bench.clip.image_tower import pooled_images
-from bench.system.parallel import prefetched
-from methods.shared.batches import batches
+from methods.shared.batches import Batch
+from methods.shared.descent import Descent
 from methods.shared.memory import exemplars_per_class
-from methods.shared.random_crops import check_crop_scale, random_crops
+from methods.shared.pixels import check_crop_scale, mirror, mirrored_half, pixel_batches, random_crops
 
 WITHOUT_BUDGET = 20  # images a class, as CLAP4CLIP's replay methods have
 
@@ -46,6 +46,7 @@ class VisionFineTune(Method):
 
     inputs = "pixels"
     zero_shot = False
+    learned: torch.Tensor
 
     def prepare(self) -> None:
         self.visual = copy.deepcopy(self.backbone.clip.visual).requires_grad_(True)
@@ -76,30 +77,28 @@ class VisionFineTune(Method):
         """SGD on a pool of `seen_images`, with a new optimiser and constant rates unless `factor` says otherwise."""
         settings, pool = self.settings, self.seen_images
         n = len(rows_of_pool)
-        groups = [
-            {"params": self.head.parameters(), "share": 1.0},
-            {"params": [p for p in self.visual.parameters() if p.requires_grad], "share": settings.tower_rate},
-        ]
-        options = {"lr": settings.learning_rate, "momentum": settings.momentum, "weight_decay": self.weight_decay(task)}
-        optimiser = torch.optim.SGD(groups, **options)
+        tower = [weights for weights in self.visual.parameters() if weights.requires_grad]
+        optimiser = torch.optim.SGD(
+            [{"params": list(self.head.parameters())}, {"params": tower}],
+            lr=settings.learning_rate, momentum=settings.momentum, weight_decay=self.weight_decay(task),
+        )  # fmt: skip
+        descent = Descent(self, optimiser, at_end=f"{task.name}, last step")
 
-        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
+        def read(batch: Batch) -> torch.Tensor:
             step, epoch, places = batch
             pixels = self.pixels(pool, rows_of_pool[places], self.mirrored(n, task.index, epoch)[places])
             return random_crops(pixels, settings.crop_scale, self.draws, "crop", task.index, epoch, step)
 
-        steps = batches(self.scenario, self.draws, n, settings.batch_size, settings.epochs, "batch order", task.index)
-        for (step, epoch, places), pixels in prefetched(steps, prepare, self.device):
-            for group in optimiser.param_groups:
-                group["lr"] = self.rate(task, epoch) * group["share"]
+        batches = pixel_batches(
+            self, read, images=n, batch_size=settings.batch_size, epochs=settings.epochs,
+            budget=self.scenario.images_per_task, purpose=("batch order", task.index),
+        )  # fmt: skip
+        for (step, epoch, places), pixels in batches:
             rows = rows_of_pool[places]
-            loss = self.loss(pixels, pool.labels[rows].to(self.device), task, step)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            rate = self.rate(task, epoch)
+            descent.step(self.loss(pixels, pool.labels[rows].to(self.device), task, step), rate, rate * settings.tower_rate)
             self.after_step(rows, task, step)
-        self.check_finite(loss, f"{task.name}, last step")
-        optimiser.zero_grad()
+        descent.finish()
 
     @abstractmethod
     def loss(self, pixels: torch.Tensor, labels: torch.Tensor, task: Task, step: int) -> torch.Tensor:
@@ -116,14 +115,13 @@ class VisionFineTune(Method):
 
     def pixels(self, images: Split, rows: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
         """(b, 3, size, size) of the chosen rows, some of them mirrored (b,)."""
-        plain = images.pixels(rows)
-        return torch.where(mirrored.to(self.device).view(-1, 1, 1, 1), plain.flip(-1), plain)
+        return mirror(images.pixels(rows), mirrored)
 
     def mirrored(self, n: int, *purpose: object) -> torch.Tensor:
         """(n,) which images are mirrored: half of them."""
         if not self.settings.mirrored_view:
             return torch.zeros(n, dtype=torch.bool)
-        return self.draws.permutation(n, "view", *purpose) % 2 == 1
+        return mirrored_half(n, self.draws, "view", *purpose)
 
     def pooled(self, pixels: torch.Tensor) -> torch.Tensor:
         return pooled_images(self.visual, pixels)

@@ -12,10 +12,11 @@ from methods.fine_tuning.finetune import FineTune, FineTuneSettings
 from methods.model_merging.task_vectors import WeightLayout
 from methods.model_merging.unified_changes import UnifiedChanges
 from methods.shared.class_gaussians import by_class
-from methods.shared.random_crops import random_crops
+from methods.shared.pixels import random_crops
 
 IMAGES_AT_ONCE = 256  # when features of crops are taken for the prototypes
 TOKENS = "token_embedding.weight"
+Rule = int | Literal["initial", "similarity"]  # what scores a class: the expert of this task, the initial CLIP, similar experts
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ConDU(FineTune):
     Expert of task t: `finetune` (both encoders f, g, all but the logit scale; cross-entropy with label smoothing over the task's
     classes) from the initial CLIP theta_0 (d,), not from the task before. Its change is tau_t = theta_t - theta_0.
 
-    After each task, without training or images (parts/unified_changes.py):
+    After each task, without training or images (model_merging/unified_changes.py):
 
         unify     tau of the new task and those rebuilt of the earlier ones -> u (d,), masks M_i (d,), scales lambda_i
         rebuild   expert i = theta_0 + lambda_i M_i u
@@ -101,6 +102,7 @@ class ConDU(FineTune):
         "checked: rates, losses, gradients, weights, changes, unified change, masks, scales, prototypes, logits by task and by "
         "similarity for learned and unlearned tasks, the released first cell; not checked: crops, five shots, class-incremental"
     )
+    prototypes: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()  # class vectors of the initial CLIP, which stay; `clip` is trained, then lent to one expert at a time
@@ -178,24 +180,24 @@ class ConDU(FineTune):
     @torch.no_grad()
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         batch = self.as_tested(batch)
-        by_rule: dict[int | str, list[int]] = {}  # columns whose classes are scored in the same way
+        by_rule: dict[Rule, list[int]] = {}  # columns whose classes are scored in the same way
         for column, c in enumerate(classes):
             by_rule.setdefault(self.rule(c), []).append(column)
-        features = None
+        features = batch.new_zeros(0, self.class_vectors.shape[1])  # of no image, where no class is scored by them
         if by_rule.keys() & {"initial", "similarity"}:
             features = F.normalize(self.backbone.encode_images(batch), dim=-1)  # norm(f0(x)) (b, D)
         scores = torch.empty(len(batch), len(classes), dtype=self.class_vectors.dtype, device=self.device)
         for rule, columns in by_rule.items():
             own = [classes[column] for column in columns]
-            if rule == "initial":
-                scores[:, columns] = self.initial_logits(features, own)
-            elif rule == "similarity":
-                scores[:, columns] = self.logits_by_similarity(batch, features, own)
-            else:
+            if isinstance(rule, int):
                 scores[:, columns] = self.expert_logits(rule, batch, own)
+            elif rule == "initial":
+                scores[:, columns] = self.initial_logits(features, own)
+            else:
+                scores[:, columns] = self.logits_by_similarity(batch, features, own)
         return scores
 
-    def rule(self, c: int) -> int | str:
+    def rule(self, c: int) -> Rule:
         """What scores a class: the expert of a task, the "initial" CLIP, or experts by "similarity"."""
         settings, task = self.settings, self.scenario.task_of_class[c]
         if self.scenario.kind != "task-incremental" or settings.scores == "similarity":

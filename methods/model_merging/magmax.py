@@ -8,16 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Task, setting
-from bench.system.parallel import prefetched
 from methods.model_merging.task_vectors import WeightLayout
 from methods.model_merging.vector_merges import TIES, LargestChange, MeanChange, RandomChange
-from methods.shared.batches import batches, count_steps
-from methods.shared.random_crops import check_crop_scale
+from methods.shared.batches import Batch, steps_within_budget
+from methods.shared.classifiers import TextClassifier
+from methods.shared.descent import Descent
+from methods.shared.pixels import check_crop_scale, pixel_batches, training_pixels
 from methods.shared.schedules import warmup_cosine
-from methods.shared.text_classifier import TextClassifier
-from methods.shared.training_pixels import training_pixels
-
-CHECK_EVERY = 20  # updates between two looks at the loss: each look makes a GPU wait
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,8 @@ class MagMaxSettings:
         "previous", "where a task's training starts: from the unmerged weights of the task before, or from CLIP's"
     )
     merge: Literal["largest", "mean", "random", "ties"] = setting(
-        "largest", "what is made of the tasks' changes (parts/vector_merges.py); all but the first are the paper's comparisons"
+        "largest",
+        "what is made of the tasks' changes (model_merging/vector_merges.py); all but the first are the paper's comparisons",
     )
     scale: float = setting(0.0, "lambda, share of the merge that is added; 0: the paper's, 0.5 (largest), 1, 1, 0.55 (ties)")
     ties_share: float = setting(0.2, "ties: share of a task's numbers that is kept")
@@ -150,33 +148,32 @@ class MagMax(TextClassifier):
         """All updates on one task."""
         settings = self.settings
         epochs = dict(settings.epochs_of_task).get(task.name, settings.epochs)
-        size = (len(task.train), settings.batch_size, epochs)
-        updates = count_steps(self.scenario, *size)
+        n, budget = len(task.train), self.scenario.images_per_task
+        updates = steps_within_budget(images=n, batch_size=settings.batch_size, epochs=epochs, budget=budget)
         optimiser = torch.optim.AdamW(
             self.tower.parameters(), betas=(settings.beta1, settings.beta2), eps=settings.eps,
             weight_decay=settings.weight_decay, fused=True,
         )  # fmt: skip
         self.tower.eval()  # where a tower has running statistics, theta does not hold them: they stay the initial CLIP's
 
-        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
-            update, epoch, rows = batch
-            views = (settings.crop_scale, False, ("task", task.index), epoch, update)
-            return training_pixels(task.train, rows, self.draws, *views)
+        descent = Descent(
+            self, optimiser, at_step=f"{task.name}, update", at_end=f"{task.name}, last update", cut=self.cut_gradient
+        )
 
-        steps = batches(self.scenario, self.draws, *size, "batch order", task.index)
-        for (update, _, rows), pixels in prefetched(steps, prepare, self.device):
-            optimiser.param_groups[0]["lr"] = settings.lr * warmup_cosine(update, updates, settings.warmup)
+        def read(batch: Batch) -> torch.Tensor:
+            purpose = ("task", task.index)
+            return training_pixels(task.train, batch, self.draws, crop=settings.crop_scale, mirrored=False, purpose=purpose)
+
+        batches = pixel_batches(
+            self, read, images=n, batch_size=settings.batch_size, epochs=epochs, budget=budget,
+            purpose=("batch order", task.index),
+        )  # fmt: skip
+        for (update, _, rows), pixels in batches:
             logits = self.training_logits(pixels, task.classes)
             labels = task.train.labels[rows].to(self.device) - task.classes[0]
             loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-            if update % CHECK_EVERY == 0:
-                self.check_finite(loss, f"{task.name}, update {update}")
-            optimiser.zero_grad()
-            loss.backward()
-            self.cut_gradient()
-            optimiser.step()
-        self.check_finite(loss, f"{task.name}, last update")
-        optimiser.zero_grad()
+            descent.step(loss, settings.lr * warmup_cosine(update, updates, settings.warmup))
+        descent.finish()
 
     def training_logits(self, pixels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         """(B, C) scores of a batch by the weights in training, with gradients to them."""

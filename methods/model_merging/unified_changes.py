@@ -23,6 +23,10 @@ class UnifiedChanges(torch.nn.Module):
     bit stays 0, and what is lost grows with the number of tasks and depends on their order. Of one task nothing is lost.
     """
 
+    unified: torch.Tensor
+    bits: torch.Tensor
+    scales: torch.Tensor
+
     def __init__(self, layout: WeightLayout, like: torch.Tensor):
         super().__init__()
         self.layout = layout
@@ -60,16 +64,18 @@ class UnifiedChanges(torch.nn.Module):
 
 
 def unify(change_of: Callable[[int], torch.Tensor], n: int) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-    """u (d,) and the masks M_i (d,) of n changes.
+    """u (d,) and the masks M_i (d,) of n changes, at least one.
 
     >>> changes = torch.tensor([[3.0, -1.0, 2.0], [-1.0, -4.0, -2.0]])
     >>> unified, masks = unify(lambda task: changes[task], 2)
     >>> unified.tolist(), [mask.int().tolist() for mask in masks]
     ([3.0, -4.0, -2.0], [[1, 1, 0], [0, 1, 1]])
     """
-    total = sum(change_of(i) for i in range(n))
+    total = change_of(0)
+    for i in range(1, n):
+        total = total + change_of(i)
     sign = torch.where(total > 0, 1.0, -1.0).to(total.dtype)
-    largest, masks = torch.zeros_like(total), []
+    largest, masks = torch.zeros_like(total), list[torch.Tensor]()
     for i in range(n):
         along = change_of(i) * sign
         masks.append(along > 0)

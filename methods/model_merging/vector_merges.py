@@ -13,6 +13,7 @@ class LargestChange(torch.nn.Module):
     """Of every number, the change of largest magnitude; of equal ones the later task's."""
 
     SCALE = 0.5
+    largest: torch.Tensor
 
     def __init__(self, like: torch.Tensor):
         super().__init__()
@@ -29,6 +30,8 @@ class MeanChange(torch.nn.Module):
     """The mean of all changes."""
 
     SCALE = 1.0
+    total: torch.Tensor
+    tasks: torch.Tensor
 
     def __init__(self, like: torch.Tensor):
         super().__init__()
@@ -47,6 +50,7 @@ class RandomChange(torch.nn.Module):
     """Of every number, the change of a task drawn uniformly: the t-th task so far takes the place with probability 1 / t."""
 
     SCALE = 1.0
+    chosen: torch.Tensor
 
     def __init__(self, like: torch.Tensor, draws: Draws):
         super().__init__()
@@ -73,6 +77,10 @@ class TIES(torch.nn.Module):
     """
 
     SCALE = 0.55
+    positive_total: torch.Tensor
+    negative_total: torch.Tensor
+    positive_tasks: torch.Tensor
+    negative_tasks: torch.Tensor
 
     def __init__(self, like: torch.Tensor, share: float, unchanged: int = 0):
         super().__init__()

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import torch
 
-from bench import Draws, Scenario
-from methods.shared.batches import batches
+from bench import Draws
+from methods.shared.batches import training_batches
 
 DECAY_EPOCHS, DECAY = 10, 0.1
 
@@ -56,7 +56,7 @@ class DomainAutoencoders(torch.nn.Module):
         rate: float,
         weight_decay: float,
         batch_size: int,
-        scenario: Scenario,
+        budget: int | None,
         check: Callable[[torch.Tensor, str], None],
     ) -> None:
         """Train autoencoder `index` on `n` images, of which `features` gives phi (b, F) for chosen rows.
@@ -67,7 +67,11 @@ class DomainAutoencoders(torch.nn.Module):
         optimiser = torch.optim.Adam(domain.parameters(), lr=rate, weight_decay=weight_decay)
         epochs = math.ceil(iterations / math.ceil(n / batch_size))
         total = torch.zeros((), device=domain.encoder.weight.device)
-        for step, epoch, rows in batches(scenario, self.draws, n, batch_size, epochs, "domain autoencoder", index):
+        batches = training_batches(
+            self.draws, images=n, batch_size=batch_size, epochs=epochs, budget=budget,
+            purpose=("domain autoencoder", index),
+        )  # fmt: skip
+        for step, epoch, rows in batches:
             if step == iterations:
                 break
             optimiser.param_groups[0]["lr"] = rate * DECAY ** (epoch // DECAY_EPOCHS)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from bench import Backbone, BenchError, Draws, Scenario, Split, Task, setting
+from bench import Backbone, BenchError, Draws, Split, Task, setting
 from methods.moe_adapters.alexnet_features import AlexNetFeatures
 from methods.moe_adapters.domain_autoencoders import DomainAutoencoders
 
@@ -75,7 +75,7 @@ class DomainSelection(torch.nn.Module):
         return [(0, self.reference, self.settings.reference_iterations), own]
 
     def fit(
-        self, index: int, split: Split, updates: int, scenario: Scenario, check: Callable[[torch.Tensor, str], None]
+        self, index: int, split: Split, updates: int, budget: int | None, check: Callable[[torch.Tensor, str], None]
     ) -> None:
         """Train one autoencoder on the images of a split."""
         s = self.settings
@@ -88,7 +88,7 @@ class DomainSelection(torch.nn.Module):
             return self.alexnet(split.pixels(rows))
 
         self.autoencoders.fit(
-            index, len(split), features, updates, s.domain_rate, s.domain_weight_decay, self.batch_size, scenario, check
+            index, len(split), features, updates, s.domain_rate, s.domain_weight_decay, self.batch_size, budget, check
         )
 
     @torch.no_grad()

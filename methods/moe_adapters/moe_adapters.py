@@ -9,16 +9,15 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Composition, Reference, ReferenceNames, Scenario, Task, TestBatches, setting
+from bench import BenchError, Composition, Reference, ReferenceNames, Task, TestBatches, setting
 from bench.system.parallel import prefetched
 from methods.moe_adapters.domain_selection import ORIGINAL, DomainSelection, DomainSelectionSettings
 from methods.moe_adapters.towers import AdaptedTowers
-from methods.shared.batches import batches, share_budget
+from methods.shared.batches import Batch, budgets_of_phases, training_batches
+from methods.shared.classifiers import TextClassifier
+from methods.shared.pixels import random_crops, training_pixels
 from methods.shared.prompt_ensemble import mean_of_prompts, prompts_of_classes
-from methods.shared.random_crops import random_crops
 from methods.shared.schedules import warmup_cosine
-from methods.shared.text_classifier import TextClassifier
-from methods.shared.training_pixels import training_pixels
 
 CHECK_EVERY = 20  # updates between two looks at the loss: each look makes a GPU wait
 ENCODE_BATCH = 256  # prompts at a time
@@ -192,15 +191,15 @@ class MoEAdapters(TextClassifier):
         iterations = s.epochs * math.ceil(len(task.train) / s.batch_size) or s.iterations
         domains = self.domains.to_fit(task) if s.domain_selection else []
         images = [s.batch_size * (iterations + 1), *(s.batch_size * updates for _, _, updates in domains)]
-        scenario, *domain_scenarios = share_budget(self.scenario, images)
-        self.fit(task, router, iterations, scenario)
+        budget, *domain_budgets = budgets_of_phases(self.scenario, images)
+        self.fit(task, router, iterations, budget)
         self.freeze_most_used()
-        for (index, split, updates), domain_scenario in zip(domains, domain_scenarios):
-            self.domains.fit(index, split, updates, domain_scenario, self.check_finite)
+        for (index, split, updates), domain_budget in zip(domains, domain_budgets):
+            self.domains.fit(index, split, updates, domain_budget, self.check_finite)
         with torch.no_grad():
             self.store_class_vectors()
 
-    def fit(self, task: Task, router: int, iterations: int, scenario: Scenario) -> list[float]:
+    def fit(self, task: Task, router: int, iterations: int, budget: int | None) -> list[float]:
         """All updates of the adapters on one task. Returns the losses."""
         s, n = self.settings, len(task.train)
         trained = self._trained_parameters()
@@ -212,8 +211,11 @@ class MoEAdapters(TextClassifier):
         losses = []
         self.towers.train()
         with self.draws.initialising("dropout", task.index):
-            # as many as the shorter of the two: the rates' updates or the protocol's budget
-            updates = zip(rates, batches(scenario, self.draws, n, s.batch_size, epochs, "batch order", task.index))
+            batches = training_batches(
+                self.draws, images=n, batch_size=s.batch_size, epochs=epochs, budget=budget,
+                purpose=("batch order", task.index),
+            )  # fmt: skip
+            updates = zip(rates, batches)  # as many as the shorter of the two: the rates' updates or the protocol's budget
             for (rate, (update, _, rows)), pixels in prefetched(updates, partial(self._training_pixels, task), self.device):
                 optimiser.param_groups[0]["lr"] = rate
                 labels = task.train.labels[rows].to(self.device) - task.classes[0]
@@ -231,9 +233,10 @@ class MoEAdapters(TextClassifier):
         self.check_finite(losses, f"moe-adapters, {task.name}")
         return losses.tolist()
 
-    def _training_pixels(self, task: Task, update: tuple[float, tuple[int, int, torch.Tensor]]) -> torch.Tensor:
-        _, (step, epoch, rows) = update
-        return training_pixels(task.train, rows, self.draws, self.settings.crop_scale, False, ("task", task.index), epoch, step)
+    def _training_pixels(self, task: Task, rate_and_batch: tuple[float, Batch]) -> torch.Tensor:
+        _, batch = rate_and_batch
+        crop, purpose = self.settings.crop_scale, ("task", task.index)
+        return training_pixels(task.train, batch, self.draws, crop=crop, mirrored=False, purpose=purpose)
 
     def schedule(self, peak: float, iterations: int) -> list[float]:
         """The learning rate of every update."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Composition, Scenario, Split, Task, TestBatches, setting
+from bench import BenchError, Composition, Split, Task, TestBatches, setting
 from methods.proof.cross_modal_fusion import CrossModalFusion
 from methods.shared.memory import exemplars_per_class
 from methods.shared.prompt_ensemble import mean_of_prompts, prompts_of_classes
@@ -156,12 +156,12 @@ class PROOF(Rehearsal):
             context.requires_grad_(False)
 
     def fit(
-        self, training: TrainingSet, epochs: int, peak: float, task: int, scenario: Scenario | None = None, phase: str = ""
+        self, training: TrainingSet, epochs: int, peak: float, task: int, budget: int | None = None, phase: str = ""
     ) -> list[float]:
         self.steps_of_epoch = math.ceil(len(training.labels) / self.settings.batch_size)
         self.fusion.train()
         with self.draws.initialising("dropout", task):
-            rates = super().fit(training, epochs, peak, task, scenario, phase)
+            rates = super().fit(training, epochs, peak, task, budget, phase)
         self.fusion.eval()
         return rates
 

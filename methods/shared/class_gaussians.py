@@ -24,6 +24,9 @@ class ClassGaussians(torch.nn.Module):
     dtype: of what is kept; none: that of the features.
     """
 
+    means: torch.Tensor
+    factors: torch.Tensor
+
     def __init__(self, width: int, ridge: float, shrunk: bool = False, dtype: torch.dtype | None = None):
         super().__init__()
         self.ridge, self.shrunk, self.dtype = ridge, shrunk, dtype

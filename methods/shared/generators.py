@@ -19,6 +19,9 @@ K_MEANS_STARTS = 50
 class Gaussians(torch.nn.Module):
     """A diagonal Gaussian per class: mean and unbiased deviation of each dimension (deviation 0 for a single image)."""
 
+    means: torch.Tensor
+    deviations: torch.Tensor
+
     def __init__(self, d: int):
         super().__init__()
         self.register_buffer("means", torch.zeros(0, d))  # (classes, d)
@@ -38,6 +41,10 @@ class Gaussians(torch.nn.Module):
 
 class Mixtures(torch.nn.Module):
     """A mixture of K diagonal Gaussians per class."""
+
+    weights: torch.Tensor
+    means: torch.Tensor
+    variances: torch.Tensor
 
     def __init__(self, d: int, components: int, iterations: int):
         super().__init__()

@@ -42,6 +42,9 @@ class ExemplarMemory(torch.nn.Module):
     Classes come in ascending order, the images of a class in the order in which the rule chose them.
     """
 
+    images: torch.Tensor
+    labels: torch.Tensor
+
     def __init__(self, *shape: int, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.register_buffer("images", torch.zeros(0, *shape, dtype=dtype))
@@ -64,7 +67,7 @@ class ExemplarMemory(torch.nn.Module):
         rule: Rule = "first",
         logits: Callable[[torch.Tensor], torch.Tensor] | None = None,
         draws: Draws | None = None,
-        purpose: tuple = (),
+        purpose: tuple[object, ...] = (),
     ) -> None:
         """Choose `per_class` exemplars of every class among the memory and the new images (n, *shape), labels (n,).
 
@@ -77,8 +80,12 @@ class ExemplarMemory(torch.nn.Module):
         if per_class == 0:
             kept = torch.zeros(0, dtype=torch.long)
         elif rule in ("first", "random"):
-            place = draws.permutation(len(labels), *purpose) if rule == "random" else torch.arange(len(labels))
+            place = torch.arange(len(labels))
+            if rule == "random":
+                assert draws is not None, "exemplars at random need draws"
+                place = draws.permutation(len(labels), *purpose)
             kept = torch.from_numpy(smallest_of_each_class(place.numpy(), labels.cpu().numpy(), per_class))
         else:
+            assert logits is not None, f"{rule} ranks images by their logits"
             kept = torch.from_numpy(select(rule, logits(images).float().cpu().numpy(), labels.cpu().numpy(), per_class))
         self.images, self.labels = images[kept.to(images.device)], labels[kept.to(labels.device)]

@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from bench import BenchError, Scenario, Split, Task, setting
-from bench.system.parallel import prefetched
-from methods.shared.batches import batches, count_steps, share_budget
+from bench import BenchError, Split, Task, setting
+from methods.shared.batches import Batch, budgets_of_phases, steps_within_budget
+from methods.shared.classifiers import TextClassifier
 from methods.shared.memory import ExemplarMemory, exemplars_per_class
+from methods.shared.pixels import mirror, mirrored_half, pixel_batches
 from methods.shared.schedules import cosine_per_iteration
 from methods.shared.selection import smallest_of_each_class
-from methods.shared.text_classifier import TextClassifier
 
 CLAP = "CLAP4CLIP's continual protocol"
 
@@ -78,6 +78,9 @@ class Rehearsal(TextClassifier):
     views) or, where `inputs` is "pixels", as uint8 images of the backbone's size.
     """
 
+    seen: torch.Tensor
+    memory: ExemplarMemory
+
     def prepare(self) -> None:
         super().prepare()
         self.register_buffer("seen", torch.zeros(0, dtype=torch.long))
@@ -123,7 +126,7 @@ class Rehearsal(TextClassifier):
         per_class = exemplars_per_class(self.scenario, len(self.seen))
         kept = int(everything.labels.bincount().clamp(max=per_class).sum())  # exemplars after this task
         balanced = settings.balanced_epochs * kept if task.index > 0 else 0
-        first, second = share_budget(self.scenario, [settings.epochs * len(everything.labels), balanced])
+        first, second = budgets_of_phases(self.scenario, [settings.epochs * len(everything.labels), balanced])
         self.fit(everything, settings.epochs, settings.learning_rate, task.index, first)
         self.remember(task.train)
         if balanced:
@@ -131,25 +134,28 @@ class Rehearsal(TextClassifier):
             self.fit(self.exemplars(), settings.balanced_epochs, rate, task.index, second, phase="balanced ")
 
     def fit(
-        self, training: TrainingSet, epochs: int, peak: float, task: int, scenario: Scenario | None = None, phase: str = ""
+        self, training: TrainingSet, epochs: int, peak: float, task: int, budget: int | None = None, phase: str = ""
     ) -> list[float]:
-        """Tune on a training set, in the compute budget of `scenario`. Returns the rate of every step."""
-        settings, n, scenario = self.settings, len(training.labels), scenario or self.scenario
+        """Tune on a training set, in a phase's budget of images (None: the protocol's). Returns the rate of every step."""
+        settings, n = self.settings, len(training.labels)
+        budget = self.scenario.images_per_task if budget is None else budget
         classes = self.seen if settings.label_space == "seen" else training.labels.unique()
         column = torch.full((len(self.scenario.class_names),), -1, device=self.device)
         column[classes] = torch.arange(len(classes), device=self.device)
         text = self.text_of(classes)
         optimiser = self._optimiser(peak)
-        size = (n, settings.batch_size, epochs)
-        rates = self.schedule(peak, count_steps(scenario, *size), phase)
+        steps = steps_within_budget(images=n, batch_size=settings.batch_size, epochs=epochs, budget=budget)
+        rates = self.schedule(peak, steps, phase)
         total = torch.zeros((), device=self.device)
 
-        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
-            _, epoch, rows = batch
-            return training.images(rows, self._mirrored(n, f"{phase}view", task, epoch)[rows])
+        def read(batch: Batch) -> torch.Tensor:
+            return training.images(batch.rows, self._mirrored(n, f"{phase}view", task, batch.epoch)[batch.rows])
 
-        steps = batches(scenario, self.draws, *size, f"{phase}batch order", task)
-        for (step, _, rows), images in prefetched(steps, prepare, self.device):
+        batches = pixel_batches(
+            self, read, images=n, batch_size=settings.batch_size, epochs=epochs, budget=budget,
+            purpose=(f"{phase}batch order", task),
+        )  # fmt: skip
+        for (step, _, rows), images in batches:
             columns = column[training.labels[rows.to(self.device)]]
             optimiser.param_groups[0]["lr"] = rates[step]
             loss = self.loss(text, images, columns, phase, task, step)
@@ -169,7 +175,7 @@ class Rehearsal(TextClassifier):
         """(n,) which images are mirrored: half of them, drawn anew for every epoch."""
         if not self.settings.mirrored_view:
             return torch.zeros(n, dtype=torch.bool)
-        return self.draws.permutation(n, *purpose) % 2 == 1
+        return mirrored_half(n, self.draws, *purpose)
 
     def _optimiser(self, rate: float) -> torch.optim.Optimizer:
         settings = self.settings
@@ -221,8 +227,7 @@ class Rehearsal(TextClassifier):
 
     def _pixel_set(self, pixels: Callable[[torch.Tensor], torch.Tensor], labels: torch.Tensor) -> TrainingSet:
         def images(rows: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-            plain = pixels(rows)
-            return torch.where(mirrored.to(self.device).view(-1, 1, 1, 1), plain.flip(-1), plain)
+            return mirror(pixels(rows), mirrored)
 
         return TrainingSet(labels, images)
 

@@ -94,7 +94,8 @@ def herding(vectors: np.ndarray, per_class: int) -> np.ndarray:
     """
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     squares, tie = (unit**2).sum(axis=1), NEAR_TIE * np.finfo(unit.dtype).eps
-    mean, total, chosen = unit.mean(axis=0), np.zeros(unit.shape[1]), []
+    mean, total = unit.mean(axis=0), np.zeros(unit.shape[1])
+    chosen: list[int] = []
     for count in range(1, min(per_class, len(unit)) + 1):
         # count^2 ||mean - (total + v) / count||^2 less what all v share: one product in the place of many passes
         quick = squares - 2 * unit @ (count * mean - total)

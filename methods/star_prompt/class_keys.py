@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import Backbone, Draws, Scenario, setting
-from methods.shared.batches import batches
+from methods.shared.batches import training_batches
 from methods.shared.prompts import ContextPrompts
 
 CONTEXT_STD = 0.02
@@ -62,14 +62,18 @@ class ClassKeys(torch.nn.Module):
         return F.cross_entropy(logits, labels - first) + self.settings.key_orthogonality * self.penalty(first, last)
 
     def learn(
-        self, embeddings: torch.Tensor, labels: torch.Tensor, classes: Sequence[int], epochs: int, scenario: Scenario, task: int
+        self, embeddings: torch.Tensor, labels: torch.Tensor, classes: Sequence[int], epochs: int, budget: int | None, task: int
     ) -> torch.Tensor:
         """Train the context of a task's classes on its raw image embeddings (n, d); returns the last loss."""
         settings, first, last = self.settings, classes[0], classes[-1] + 1
         optimiser = torch.optim.SGD([self.context], lr=settings.key_learning_rate)
         loss = embeddings.new_zeros(())
-        for _, _, rows in batches(scenario, self.draws, len(labels), settings.key_batch_size, epochs, "key order", task):
-            rows = rows.to(embeddings.device)
+        batches = training_batches(
+            self.draws, images=len(labels), batch_size=settings.key_batch_size, epochs=epochs, budget=budget,
+            purpose=("key order", task),
+        )  # fmt: skip
+        for batch in batches:
+            rows = batch.rows.to(embeddings.device)
             loss = self.loss(embeddings[rows], labels[rows], first, last)
             optimiser.zero_grad()
             loss.backward()

@@ -8,16 +8,15 @@ from typing import get_args
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Scenario, Split, Task, setting, unknown_name
-from bench.system.parallel import prefetched
-from methods.shared.batches import batches, share_budget
+from bench import BenchError, Split, Task, setting, unknown_name
+from methods.shared.batches import Batch, budgets_of_phases
+from methods.shared.classifiers import ImageClassifier
+from methods.shared.descent import Descent
 from methods.shared.generators import Mixtures
-from methods.shared.image_classifier import ImageClassifier
-from methods.shared.random_crops import check_crop_scale
-from methods.shared.training_pixels import training_pixels
+from methods.shared.pixels import check_crop_scale, pixel_batches, training_pixels
 from methods.star_prompt.class_keys import ClassKeys, ClassKeySettings
 from methods.star_prompt.semantic_residuals import ModulationGradient, SemanticResiduals
-from methods.star_prompt.value_residual_towers import CLIPTower, open_timm
+from methods.star_prompt.value_residual_towers import CLIPTower, TimmTower, open_timm
 
 IMAGES_AT_ONCE = 256  # when features are taken for the mixtures
 HEAD_STD = 0.02
@@ -77,12 +76,12 @@ class STARPrompt(ImageClassifier):
     A (L, N, E), residuals P (L, N, D), a linear head W (N, D), b (N,). Frozen: CLIP and the tower. u = CLIP's raw embedding of
     an image, in stage 2 of the image as it was cropped and mirrored. Per task:
 
-        stage 1     k_c = norm(text tower([start] x_c [name of c] ".")), tau = exp(logit scale)             (parts/class_keys.py)
+        stage 1     k_c = norm(text tower([start] x_c [name of c] ".")), tau = exp(logit scale)       (star_prompt/class_keys.py)
                     CE of tau cos(u, k_c) among the task's classes + lambda1 mean (x_new . x_old)^2
-        mixtures    of 5 diagonal Gaussians for the u of each new class, in double precision             (parts/generators.py)
+        mixtures    of 5 diagonal Gaussians for the u of each new class, in double precision            (shared/generators.py)
         alignment   from the second task on: CE of tau cos(u~, k_c) among all classes seen, for drawn u~; only new x move
-        stage 2     s_lb = the winning class's score times its residual                            (parts/semantic_residuals.py)
-                    f(x) = tower with v <- v + s_lb in block l, class token                       (parts/value_residual_towers.py)
+        stage 2     s_lb = the winning class's score times its residual                      (star_prompt/semantic_residuals.py)
+                    f(x) = tower with v <- v + s_lb in block l, class token                 (star_prompt/value_residual_towers.py)
                     CE of W f + b among the task's classes + lambda2 [mean (|P_new|^2 - 1)^2 + mean (P_new . P_old)^2]
                     Adam, a new one per task, rate lr cos(99 pi e / (200 (K - 1))) in epoch e of K
         mixtures    of 5 diagonal Gaussians for the f(x) of each new class
@@ -113,13 +112,13 @@ class STARPrompt(ImageClassifier):
         # ours: fewer, smaller and faster steps, for a minute on a CPU; rates chosen among six settings by test accuracy on
         # mini60-6x10 (seed 0), so its results there are slightly optimistic
         "mini*": {
-            **{"crop_scale": 1.0, "mirrored_view": False, "epochs": 4, "batch_size": 32, "learning_rate": 0.01},
-            **{"key_learning_rate": 0.02, "key_alignment_epochs": 2, "alignment_epochs": 3, "alignment_rate": 0.1},
-            **{"samples_per_class": 64},
+            "crop_scale": 1.0, "mirrored_view": False, "epochs": 4, "batch_size": 32, "learning_rate": 0.01,
+            "key_learning_rate": 0.02, "key_alignment_epochs": 2, "alignment_epochs": 3, "alignment_rate": 0.1,
+            "samples_per_class": 64,
         },
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 2},
-    }
+    }  # fmt: skip
     quick = {"epochs": 1, "key_alignment_epochs": 1, "alignment_epochs": 1, "samples_per_class": 16, "mixture_iterations": 5}
     paper = '"Semantic Residual Prompts for Continual Learning", Menabue et al., ECCV 2024, arXiv 2403.06870'
     trains = (
@@ -128,6 +127,9 @@ class STARPrompt(ImageClassifier):
     )
     conformance = "no vectors: checked by its formulas and on the mini world"
     inputs = "pixels"
+    tower: CLIPTower | TimmTower
+    aligned_weight: torch.Tensor
+    aligned_bias: torch.Tensor
 
     @property
     def other_towers(self) -> tuple[str, ...]:
@@ -142,9 +144,9 @@ class STARPrompt(ImageClassifier):
             self.tower = open_timm(settings.vit, settings.vit_pretrained, self.backbone, self.draws)
         self.keys = ClassKeys(self.backbone, self.scenario, settings, self.draws)
         self.residuals = SemanticResiduals(
-            *(len(self.tower.blocks), n, d, self.tower.width),
-            *(settings.confidence_modulation, settings.modulation_gradient, self.draws),
-        )
+            layers=len(self.tower.blocks), classes=n, query_width=d, width=self.tower.width,
+            confident=settings.confidence_modulation, gradient=settings.modulation_gradient, draws=self.draws,
+        )  # fmt: skip
         with self.draws.initialising("head"):
             self.head = torch.nn.Linear(self.tower.width, n)
             torch.nn.init.trunc_normal_(self.head.weight, std=HEAD_STD)
@@ -157,7 +159,7 @@ class STARPrompt(ImageClassifier):
     def learn(self, task: Task) -> None:
         settings, n = self.settings, len(task.train)
         key_epochs = settings.key_epochs or settings.epochs
-        first_stage, second_stage = share_budget(self.scenario, [n * key_epochs, n * settings.epochs])
+        first_stage, second_stage = budgets_of_phases(self.scenario, [n * key_epochs, n * settings.epochs])
         self.learn_keys(task, key_epochs, first_stage)
         self.learn_residuals(task, second_stage)
         self.fit(self.feature_mixtures, task, *self.features(task))
@@ -166,10 +168,10 @@ class STARPrompt(ImageClassifier):
 
     # -- stage 1 --------------------------------------------------------------------------------------------------
 
-    def learn_keys(self, task: Task, epochs: int, scenario: Scenario) -> None:
+    def learn_keys(self, task: Task, epochs: int, budget: int | None) -> None:
         """Context and keys of the task's classes, and mixtures of their embeddings."""
         embeddings, labels = task.train.features(), task.train.labels.to(self.device)
-        loss = self.keys.learn(embeddings, labels, task.classes, epochs, scenario, task.index)
+        loss = self.keys.learn(embeddings, labels, task.classes, epochs, budget, task.index)
         self.check_finite(loss, f"{task.name}, keys")
         self.fit(self.embedding_mixtures, task, embeddings, labels)
         if task.index > 0:
@@ -195,33 +197,30 @@ class STARPrompt(ImageClassifier):
         """f(x) (b, D) of pixels with CLIP embeddings (b, E), among the first n classes, those before `past` detached."""
         return self.tower.pooled(pixels, self.residuals(query, self.keys.keys[:n], past))
 
-    def learn_residuals(self, task: Task, scenario: Scenario) -> None:
+    def learn_residuals(self, task: Task, budget: int | None) -> None:
         """Train modulations, residuals and the head on the task's images."""
         settings = self.settings
         trained = [*self.residuals.parameters(), *self.head.parameters()]
         optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)
-        loss = self.head.weight.new_zeros(())
-        size = (len(task.train), settings.batch_size, settings.epochs)
+        descent = Descent(self, optimiser, at_end=f"{task.name}, last step")
 
-        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
-            step, epoch, rows = batch
-            return self.pixels(task.train, rows, ("stage 2", task.index), epoch, step)
+        def read(batch: Batch) -> torch.Tensor:
+            return self.pixels(task.train, batch, "stage 2", task.index)
 
-        steps = batches(scenario, self.draws, *size, "batch order", task.index)
-        for (_, epoch, rows), pixels in prefetched(steps, prepare, self.device):
-            optimiser.param_groups[0]["lr"] = rate(epoch, settings.learning_rate, settings.epochs)
+        batches = pixel_batches(
+            self, read, images=len(task.train), batch_size=settings.batch_size, epochs=settings.epochs,
+            budget=budget, purpose=("batch order", task.index),
+        )  # fmt: skip
+        for (_, epoch, rows), pixels in batches:
             query = self.query(task.train, rows, pixels)
             loss = self.loss(pixels, query, task.train.labels[rows].to(self.device), task.classes)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        self.check_finite(loss, f"{task.name}, last step")
-        optimiser.zero_grad()
+            descent.step(loss, rate(epoch, settings.learning_rate, settings.epochs))
+        descent.finish()
 
-    def pixels(self, split: Split, rows: torch.Tensor, purpose: tuple, epoch: int, step: int) -> torch.Tensor:
-        """(b, 3, size, size) of the chosen rows, cropped and mirrored."""
-        views = (self.settings.crop_scale, self.settings.mirrored_view, purpose, epoch, step)
-        return training_pixels(split, rows, self.draws, *views)
+    def pixels(self, split: Split, batch: Batch, *purpose: object) -> torch.Tensor:
+        """(b, 3, size, size) of a batch's images, cropped and mirrored."""
+        crop, mirrored = self.settings.crop_scale, self.settings.mirrored_view
+        return training_pixels(split, batch, self.draws, crop=crop, mirrored=mirrored, purpose=purpose)
 
     def query(self, split: Split, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """CLIP's embeddings u (b, E) of just these pixels of the chosen rows."""
@@ -238,10 +237,10 @@ class STARPrompt(ImageClassifier):
     @torch.no_grad()
     def features(self, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
         """f(x) (m, D) and labels (m,) of the task's images, cropped and mirrored anew in every pass, after stage 2."""
-        n, purpose, parts = task.classes[-1] + 1, ("mixtures", task.index), []
+        n, parts = task.classes[-1] + 1, list[torch.Tensor]()
         for epoch in range(self.settings.mixture_passes):
             for rows in torch.arange(len(task.train)).split(IMAGES_AT_ONCE):
-                pixels = self.pixels(task.train, rows, purpose, epoch, len(parts))
+                pixels = self.pixels(task.train, Batch(len(parts), epoch, rows), "mixtures", task.index)
                 parts.append(self.pooled(pixels, self.query(task.train, rows, pixels), n, n))
         return torch.cat(parts), task.train.labels.to(self.device).repeat(self.settings.mixture_passes)
 

@@ -10,7 +10,8 @@ transformer of timm, which has been pretrained on images alone.
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,22 +19,24 @@ import torch.nn.functional as F
 from bench import Backbone, BenchError, Draws
 from bench.clip.image_tower import blocks, image_tokens, pool_image
 from bench.clip.precision import computing_like
+from bench.clip.tower_types import Block
 
 PAPER_VIT = "vit_base_patch16_224.augreg_in21k"
+AnyBlock = TypeVar("AnyBlock", bound=torch.nn.Module)
 
 
-class ValueResidualTower(ABC):
+class ValueResidualTower(ABC, Generic[AnyBlock]):
     """No module: it is frozen and shared, and does not belong to the state of the method that uses it."""
 
     width: int  # D
-    blocks: torch.nn.ModuleList | torch.nn.Sequential
+    blocks: Sequence[AnyBlock]
 
     @abstractmethod
     def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, 3, size, size), preprocessed for CLIP -> (b, tokens, D): what enters the first block."""
 
     @abstractmethod
-    def block(self, block: torch.nn.Module, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    def block(self, block: AnyBlock, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """One block, x (b, tokens, D) -> the same, with a residual (b, D) on the values of its attention."""
 
     @abstractmethod
@@ -48,7 +51,7 @@ class ValueResidualTower(ABC):
         return self.pool(x)
 
 
-class CLIPTower(ValueResidualTower):
+class CLIPTower(ValueResidualTower[Block]):
     """The backbone's own image tower, up to ln_post of the class token."""
 
     def __init__(self, backbone: Backbone):
@@ -59,7 +62,7 @@ class CLIPTower(ValueResidualTower):
     def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         return image_tokens(self.visual, pixels)
 
-    def block(self, block: torch.nn.Module, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    def block(self, block: Block, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         with computing_like(block):
             attended = block.attention(block.ln_1(x)) + F.linear(residual, block.attn.out_proj.weight).unsqueeze(1)
             x = x + block.ls_1(attended)
@@ -69,20 +72,51 @@ class CLIPTower(ValueResidualTower):
         return pool_image(self.visual, x)
 
 
-class TimmTower(ValueResidualTower):
+class TimmAttention(torch.nn.Module):
+    proj: torch.nn.Linear
+
+
+class TimmBlock(torch.nn.Module):
+    """x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+
+    norm1: torch.nn.Module
+    attn: TimmAttention
+    ls1: torch.nn.Module
+    norm2: torch.nn.Module
+    mlp: torch.nn.Module
+    ls2: torch.nn.Module
+
+
+class TimmTransformer(torch.nn.Module):
+    """What is used of timm's VisionTransformer, which says of its parts only that they are modules."""
+
+    embed_dim: int
+    pretrained_cfg: dict[str, Any]
+    patch_embed: "TimmPatches"
+    _pos_embed: Callable[[torch.Tensor], torch.Tensor]
+    norm_pre: torch.nn.Module
+    blocks: Sequence[TimmBlock]  # a Sequential
+    norm: torch.nn.Module
+    forward_head: Callable[..., torch.Tensor]  # (x, pre_logits=False)
+
+
+class TimmPatches(torch.nn.Module):
+    img_size: tuple[int, int]
+
+
+class TimmTower(ValueResidualTower[TimmBlock]):
     """A vision transformer of timm. It gets the pixels at its own size and with its own mean and deviation.
 
     Raises BenchError for a model that is not a plain vision transformer read at its class token.
     """
 
     def __init__(self, name: str, model: torch.nn.Module, backbone: Backbone):
-        check_plain(name, model)
-        self.model = model.to(backbone.device).eval().requires_grad_(False)
-        self.blocks = model.blocks
-        self.width = model.embed_dim
+        self.model = plain_transformer(name, model).to(backbone.device).eval().requires_grad_(False)
+        self.blocks = self.model.blocks
+        self.width = self.model.embed_dim
         self.backbone = backbone
         self.mean, self.std = (
-            torch.as_tensor(model.pretrained_cfg[name], dtype=torch.float32, device=backbone.device).view(3, 1, 1)
+            torch.as_tensor(self.model.pretrained_cfg[name], dtype=torch.float32, device=backbone.device).view(3, 1, 1)
             for name in ("mean", "std")
         )
 
@@ -98,7 +132,7 @@ class TimmTower(ValueResidualTower):
         self.backbone.image_passes += len(pixels)
         return self.model.norm_pre(self.model._pos_embed(self.model.patch_embed(self.convert(pixels))))
 
-    def block(self, block: torch.nn.Module, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    def block(self, block: TimmBlock, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         attended = block.attn(block.norm1(x)) + F.linear(residual, block.attn.proj.weight).unsqueeze(1)
         x = x + block.ls1(attended)
         return x + block.ls2(block.mlp(block.norm2(x)))
@@ -107,8 +141,11 @@ class TimmTower(ValueResidualTower):
         return self.model.forward_head(self.model.norm(x), pre_logits=True)
 
 
-def check_plain(name: str, model: torch.nn.Module) -> None:
-    """Refuse what would not be the formula above: other blocks, attention with a gate or a norm before its projection."""
+def plain_transformer(name: str, model: torch.nn.Module) -> TimmTransformer:
+    """The model itself, with its parts typed.
+
+    Refuses what would not be the formula above: other blocks, attention with a gate or a norm before its projection.
+    """
     from timm.layers import Attention
     from timm.models.vision_transformer import Block, VisionTransformer
 
@@ -120,6 +157,7 @@ def check_plain(name: str, model: torch.nn.Module) -> None:
 
     if not (type(model) is VisionTransformer and model.global_pool == "token" and all(plain(block) for block in model.blocks)):
         raise BenchError(f"vit={name}: a plain vision transformer read at its class token is needed, e.g. {PAPER_VIT}")
+    return cast(TimmTransformer, model)  # timm's class is none of ours; its parts have just been looked at
 
 
 def open_timm(name: str, pretrained: bool, backbone: Backbone, draws: Draws) -> TimmTower:

@@ -42,7 +42,7 @@ class CODAPrompt(PromptedVision):
     the query.
 
         alpha_bm = cos(q_b * A_m, K_m)                                    m = 0 .. f - 1; rows before s get no gradient
-        p_b = sum_m alpha_bm P_m       (L, D): first half keys, second half values              (parts/prefix_attention.py)
+        p_b = sum_m alpha_bm P_m       (L, D): first half keys, second half values     (visual_prompts/prefix_attention.py)
         logits = W ln_post(class token) + b
         loss = CE among the task's classes + mu sum over layers [O(K) + O(A) + O(P)],   O(X) = mean over entries of (X X^T - I)^2
 
@@ -80,6 +80,7 @@ class CODAPrompt(PromptedVision):
     )
     trains = "prompt components, their keys and attention vectors, and a linear head; the image tower is frozen, text is not used"
     conformance = "checked: orthogonal start from stored draws, prefixes, penalty, losses, rates, gradients, parameters, logits"
+    filled: torch.Tensor
 
     def prepare(self) -> None:
         super().prepare()
@@ -116,11 +117,13 @@ class CODAPrompt(PromptedVision):
         lengths = (query.square() @ attention.square().T).clamp_min(EPSILON**2).sqrt()  # (b, f): |q_b * A_m|
         alpha = query @ (attention * unit_keys).T / lengths
         prompt = torch.einsum("bm,mld->bld", alpha, components)
-        return prompt.chunk(2, dim=1)
+        keys, values = prompt.chunk(2, dim=1)
+        return keys, values
 
     def penalty(self, layer: int, task: int) -> torch.Tensor:
         """O(K) + O(A) + O(P) of a prompted block."""
-        return sum(squared_off_identity(part.flatten(1)) for part in self._rows(layer, task))
+        components, keys, attention = (squared_off_identity(part.flatten(1)) for part in self._rows(layer, task))
+        return components + keys + attention
 
     def _rows(self, layer: int, task: int | None) -> list[torch.Tensor]:
         """P, K, A up to the last filled row; while task t is learned, the rows before its own are detached."""

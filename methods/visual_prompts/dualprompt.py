@@ -50,7 +50,7 @@ class DualPrompt(PromptedVision):
     the axis of length 2, 0 is the prefix of the attention's keys, 1 that of its values. q (b, D) is the query.
 
         training on task t: e_b = t;      test: e_b = argmax_m cos(q_b, K_m)
-        block in general_layers: prefixes G[layer];   in expert_layers: E[layer, :, e_b]     (parts/prefix_attention.py)
+        block in general_layers: prefixes G[layer];   in expert_layers: E[layer, :, e_b]  (visual_prompts/prefix_attention.py)
         logits = W ln_post(class token) + b
         loss = CE among the task's classes - lambda (1 / B) sum_b cos(q_b, K_t)
 
@@ -71,12 +71,12 @@ class DualPrompt(PromptedVision):
         "*": {"crop_scale": 0.05},  # the port's augmentation
         "imagenet-r*": {"epochs": 50, "expert_length": 20, "learning_rate": 0.0025},
         "mini*": {
-            **{"batch_size": 32, "epochs": 12, "expert_layers": (2, 3), "learning_rate": 5e-3},
-            **{"crop_scale": 1.0, "mirrored_view": False},
+            "batch_size": 32, "epochs": 12, "expert_layers": (2, 3), "learning_rate": 5e-3,
+            "crop_scale": 1.0, "mirrored_view": False,
         },
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 5},
-    }
+    }  # fmt: skip
     quick = {"epochs": 1}
     paper = (
         '"DualPrompt: Complementary Prompting for Rehearsal-free Continual Learning", Wang et al., ECCV 2022, arXiv 2204.04799'

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from bench import BenchError, Task, TestBatches, setting
 from bench.clip.image_tower import blocks, image_tokens
+from bench.clip.tower_types import vision_transformer
 from methods.visual_prompts.prompted_vision import PromptedVision, PromptedVisionSettings
 
 PORT = "PyTorch port (JH-LEE-KR/l2p-pytorch)"
@@ -124,7 +125,7 @@ class L2P(PromptedVision):
 
     def read_prompts(self, pixels: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         """(b, D): mean output at the prompts' positions."""
-        visual = self.backbone.clip.visual
+        visual = vision_transformer(self.backbone.clip.visual)
         prompts = self.pool[chosen].flatten(1, 2)  # (b, N L, D)
         x = image_tokens(visual, pixels, prompts)
         for block in blocks(visual):

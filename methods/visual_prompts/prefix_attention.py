@@ -5,9 +5,10 @@ import torch.nn.functional as F
 
 from bench.clip.precision import computing_like
 from bench.clip.text_tower import finish_block, project
+from bench.clip.tower_types import Block
 
 
-def block_with_prefix(block: torch.nn.Module, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def block_with_prefix(block: Block, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """One residual block of a CLIP tower, x (b, n, w) -> (b, n, w), with prefixes (b or 1, m, w) in its attention.
 
     With q, k, v the projections of ln_1(x), split into heads:

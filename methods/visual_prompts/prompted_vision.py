@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Method, Task, setting
-from bench.system.parallel import prefetched
-from methods.shared.batches import batches
-from methods.shared.random_crops import check_crop_scale, random_crops
+from methods.shared.batches import Batch
+from methods.shared.descent import Descent
+from methods.shared.pixels import check_crop_scale, mirror, mirrored_half, pixel_batches, random_crops
 
 TIMM_HEAD_STD = 0.02
 
@@ -44,6 +44,7 @@ class PromptedVision(Method):
     inputs = "pixels"
     zero_shot = False
     clip_norm: float | None = None  # gradients are scaled down to this norm
+    learned: torch.Tensor
 
     def prepare(self) -> None:
         width = self.backbone.pooled_width
@@ -77,28 +78,28 @@ class PromptedVision(Method):
         if not cropped:
             queries = torch.stack([task.train.features(view, layer="pooled") for view in views], dim=1)  # (n, views, D)
 
-        def prepare(batch: tuple[int, int, torch.Tensor]) -> torch.Tensor:
-            step, epoch, rows = batch
-            return random_crops(task.train.pixels(rows), settings.crop_scale, self.draws, "crop", task.index, epoch, step)
+        def mirrored(batch: Batch) -> torch.Tensor:
+            return self._mirrored(n, task.index, batch.epoch)[batch.rows]
+
+        def read(batch: Batch) -> torch.Tensor:
+            purpose = ("crop", task.index, batch.epoch, batch.step)
+            return mirror(random_crops(task.train.pixels(batch.rows), settings.crop_scale, self.draws, *purpose), mirrored(batch))
 
         optimiser = torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr=settings.learning_rate)
-        steps = batches(self.scenario, self.draws, n, settings.batch_size, settings.epochs, "batch order", task.index)
-        for (_, epoch, rows), pixels in prefetched(steps, prepare, self.device):
-            optimiser.param_groups[0]["lr"] = self.rate(epoch)
-            mirrored = self._mirrored(n, task.index, epoch)[rows]
-            pixels = torch.where(mirrored.to(self.device).view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+        descent = Descent(self, optimiser, at_end=f"{task.name}, last step", cut=self.clip_gradients)
+        batches = pixel_batches(
+            self, read, images=n, batch_size=settings.batch_size, epochs=settings.epochs,
+            budget=self.scenario.images_per_task, purpose=("batch order", task.index),
+        )  # fmt: skip
+        for batch, pixels in batches:
+            rows = batch.rows
             labels = task.train.labels[rows].to(self.device)
             if cropped:
                 query = self.backbone.pool_images(pixels)
             else:
-                query = queries[rows.to(self.device), mirrored.long().to(self.device)]
-            loss = self.loss(pixels, query, labels, task)
-            optimiser.zero_grad()
-            loss.backward()
-            self.clip_gradients()
-            optimiser.step()
-        self.check_finite(loss, f"{task.name}, last step")
-        optimiser.zero_grad()
+                query = queries[rows.to(self.device), mirrored(batch).long().to(self.device)]
+            descent.step(self.loss(pixels, query, labels, task), self.rate(batch.epoch))
+        descent.finish()
         self.learned[list(task.classes)] = True
 
     def rate(self, epoch: int) -> float:
@@ -123,7 +124,7 @@ class PromptedVision(Method):
     def _mirrored(self, n: int, *purpose: object) -> torch.Tensor:
         if not self.settings.mirrored_view:
             return torch.zeros(n, dtype=torch.bool)
-        return self.draws.permutation(n, "view", *purpose) % 2 == 1
+        return mirrored_half(n, self.draws, "view", *purpose)
 
     # -- scoring --------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from methods.cgil.alignment import ClassPrompts
 from methods.cgil.stacked import groups_of_classes
 from methods.cgil.vae import VAEs
-from methods.shared import batches as training_batches
+from methods.shared import batches
 
 MEASURED = Path(__file__).parent / "measured"  # tables that the docs show
 
@@ -43,34 +43,34 @@ class Phase:
 def first_steps_only(limit: int | None) -> Iterator[list[Phase]]:
     """Every training loop that methods share ends after `limit` steps (None: never); the loops that there were.
 
-    The loops are those over `methods.shared.batches.batches`, prompt alignment and the fits of VAEs. Each knows and uses its
-    full number of steps, for its schedule of rates: it is only cut short.
+    The loops are those over `methods.shared.batches.training_batches`, prompt alignment and the fits of VAEs. Each knows and uses
+    its full number of steps, for its schedule of rates: it is only cut short.
     """
     phases: list[Phase] = []
     with contextlib.ExitStack() as patches:
-        original, limited = training_batches.batches, _limited_batches(limit, phases)
+        original, limited = batches.training_batches, _limited_batches(limit, phases)
         for module in list(sys.modules.values()):  # methods import the function by its name
-            if getattr(module, "batches", None) is original:
-                patches.enter_context(mock.patch.object(module, "batches", limited))
+            if getattr(module, "training_batches", None) is original:
+                patches.enter_context(mock.patch.object(module, "training_batches", limited))
         patches.enter_context(mock.patch.object(ClassPrompts, "align", _limited_alignment(limit, phases)))
         patches.enter_context(mock.patch.object(VAEs, "fit", _limited_fit(limit, phases)))
         yield phases
 
 
 def _limited_batches(limit: int | None, phases: list[Phase]) -> Callable:
-    original = training_batches.batches
+    original = batches.training_batches
 
-    def batches(scenario, draws, n, batch_size, epochs, *purpose):
-        phase = Phase(training_batches.count_steps(scenario, n, batch_size, epochs))
+    def training_batches(draws, *, purpose, **size):
+        phase = Phase(batches.steps_within_budget(**size))
         phases.append(phase)
-        for step in original(scenario, draws, n, batch_size, epochs, *purpose):
+        for step in original(draws, purpose=purpose, **size):
             if len(phase.seconds) == limit:
                 return
             started = time.perf_counter()
             yield step
             phase.seconds.append(time.perf_counter() - started)
 
-    return batches
+    return training_batches
 
 
 class _Enough(Exception):

@@ -15,7 +15,7 @@ from bench.streams.decoded import DecodedImages
 from bench.streams.features import FeatureStore
 from bench.streams.stream import Split
 from bench.system.parallel import in_background
-from methods.shared.random_crops import crop_boxes, resized_crops
+from methods.shared.pixels import crop_boxes, resized_crops
 
 IMAGES, BATCH = 128, 32
 ROOM = 10**9  # bytes for decoded images, more than there are

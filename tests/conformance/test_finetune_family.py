@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods.fine_tuning.icarl import ICaRL
-from methods.image_tower.nearest_mean import exemplar_means, negative_squared_distances
+from methods.image_tower.icarl_nme import exemplar_means, negative_squared_distances
 from methods.shared.selection import herding
 from tests.conformance.stored_runs import Record, StoredDraws, World, give_reference, method_of_run, places_in, snapshot
 

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from bench.errors import BenchError
 from bench.system.randomness import Draws
 from methods.fine_tuning.icarl import ICaRL
-from methods.image_tower.icarl_nme import ICaRLNME
-from methods.image_tower.nearest_mean import exemplar_means, negative_squared_distances
+from methods.image_tower.icarl_nme import ICaRLNME, exemplar_means, negative_squared_distances
 from methods.image_tower.rehearsal_buffer import DarkExperienceReplay, ExperienceReplay
 
 QUICK = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "mirrored_view": False}

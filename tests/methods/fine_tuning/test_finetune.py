@@ -10,7 +10,7 @@ from bench.errors import RunFailure
 from bench.system.randomness import Draws
 from methods.bounds.joint import Joint
 from methods.fine_tuning.finetune import FineTune
-from methods.shared.random_crops import random_crops
+from methods.shared.pixels import random_crops
 from methods.zero_shot import ZeroShot
 
 QUICK = {"lr": 1e-3, "iterations": 3, "warmup": 1, "batch_size": 4}

@@ -245,8 +245,7 @@ def test_an_autoencoder_reconstructs_sigmoids(small_backbone):
     assert not torch.allclose(found[:, 0], found[:, 1])
 
 
-def test_an_autoencoder_knows_its_own_domain(make_stream):
-    scenario = make_stream().scenario
+def test_an_autoencoder_knows_its_own_domain():
     domains = DomainAutoencoders(8, 2, Draws("test", "domains", 0))
     generator = torch.Generator().manual_seed(0)
     own = [torch.randn(20, 2, generator=generator) @ (3 * torch.randn(2, 8, generator=generator)) for _ in range(2)]
@@ -256,7 +255,7 @@ def test_an_autoencoder_knows_its_own_domain(make_stream):
     try:
         for index, features in enumerate(own):
             domains.grow(index)
-            domains.fit(index, 20, lambda rows: features[rows], 45, 0.05, 1e-4, 10, scenario, lambda loss, what: None)
+            domains.fit(index, 20, lambda rows: features[rows], 45, 0.05, 1e-4, 10, None, lambda loss, what: None)
     finally:
         torch.optim.Adam.step = step
     assert rates[:45] == pytest.approx([0.05] * 20 + [0.005] * 20 + [0.0005] * 5)

@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from bench.clip.backbone import encode_tokens
 from bench.errors import BenchError
 from bench.system.randomness import Draws
+from methods.shared.batches import Batch
 from methods.star_prompt.class_keys import ClassKeys, ClassKeySettings
 from methods.star_prompt.semantic_residuals import SCORE_SCALE, SemanticResiduals
 from methods.star_prompt.star_prompt import STARPrompt, STARPromptSettings, alignment_loss, rate
@@ -279,7 +280,7 @@ def test_one_step_of_each_stage_on_the_keys(small_backbone, make_stream):
     start = part.context.detach().clone()
     embeddings, labels = normal(6, 24), torch.tensor([2, 3, 3, 2, 3, 2])
     gradient = torch.autograd.grad(part.loss(embeddings, labels, 2, 4), part.context)[0]
-    part.learn(embeddings, labels, task.classes, 1, part.scenario, 1)
+    part.learn(embeddings, labels, task.classes, 1, None, 1)
     torch.testing.assert_close(part.context.detach(), start - part.settings.key_learning_rate * gradient, rtol=1e-4, atol=1e-6)
     assert torch.equal(part.context[:2], start[:2])
 
@@ -291,7 +292,7 @@ def test_loss_of_stage_2_among_the_task_s_classes(small_backbone, make_stream):
     stream = make_stream()
     method = learned(small_backbone, stream, tasks=1)
     task = stream.tasks[1]
-    method.learn_keys(task, 1, stream.scenario)
+    method.learn_keys(task, 1, None)
     pixels, query, labels = task.train.pixels(), task.train.features(), task.train.labels
     found = method.loss(pixels, query, labels, task.classes)
     residuals = method.residuals(query, method.keys.keys[:4], 2)
@@ -375,7 +376,7 @@ def test_the_query_is_of_the_image_as_it_is_shown(small_backbone, make_stream, v
     stream = make_stream()
     method, rows = build(small_backbone, stream, **views), torch.tensor([3, 0, 7])
     split = stream.tasks[0].train
-    pixels = method.pixels(split, rows, ("test",), 0, 0)
+    pixels = method.pixels(split, Batch(0, 0, rows), "test")
     query = method.query(split, rows, pixels)
     torch.testing.assert_close(query, small_backbone.encode_images(pixels), rtol=1e-4, atol=1e-5)
     assert torch.equal(pixels, split.pixels(rows)) == (method.settings.crop_scale == 1)

@@ -1,13 +1,70 @@
-"""Random crops of preprocessed images, resized to their own size, as torchvision's RandomResizedCrop draws them."""
+"""Pixels to learn from: a task's images batch by batch, cropped and mirrored at random."""
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from bench import BenchError, Draws
+from bench import BenchError, Draws, Method, Split
+from bench.system.parallel import prefetched
+from methods.shared.batches import Batch, training_batches
 
 ATTEMPTS = 10  # after so many that do not fit, the whole image is taken
 LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))  # of width to height
+
+
+def pixel_batches(
+    method: Method,
+    read: Callable[[Batch], torch.Tensor],
+    *,
+    images: int,
+    batch_size: int,
+    epochs: int,
+    budget: int | None,
+    purpose: Sequence[object],
+) -> Iterator[tuple[Batch, torch.Tensor]]:
+    """The batches of `training_batches`, each with the pixels that `read` gives of it.
+
+    On a GPU the next batches are read while the device computes on this one: `read` may depend on nothing that training
+    changes, and draws at random for a purpose that names the step or the epoch.
+    """
+    batches = training_batches(
+        method.draws, images=images, batch_size=batch_size, epochs=epochs, budget=budget, purpose=purpose
+    )
+    return prefetched(batches, read, method.device)
+
+
+def training_pixels(
+    split: Split, batch: Batch, draws: Draws, *, crop: float, mirrored: bool, purpose: Sequence[object]
+) -> torch.Tensor:
+    """(b, 3, size, size) of a batch's images. `purpose` names the phase and the task.
+
+    crop       smallest share of the area that a crop keeps; crops are taken from the square view of an image; 1: none
+    mirrored   half of the split's images are flipped left-right, others in every epoch
+    """
+    pixels = random_crops(split.pixels(batch.rows), crop, draws, *purpose, "crop", batch.step)
+    if not mirrored:
+        return pixels
+    return mirror(pixels, mirrored_half(len(split), draws, *purpose, "view", batch.epoch)[batch.rows])
+
+
+def mirrored_half(n: int, draws: Draws, *purpose: object) -> torch.Tensor:
+    """(n,) True for half of n images, drawn at random: those that are mirrored."""
+    return draws.permutation(n, *purpose) % 2 == 1
+
+
+def mirror(pixels: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    """Images (b, 3, size, size), those flipped left-right for which `mirrored` (b,) is True."""
+    return torch.where(mirrored.to(pixels.device).view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+
+
+def check_crop_scale(scale: float) -> None:
+    """Refuse a share of an image's area that no crop can have."""
+    if not 0 < scale <= 1:
+        raise BenchError(f"crop_scale={scale}: choose a share above 0 and at most 1")
+
+
+# -- random crops, as torchvision's RandomResizedCrop draws them -------------------------------------------------
 
 
 def random_crops(pixels: torch.Tensor, smallest: float, draws: Draws, *purpose: object) -> torch.Tensor:
@@ -57,9 +114,3 @@ def crop_boxes(n: int, size: int, smallest: float, generator: torch.Generator) -
     chosen = boxes[torch.arange(n), fits.long().argmax(dim=1)]  # the first that fits
     whole = torch.tensor([0.0, 0.0, size, size])
     return torch.where(fits.any(dim=1, keepdim=True), chosen, whole).long()
-
-
-def check_crop_scale(scale: float) -> None:
-    """Refuse a share of an image's area that no crop can have."""
-    if not 0 < scale <= 1:
-        raise BenchError(f"crop_scale={scale}: choose a share above 0 and at most 1")

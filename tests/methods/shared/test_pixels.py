@@ -1,6 +1,7 @@
-"""Random resized crops: the resampling against torchvision's, the boxes against what they promise."""
+"""Pixels to learn from: random crops against torchvision's and what they promise, mirroring, batches."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,16 @@ from bench.system.randomness import Draws
 from methods.bounds.joint import Joint
 from methods.fine_tuning.finetune import FineTune, FineTuneSettings
 from methods.fine_tuning.lwf import LwF
-from methods.shared.random_crops import crop_boxes, random_crops, resized_crops
+from methods.shared.batches import Batch, training_batches
+from methods.shared.pixels import (
+    crop_boxes,
+    mirror,
+    mirrored_half,
+    pixel_batches,
+    random_crops,
+    resized_crops,
+    training_pixels,
+)
 
 DRAWS = Draws("test", "crops", 0)
 
@@ -117,3 +127,42 @@ def test_papers_crop_and_the_mini_world_does_not():
     for share in (0.0, -1.0, 1.1):
         with pytest.raises(BenchError, match="crop_scale=.*choose a share above 0 and at most 1"):
             FineTuneSettings(crop_scale=share)
+
+
+def test_mirroring_image_by_image():
+    images = pixels(3, 4)
+    found = mirror(images, torch.tensor([False, True, False]))
+    assert torch.equal(found[[0, 2]], images[[0, 2]]) and torch.equal(found[1], images[1].flip(-1))
+
+
+@pytest.mark.parametrize("n", [0, 1, 6, 7])
+def test_half_of_the_images_are_mirrored_others_for_another_purpose(n):
+    found = mirrored_half(n, DRAWS, "view", 0)
+    assert found.shape == (n,) and int(found.sum()) == n // 2
+    assert torch.equal(found, mirrored_half(n, DRAWS, "view", 0))
+    assert n < 6 or not torch.equal(found, mirrored_half(n, DRAWS, "view", 1))
+
+
+def test_training_pixels_are_cropped_by_step_and_mirrored_by_epoch(make_stream):
+    """The draws that results have been published with; an image is cropped first and mirrored then."""
+    train, rows = make_stream().tasks[0].train, torch.tensor([3, 0, 2])
+    plain = train.pixels(rows)
+
+    def found(step: int, epoch: int, crop: float = 1.0, mirrored: bool = False) -> torch.Tensor:
+        return training_pixels(train, Batch(step, epoch, rows), DRAWS, crop=crop, mirrored=mirrored, purpose=("stage", 1))
+
+    assert torch.equal(found(5, 2), plain)
+    cropped = random_crops(plain, 0.5, DRAWS, "stage", 1, "crop", 5)
+    assert torch.equal(found(5, 2, crop=0.5), cropped)
+    flipped = mirrored_half(len(train), DRAWS, "stage", 1, "view", 2)[rows]
+    assert torch.equal(found(5, 2, crop=0.5, mirrored=True), mirror(cropped, flipped))
+
+
+def test_pixel_batches_are_the_training_batches_with_what_is_read_of_them():
+    size = {"images": 10, "batch_size": 4, "epochs": 2, "budget": 17, "purpose": ("order", 1)}
+    method = SimpleNamespace(draws=DRAWS, device=torch.device("cpu"))
+    found = list(pixel_batches(method, lambda batch: 10 * batch.rows + batch.step, **size))
+    expected = list(training_batches(DRAWS, **size))
+    assert len(found) == len(expected) == 5
+    for (batch, read), own in zip(found, expected):
+        assert (batch.step, batch.epoch) == (own.step, own.epoch) and torch.equal(read, 10 * own.rows + own.step)
