@@ -22,6 +22,7 @@ from bench.clip.image_tower import pooled_images
 from bench.clip.loading import identity as identity
 from bench.clip.precision import compute_in, resolve_precision
 from bench.clip.text_tower import encode_embedded, encode_tokens, prompt_length
+from bench.clip.tower_types import ClipModel, clip_model, vision_transformer
 from bench.errors import BenchError
 from bench.images.files import in_parallel
 from bench.system.files import file_digest as file_digest
@@ -46,7 +47,7 @@ class Backbone:
         self,
         name: str,
         pretrained: str,
-        clip: Any,
+        clip: torch.nn.Module,
         tokenizer: Callable[[list[str]], torch.Tensor],
         transform: Any,
         digest: str,
@@ -58,7 +59,7 @@ class Backbone:
         self.pretrained = pretrained
         self.digest = digest
         self.device = torch.device(device)
-        self.clip = clip.to(self.device).eval().requires_grad_(False)
+        self.clip = clip_model(clip.to(self.device).eval().requires_grad_(False))
         self.tokenizer = tokenizer
         self.transform = transform
         self.precision = precision
@@ -144,7 +145,7 @@ class Backbone:
     @property
     def pooled_width(self) -> int:
         """Width of `pool_images`: 768 for ViT-B, 1024 for ViT-L."""
-        return self.clip.visual.ln_post.normalized_shape[0]
+        return vision_transformer(self.clip.visual).ln_post.normalized_shape[0]
 
     # -- text ---------------------------------------------------------------------------------------------------
 
@@ -189,7 +190,7 @@ class Backbone:
         return encode_embedded(self.clip, embeddings, end, shared)
 
     @torch.no_grad()
-    def encode_text(self, texts: Sequence[str], clip: torch.nn.Module | None = None) -> torch.Tensor:
+    def encode_text(self, texts: Sequence[str], clip: ClipModel | None = None) -> torch.Tensor:
         """(n, d) un-normalised text features of n prompts; `clip` is a trained copy to use instead of the frozen CLIP."""
         chunks = [tuple(texts[i : i + TEXTS_AT_ONCE]) for i in range(0, len(texts), TEXTS_AT_ONCE)]
         if clip is None or clip is self.clip:
@@ -202,7 +203,7 @@ class Backbone:
         return functools.lru_cache(maxsize=64)(lambda texts: encode_tokens(self.clip, self.tokenize(texts)))
 
     def classifier(
-        self, scenario: "Scenario", classes: Sequence[int], template: str | None = None, clip: torch.nn.Module | None = None
+        self, scenario: "Scenario", classes: Sequence[int], template: str | None = None, clip: ClipModel | None = None
     ) -> torch.Tensor:
         """Zero-shot class vectors (n, d) of unit length.
 
@@ -217,7 +218,7 @@ class Backbone:
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def trainable_copy(self) -> torch.nn.Module:
+    def trainable_copy(self) -> ClipModel:
         """An own copy of the CLIP for methods that change its weights; the logit scale stays frozen."""
         clip = copy.deepcopy(self.clip).requires_grad_(True)
         clip.logit_scale.requires_grad_(False)

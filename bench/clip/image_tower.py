@@ -9,22 +9,21 @@
 Only towers in open_clip's vision-transformer layout can be taken apart; a residual network or a timm model cannot.
 """
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 
+from bench.clip.tower_types import Block, Transformer, vision_transformer
 from bench.errors import BenchError
 
 
-def blocks(tower: torch.nn.Module) -> torch.nn.ModuleList:
+def blocks(tower: torch.nn.Module) -> Sequence[Block]:
     """The residual blocks of `clip.visual` or of `clip` (its text tower), in order; each maps (b, tokens, w) to the same."""
-    transformer = tower.transformer
+    transformer = cast(Transformer, tower.transformer)  # under this name both towers of open_clip have theirs
     if not transformer.batch_first:
         raise BenchError("only towers that take (batch, tokens, width) can be taken apart; use a newer open_clip_torch")
     return transformer.resblocks
-
-
-def _check(visual: torch.nn.Module) -> None:
-    if not (hasattr(visual, "transformer") and hasattr(visual, "_embeds") and getattr(visual, "attn_pool", None) is None):
-        raise BenchError("this method needs a vision transformer as image tower (mini, ViT-B-32, ViT-B-16, ViT-L-14, ...)")
 
 
 def image_tokens(visual: torch.nn.Module, pixels: torch.Tensor, inserted: torch.Tensor | None = None) -> torch.Tensor:
@@ -33,26 +32,27 @@ def image_tokens(visual: torch.nn.Module, pixels: torch.Tensor, inserted: torch.
     `inserted` (b, m, w) are tokens that come between the class token and the patches, before ln_pre; each gets the class
     token's positional embedding.
     """
-    _check(visual)
+    tower = vision_transformer(visual)
     if inserted is None:
-        return visual._embeds(pixels)
-    patches = visual.conv1(pixels).flatten(2).transpose(1, 2)  # (b, patches, w)
-    position = visual.positional_embedding
-    first = (visual.class_embedding + position[0]).expand(len(pixels), 1, -1)
-    return visual.ln_pre(torch.cat([first, inserted + position[0], patches + position[1:]], dim=1))
+        return tower._embeds(pixels)
+    patches = tower.conv1(pixels).flatten(2).transpose(1, 2)  # (b, patches, w)
+    position = tower.positional_embedding
+    first = (tower.class_embedding + position[0]).expand(len(pixels), 1, -1)
+    return tower.ln_pre(torch.cat([first, inserted + position[0], patches + position[1:]], dim=1))
 
 
 def pool_image(visual: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """What leaves the last block (b, tokens, w) -> (b, w): pooled and normalised, before the projection."""
-    return visual._pool(tokens)[0]
+    return vision_transformer(visual)._pool(tokens)[0]
 
 
 def project_image(visual: torch.nn.Module, pooled: torch.Tensor) -> torch.Tensor:
     """(b, w) -> (b, d), un-normalised embeddings."""
-    return pooled if visual.proj is None else pooled @ visual.proj
+    projection = vision_transformer(visual).proj
+    return pooled if projection is None else pooled @ projection
 
 
 def pooled_images(visual: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     """(b, 3, size, size) -> (b, w): the image tower without its projection into the space shared with text."""
     tokens = image_tokens(visual, pixels)
-    return pool_image(visual, visual.transformer(tokens))
+    return pool_image(visual, vision_transformer(visual).transformer(tokens))

@@ -9,6 +9,7 @@ decides (ViT-B-16 or ViT-B-16-quickgelu), and the results say so.
 import copy
 import hashlib
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bench.clip import folders, state_dicts, wrapped
 from bench.clip import published as published_weights
 from bench.clip.architectures import settings_of
 from bench.clip.folders import WeightFolder
+from bench.clip.tower_types import ClipModel, clip_model
 from bench.errors import BenchError, unknown_name
 from bench.system.files import file_digest
 from bench.system.offline import offline
@@ -30,7 +32,7 @@ RANDOM = "none"  # --pretrained none
 class Pretrained:
     """A CLIP with its weights, and the facts about them that results record."""
 
-    clip: torch.nn.Module
+    clip: ClipModel
     tokenizer: Any
     transform: Any
     label: str  # as the user named the weights
@@ -211,7 +213,7 @@ def _recognised(name: str, digest: str) -> tuple[str, dict[str, Any]]:
 # -- building ---------------------------------------------------------------------------------------------------
 
 
-def _build(settings: dict[str, Any], quick_gelu: bool) -> torch.nn.Module:
+def _build(settings: dict[str, Any], quick_gelu: bool) -> ClipModel:
     """open_clip's CLIP with random weights, the same ones every time.
 
     Architectures that open_clip builds with a text tower of its own kind are built as plain CLIP: the supported ones differ
@@ -223,17 +225,17 @@ def _build(settings: dict[str, Any], quick_gelu: bool) -> torch.nn.Module:
     own["vision_cfg"]["timm_model_pretrained"] = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return CLIP(**{**own, "quick_gelu": quick_gelu})
+        return clip_model(CLIP(**{**own, "quick_gelu": quick_gelu}))
 
 
-def _tokenizer(settings: dict[str, Any]):
+def _tokenizer(settings: dict[str, Any]) -> Any:
     from open_clip.tokenizer import SimpleTokenizer
 
     text = settings["text_cfg"]
     return SimpleTokenizer(context_length=text.get("context_length", 77), **(text.get("tokenizer_kwargs") or {}))
 
 
-def _transform(clip: torch.nn.Module, preprocessing: dict[str, Any]):
+def _transform(clip: ClipModel, preprocessing: dict[str, Any]) -> Any:
     """Images as these weights want them; OpenAI's mean, deviation and bicubic filter where nothing says otherwise."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -276,7 +278,7 @@ def _load_mini(pretrained: str | None) -> Pretrained:
 # -- digests ----------------------------------------------------------------------------------------------------
 
 
-def _digests(files) -> dict[str, str]:
+def _digests(files: Iterable[Path]) -> dict[str, str]:
     return {path.name: file_digest(path) for path in files}
 
 
@@ -287,7 +289,7 @@ def _digest(digests: dict[str, str]) -> str:
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()).hexdigest()
 
 
-def _state_digest(clip: torch.nn.Module) -> str:
+def _state_digest(clip: ClipModel) -> str:
     """Of weights that are in no file: their names and numbers."""
     digest = hashlib.sha256()
     for name, tensor in clip.state_dict().items():

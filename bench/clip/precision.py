@@ -10,10 +10,14 @@ mixed, and training computes in float32.
 """
 
 import contextlib
+from typing import cast
 
 import torch
 
+from bench.clip.tower_types import ClipModel, VisionTransformer
 from bench.errors import BenchError
+
+_COMPUTES_IN = "computes_in"  # the attribute of a block that says so; copies of the block have it too
 
 
 def resolve_precision(precision: str, device: str) -> str:
@@ -30,7 +34,7 @@ def resolve_precision(precision: str, device: str) -> str:
     return precision
 
 
-def compute_in(clip: torch.nn.Module, precision: str, device: torch.device) -> None:
+def compute_in(clip: ClipModel, precision: str, device: torch.device) -> None:
     """Let the blocks of this model, and of its copies, compute in that precision."""
     if precision == "float32":
         if device.type == "cuda":  # otherwise the patch embedding would be rounded to TF32's 10 bits
@@ -38,29 +42,31 @@ def compute_in(clip: torch.nn.Module, precision: str, device: torch.device) -> N
         return
     entered: list[contextlib.AbstractContextManager] = []  # a stack: a block inside a block leaves first
 
-    def enter(module: torch.nn.Module, inputs: tuple) -> None:
+    def enter(module: torch.nn.Module, inputs: tuple[object, ...]) -> None:
         entered.append(computing_like(module))
         entered[-1].__enter__()
 
-    def leave(module: torch.nn.Module, inputs: tuple, output):
+    def leave(module: torch.nn.Module, inputs: tuple[object, ...], output: object) -> object:
         entered.pop().__exit__(None, None, None)
         return output.float() if isinstance(output, torch.Tensor) else output
 
     for module in _blocks(clip):
-        module.computes_in = (device.type, getattr(torch, precision))
+        setattr(module, _COMPUTES_IN, (device.type, getattr(torch, precision)))
         module.register_forward_pre_hook(enter)
         module.register_forward_hook(leave, always_call=True)  # also when the block fails: nothing stays switched
 
 
 def computing_like(block: torch.nn.Module) -> contextlib.AbstractContextManager:
     """For code that calls the parts of a block itself: within it they compute in the precision of the whole block."""
-    device, dtype = getattr(block, "computes_in", ("cpu", torch.float32))
+    device, dtype = getattr(block, _COMPUTES_IN, ("cpu", torch.float32))
     if dtype == torch.float32 or (dtype == torch.float16 and torch.is_grad_enabled()):
         return contextlib.nullcontext()
     return torch.autocast(device, dtype)
 
 
-def _blocks(clip: torch.nn.Module) -> list[torch.nn.Module]:
+def _blocks(clip: ClipModel) -> list[torch.nn.Module]:
     """The residual blocks of both towers; an image tower of another kind (residual network, timm) counts as one block."""
-    image = clip.visual.transformer.resblocks if hasattr(clip.visual, "transformer") else [clip.visual]
-    return [*image, *clip.transformer.resblocks]
+    visual = clip.visual
+    if not hasattr(visual, "transformer"):
+        return [visual, *clip.transformer.resblocks]
+    return [*cast(VisionTransformer, visual).transformer.resblocks, *clip.transformer.resblocks]  # of any way of pooling

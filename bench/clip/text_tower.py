@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from bench.clip.precision import computing_like
+from bench.clip.tower_types import Block, ClipModel
 
 KEPT_BYTES = 4 << 30  # of activations for the backward pass; a thousand classes would fill a GPU without this
 ROWS_KEPT = 20  # activations of a token's width that a block keeps for the backward pass, about
@@ -27,13 +28,13 @@ def prompt_length(tokens: torch.Tensor) -> int:
     return int(tokens.argmax(dim=-1).max()) + 1
 
 
-def encode_tokens(clip: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def encode_tokens(clip: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
     """Token ids (n, 77) -> text features (n, d), un-normalised, with gradients to the tower's weights."""
     embeddings = clip.token_embedding(tokens[:, : prompt_length(tokens)])
     return encode_embedded(clip, embeddings, tokens.argmax(dim=-1))
 
 
-def encode_embedded(clip: torch.nn.Module, embeddings: torch.Tensor, end: torch.Tensor, shared: int = 1) -> torch.Tensor:
+def encode_embedded(clip: ClipModel, embeddings: torch.Tensor, end: torch.Tensor, shared: int = 1) -> torch.Tensor:
     """The text tower of `clip` on token embeddings (n, length, w), read at `end` (n,): (n, d).
 
     `shared`: so many tokens are the same at the start of all prompts; start-of-text always is.
@@ -54,7 +55,7 @@ def encode_embedded(clip: torch.nn.Module, embeddings: torch.Tensor, end: torch.
     return read_text(clip, torch.cat(read))
 
 
-def _chunks(clip: torch.nn.Module, x: torch.Tensor, ends: list[int]) -> list[slice]:
+def _chunks(clip: ClipModel, x: torch.Tensor, ends: list[int]) -> list[slice]:
     """Prompts in a row whose activations fit KEPT_BYTES; all of them where nothing is kept."""
     if not torch.is_grad_enabled():
         return [slice(0, len(ends))]
@@ -69,14 +70,14 @@ def _chunks(clip: torch.nn.Module, x: torch.Tensor, ends: list[int]) -> list[sli
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(ends)])]
 
 
-def read_text(clip: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+def read_text(clip: ClipModel, x: torch.Tensor) -> torch.Tensor:
     """What leaves the last block at end-of-text (n, w) -> (n, d): normalised and projected."""
     x = clip.ln_final(x)
     projection = clip.text_projection
     return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
 
 
-def has_plain_blocks(clip: torch.nn.Module) -> bool:
+def has_plain_blocks(clip: ClipModel) -> bool:
     """Whether every text block is x + attention(ln_1(x)), then x + mlp(ln_2(x)), and may be computed in parts."""
     from open_clip.transformer import ResidualAttentionBlock
 
@@ -86,20 +87,20 @@ def has_plain_blocks(clip: torch.nn.Module) -> bool:
     return len(blocks) > 0 and plain and not getattr(tower, "grad_checkpointing", False)
 
 
-def project(block: torch.nn.Module, x: torch.Tensor, which: str) -> tuple[torch.Tensor, ...]:
+def project(block: Block, x: torch.Tensor, which: str) -> tuple[torch.Tensor, ...]:
     """Queries, keys and values ("qkv" or some of them, in a row) of x (..., w), each (..., w), all heads side by side."""
     attention, w, first = block.attn, x.shape[-1], "qkv".index(which[0])
     rows = slice(first * w, (first + len(which)) * w)
     return F.linear(block.ln_1(x), attention.in_proj_weight[rows], attention.in_proj_bias[rows]).split(w, dim=-1)
 
 
-def finish_block(block: torch.nn.Module, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+def finish_block(block: Block, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     """The rest of a block: its input x (..., w), and what its heads have gathered (..., w)."""
     x = x + block.ls_1(block.attn.out_proj(attended))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def _only_what_is_read(clip: torch.nn.Module, x: torch.Tensor, ends: list[int], shared: int) -> torch.Tensor:
+def _only_what_is_read(clip: ClipModel, x: torch.Tensor, ends: list[int], shared: int) -> torch.Tensor:
     """x (n, length, w) with positions added -> what leaves the last block at end-of-text (n, w)."""
     shared = min(shared, *ends) if len(ends) else shared  # end-of-text belongs to the prompt itself
     by_length: dict[int, list[int]] = {}
@@ -136,7 +137,9 @@ def _heads(x: torch.Tensor, n: int, heads: int) -> torch.Tensor:
     return x.view(n, -1, heads, x.shape[-1] // heads).transpose(1, 2)
 
 
-def _attend(q, k, v, shared: int, groups: list[tuple[int, int]], heads: int) -> torch.Tensor:
+def _attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, shared: int, groups: list[tuple[int, int]], heads: int
+) -> torch.Tensor:
     """Every token looks at the shared ones before it and at its own prompt's before it: rows (tokens, w) -> the same."""
     sizes = [shared, *(n * s for n, s in groups)]
     (q_0, *qs), (k_0, *ks), (v_0, *vs) = (x.split(sizes) for x in (q, k, v))
@@ -151,7 +154,9 @@ def _attend(q, k, v, shared: int, groups: list[tuple[int, int]], heads: int) -> 
     return torch.cat(gathered)
 
 
-def _attend_at_end(q, k, v, shared: int, groups: list[tuple[int, int]], heads: int) -> torch.Tensor:
+def _attend_at_end(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, shared: int, groups: list[tuple[int, int]], heads: int
+) -> torch.Tensor:
     """The same for end-of-text alone, which looks at its whole prompt: q (n, w) -> (n, w)."""
     sizes = [shared, *(n * s for n, s in groups)]
     (k_0, *ks), (v_0, *vs) = k.split(sizes), v.split(sizes)
