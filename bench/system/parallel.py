@@ -1,7 +1,7 @@
 """The next batches are prepared while the device computes on the current one."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ AHEAD = 2  # batches that lie ready or are being prepared
 
 def prefetched(
     items: Iterable[Item], prepare: Callable[[Item], Prepared], device: torch.device
-) -> Iterator[tuple[Item, Prepared]]:
+) -> Generator[tuple[Item, Prepared], None, None]:
     """(item, prepare(item)) of every item, in order; on a GPU the following items are prepared in the background.
 
     On the CPU the two would only compete for the same cores, so there each item is prepared when it is its turn.
@@ -25,7 +25,9 @@ def prefetched(
     return in_background(items, prepare)
 
 
-def in_background(items: Iterable[Item], prepare: Callable[[Item], Prepared]) -> Iterator[tuple[Item, Prepared]]:
+def in_background(
+    items: Iterable[Item], prepare: Callable[[Item], Prepared]
+) -> Generator[tuple[Item, Prepared], None, None]:
     """As `prefetched`, on one thread of its own, which ends with the iterator: exhausted, closed early or failed.
 
     `items` is advanced by the caller's thread, up to AHEAD items early. What `prepare` raises is raised where its item
