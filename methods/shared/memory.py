@@ -42,6 +42,9 @@ class ExemplarMemory(torch.nn.Module):
     Classes come in ascending order, the images of a class in the order in which the rule chose them.
     """
 
+    images: torch.Tensor
+    labels: torch.Tensor
+
     def __init__(self, *shape: int, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.register_buffer("images", torch.zeros(0, *shape, dtype=dtype))

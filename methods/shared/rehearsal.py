@@ -78,6 +78,9 @@ class Rehearsal(TextClassifier):
     views) or, where `inputs` is "pixels", as uint8 images of the backbone's size.
     """
 
+    seen: torch.Tensor
+    memory: ExemplarMemory
+
     def prepare(self) -> None:
         super().prepare()
         self.register_buffer("seen", torch.zeros(0, dtype=torch.long))

@@ -15,11 +15,11 @@ class TextClassifier(Method):
     the classes they learn at the end of `learn`, so text is encoded once per task and not once per test batch.
     """
 
-    inputs = "features"
+    class_vectors: torch.Tensor  # (N, d), unit
 
     def prepare(self) -> None:
         every_class = range(len(self.scenario.class_names))
-        self.register_buffer("class_vectors", self.backbone.classifier(self.scenario, every_class))  # (N, d), unit
+        self.register_buffer("class_vectors", self.backbone.classifier(self.scenario, every_class))
 
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         vectors = self.class_vectors[torch.as_tensor(list(classes), device=batch.device)]
