@@ -15,7 +15,7 @@ class ContinualCLIPSettings:
     template: str | None = setting(None, "the one prompt of every class; none: the protocol's templates, averaged", AUTHORS)
     keep_underscores: bool = setting(False, "write names of several words with underscores, as in CIFAR100's files", AUTHORS)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_template("template", self.template)
 
 
@@ -39,6 +39,7 @@ class ContinualCLIP(ZeroShot):
     """
 
     Settings = ContinualCLIPSettings
+    settings: ContinualCLIPSettings
     recipes = {
         "cifar100-*": {"template": BAD, "keep_underscores": True},
         "tinyimagenet-*": {"template": BAD},

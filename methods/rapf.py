@@ -88,6 +88,7 @@ class RAPF(Method):
     """
 
     Settings = RAPFSettings
+    settings: RAPFSettings
     recipes = {
         "cifar100-*": {"keep_underscores": True},
         "cifar100-b50-10x5": {"batch_size": 50, "old_classes_per_batch": 4},

@@ -1,5 +1,6 @@
 """Continual-CLIP: frozen zero-shot CLIP, the floor of every table."""
 
+from bench import Task
 from methods.shared.classifiers import TextClassifier
 
 
@@ -19,5 +20,5 @@ class ZeroShot(TextClassifier):
     trains = "nothing: both encoders are frozen, tasks only add class names"
     conformance = "checked: tokens, logits and probabilities as classes arrive, template ensemble"
 
-    def learn(self, task) -> None:
+    def learn(self, task: Task) -> None:
         """Nothing to learn: the class vectors of all classes exist from the start."""

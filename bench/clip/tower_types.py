@@ -82,6 +82,7 @@ class ClipModel(torch.nn.Module):
     context_length: int
     encode_image: Callable[[torch.Tensor], torch.Tensor]
     encode_text: Callable[[torch.Tensor], torch.Tensor]
+    set_grad_checkpointing: Callable[[bool], None]
 
 
 def clip_model(module: torch.nn.Module) -> ClipModel:

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,7 +26,7 @@ def in_parallel(prepare: Callable[[Item], Prepared], items: Collection[Item]) ->
 
 def prefetched(
     items: Iterable[Item], prepare: Callable[[Item], Prepared], device: "torch.device"
-) -> Iterator[tuple[Item, Prepared]]:
+) -> Generator[tuple[Item, Prepared], None, None]:
     """(item, prepare(item)) of every item, in order; on a GPU the following items are prepared in the background.
 
     On the CPU the two would only compete for the same cores, so there each item is prepared when it is its turn.
@@ -36,7 +36,9 @@ def prefetched(
     return in_background(items, prepare)
 
 
-def in_background(items: Iterable[Item], prepare: Callable[[Item], Prepared]) -> Iterator[tuple[Item, Prepared]]:
+def in_background(
+    items: Iterable[Item], prepare: Callable[[Item], Prepared]
+) -> Generator[tuple[Item, Prepared], None, None]:
     """As `prefetched`, on one thread of its own, which ends with the iterator: exhausted, closed early or failed.
 
     `items` is advanced by the caller's thread, up to AHEAD items early. What `prepare` raises is raised where its item

@@ -38,6 +38,7 @@ class Joint(FineTune):
     """
 
     Settings = JointSettings
+    settings: JointSettings
     recipes = {
         "cifar100-*": {"epochs": 5, "warmup": 100, "lr": 1e-5},
         "tinyimagenet-*": {"epochs": 5, "warmup": 100, "lr": 1e-5},

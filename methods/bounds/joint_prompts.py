@@ -29,6 +29,7 @@ class JointPrompts(TextClassifier):
     """
 
     Settings = AlignmentSettings
+    settings: AlignmentSettings
     recipes = {
         protocol: {name: value for name, value in recipe.items() if name in SHARED}
         for protocol, recipe in CGIL.recipes.items()
@@ -44,7 +45,7 @@ class JointPrompts(TextClassifier):
 
     def prepare(self) -> None:
         self.prompts = ClassPrompts(self.backbone, self.scenario, self.settings, self.draws)
-        self.register_buffer("class_vectors", F.normalize(self.prompts.hand_made, dim=-1))  # (N, d)
+        self.register_buffer("class_vectors", F.normalize(self.prompts.hand_made, dim=-1))
 
     def learn(self, task: Task) -> None:
         features, labels = task.train.features(), task.train.labels.to(self.device)

@@ -53,6 +53,7 @@ class LinearProbe(Method):
     """
 
     Settings = LinearProbeSettings
+    settings: LinearProbeSettings
     paper = (
         '"Learning Transferable Visual Models From Natural Language Supervision", '
         "Radford et al., ICML 2021, arXiv 2103.00020"
@@ -62,11 +63,15 @@ class LinearProbe(Method):
     zero_shot = False
     joint = True
 
+    weights: torch.Tensor  # (N, d)
+    biases: torch.Tensor  # (N,)
+    learned: torch.Tensor  # (N,)
+
     def prepare(self) -> None:
         n_classes = len(self.scenario.class_names)
-        self.register_buffer("weights", torch.zeros(n_classes, self.backbone.embedding_width))  # (N, d)
-        self.register_buffer("biases", torch.zeros(n_classes))  # (N,)
-        self.register_buffer("learned", torch.zeros(n_classes, dtype=torch.bool))  # (N,)
+        self.register_buffer("weights", torch.zeros(n_classes, self.backbone.embedding_width))
+        self.register_buffer("biases", torch.zeros(n_classes))
+        self.register_buffer("learned", torch.zeros(n_classes, dtype=torch.bool))
 
     def learn(self, task: Task) -> None:
         features = F.normalize(task.train.features().double(), dim=-1).cpu().numpy()  # (n, d)

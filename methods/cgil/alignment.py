@@ -30,7 +30,7 @@ class AlignmentSettings:
     alignment_epochs: int = setting(60, "epochs of prompt tuning per task", "authors' command line for ImageNet-R")
     alignment_batch: int = setting(128, "embeddings per step of prompt tuning")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.context not in get_args(ContextForm):
             raise unknown_name("context", self.context, get_args(ContextForm))
 
@@ -50,15 +50,23 @@ class FrozenBatchNorm(torch.nn.Module):
 def context_generator(d: int, w: int) -> torch.nn.Sequential:
     """G: a raw text feature (n, d) -> one context vector (n, w)."""
     return torch.nn.Sequential(
-        *(torch.nn.Linear(d, d), FrozenBatchNorm(d), torch.nn.SELU()),
-        *(torch.nn.Linear(d, d), FrozenBatchNorm(d), torch.nn.SELU()),
-        *(torch.nn.Linear(d, w), FrozenBatchNorm(w), torch.nn.SELU()),
+        torch.nn.Linear(d, d),
+        FrozenBatchNorm(d),
+        torch.nn.SELU(),
+        torch.nn.Linear(d, d),
+        FrozenBatchNorm(d),
+        torch.nn.SELU(),
+        torch.nn.Linear(d, w),
+        FrozenBatchNorm(w),
+        torch.nn.SELU(),
         torch.nn.Linear(w, w),
     )
 
 
 class ClassPrompts(torch.nn.Module):
     """V_c of every class of the stream and the shared G; the key of a class is its encoded prompt, at unit length."""
+
+    hand_made: torch.Tensor  # (N, d) raw: h_c
 
     def __init__(self, backbone: Backbone, scenario: Scenario, settings: AlignmentSettings, draws: Draws):
         super().__init__()
@@ -70,8 +78,7 @@ class ClassPrompts(torch.nn.Module):
         self.settings = settings
         self.draws = draws
         self.prompts = ContextPrompts(backbone, scenario.class_names, learned + generated)
-        hand_made = backbone.encode_text(scenario.prompts(range(n), HAND_MADE))
-        self.register_buffer("hand_made", hand_made)  # (N, d) raw: h_c
+        self.register_buffer("hand_made", backbone.encode_text(scenario.prompts(range(n), HAND_MADE)))
         self.context = torch.nn.Parameter(0.02 * draws.normal((contexts, learned, w), "context")) if learned else None
         with draws.initialising("context generator"):
             self.generator = context_generator(d, w) if generated else None

@@ -39,7 +39,7 @@ class CGILSettings(AlignmentSettings):
     freeze_past: bool = setting(False, "tune the prompts of a task's own classes only; those before it are held")
     unseen_scale: UnseenScale = setting("unit", "class vectors of unseen classes: unit length, or raw as released", "harness")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name, options in (("generator", get_args(GeneratorKind)), ("unseen_scale", get_args(UnseenScale))):
             if getattr(self, name) not in options:
@@ -60,8 +60,8 @@ class CGIL(TextClassifier):
     With f(x) (d,) the raw image embedding, h_c (d,) the raw text feature of "a photo of a {name}", tau = exp(logit scale):
 
         key            k_c = norm(text tower([start] V_c G(h_c) [name of c] "." [end]))
-        generators     each new class: fit a model to its f(x)              (parts/vae.py, diffusion.py, generators.py)
-        alignment      V_c, G <- argmin mean_i -log softmax_c(tau cos(x~_i, k_c))[y_i]   (parts/alignment.py)
+        generators     each new class: fit a model to its f(x)     (vae.py, diffusion.py, methods/shared/generators.py)
+        alignment      V_c, G <- argmin mean_i -log softmax_c(tau cos(x~_i, k_c))[y_i]                   (alignment.py)
                        x~: drawn anew every epoch from the models of all classes seen so far
         logit          tau cos(f(x), k_c) of seen classes, tau cos(f(x), h_c) of unseen ones
 
@@ -78,6 +78,7 @@ class CGIL(TextClassifier):
     """
 
     Settings = CGILSettings
+    settings: CGILSettings
     recipes = {
         "imagenet-r*": {"alignment_lr": 0.05, "alignment_epochs": 60},
         "cars196*": {"alignment_lr": 0.03, "alignment_epochs": 60},
@@ -87,8 +88,15 @@ class CGIL(TextClassifier):
         # ours: smaller models in fewer, larger steps, for seconds on a CPU; chosen among about a dozen settings by test
         # accuracy on mini60-6x10 (seed 0), so its results there are slightly optimistic
         "mini*": {
-            **{"alignment_lr": 0.003, "alignment_epochs": 10, "alignment_batch": 256, "samples_per_class": 128},
-            **{"vae_epochs": 200, "vae_lr": 2e-3, "vae_hidden": 128, "vae_latent": 32, "diffusion_width": 128},
+            "alignment_lr": 0.003,
+            "alignment_epochs": 10,
+            "alignment_batch": 256,
+            "samples_per_class": 128,
+            "vae_epochs": 200,
+            "vae_lr": 2e-3,
+            "vae_hidden": 128,
+            "vae_latent": 32,
+            "diffusion_width": 128,
         },
         # nine data sets, with more images each: fewer samples keep a stream within minutes
         "mini-mtil*": {"samples_per_class": 64},
@@ -105,18 +113,21 @@ class CGIL(TextClassifier):
     )
 
     def prepare(self) -> None:
+        self.prompts = ClassPrompts(self.backbone, self.scenario, self.settings, self.draws)
+        self.replay = self.new_generators()
+        self.register_buffer("class_vectors", F.normalize(self.prompts.hand_made, dim=-1))
+
+    def new_generators(self) -> VAEs | DiffusionModels | Gaussians | Mixtures:
+        """The generative models, of no class yet."""
         s, d = self.settings, self.backbone.embedding_width
-        self.prompts = ClassPrompts(self.backbone, self.scenario, s, self.draws)
         if s.generator == "vae":
-            self.replay = VAEs(d, s.vae_hidden, s.vae_latent, s.vae_epochs, s.vae_lr, s.vae_batch)
-        elif s.generator == "diffusion":
+            return VAEs(d, s.vae_hidden, s.vae_latent, s.vae_epochs, s.vae_lr, s.vae_batch)
+        if s.generator == "diffusion":
             shape = (s.diffusion_width, s.diffusion_layers, s.diffusion_levels)
-            self.replay = DiffusionModels(d, *shape, s.diffusion_iterations, s.diffusion_lr, s.diffusion_batch)
-        elif s.generator == "gauss":
-            self.replay = Gaussians(d)
-        else:
-            self.replay = Mixtures(d, s.mog_components, s.mog_iterations)
-        self.register_buffer("class_vectors", F.normalize(self.prompts.hand_made, dim=-1))  # (N, d)
+            return DiffusionModels(d, *shape, s.diffusion_iterations, s.diffusion_lr, s.diffusion_batch)
+        if s.generator == "gauss":
+            return Gaussians(d)
+        return Mixtures(d, s.mog_components, s.mog_iterations)
 
     def learn(self, task: Task) -> None:
         features, labels = task.train.features(), task.train.labels.to(self.device)

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench import Draws
-from methods.cgil.stacked import ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
+from methods.cgil.stacked import Check, ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
 
 WEIGHT_DECAY = 1e-2
 CHECK_EVERY = 100  # steps between two looks at the loss: each look makes a GPU wait
@@ -48,6 +48,12 @@ class Denoiser(torch.nn.Module):
 class DiffusionModels(ModelsOfClasses):
     """The generators of the classes learned so far: the weights of their networks and per-dimension statistics."""
 
+    signal: torch.Tensor  # a_1 .. a_T
+    noise: torch.Tensor  # b_1 .. b_T
+    loss_weights: torch.Tensor  # max(1, log(a_t / b_t))
+    positions: torch.Tensor  # p(1) .. p(T)
+    networks: torch.Tensor  # (classes, P)
+
     def __init__(self, d: int, width: int, hidden: int, levels: int, iterations: int, lr: float, batch: int):
         super().__init__(d)
         self.sizes = (d, width, hidden)
@@ -56,11 +62,11 @@ class DiffusionModels(ModelsOfClasses):
             network = Denoiser(*self.sizes)
         self.shapes = [p.shape for p in network.parameters()]
         angle = torch.arange(1, levels + 1) / levels * math.pi / 2
-        self.register_buffer("signal", angle.cos().abs(), persistent=False)  # a_1 .. a_T
-        self.register_buffer("noise", angle.sin(), persistent=False)  # b_1 .. b_T
+        self.register_buffer("signal", angle.cos().abs(), persistent=False)
+        self.register_buffer("noise", angle.sin(), persistent=False)
         self.register_buffer("loss_weights", (self.signal / self.noise).log().clamp_min(1), persistent=False)
-        self.register_buffer("positions", level_positions(levels, width), persistent=False)  # p(1) .. p(T)
-        self.register_buffer("networks", torch.zeros(0, sum(map(math.prod, self.shapes))))  # (classes, P)
+        self.register_buffer("positions", level_positions(levels, width), persistent=False)
+        self.register_buffer("networks", torch.zeros(0, sum(map(math.prod, self.shapes))))
 
     def new_network(self, c: int, draws: Draws) -> Denoiser:
         with draws.initialising("diffusion", c):
@@ -69,18 +75,20 @@ class DiffusionModels(ModelsOfClasses):
     def keep(self, weights: torch.Tensor) -> None:
         self.networks = torch.cat([self.networks, weights])
 
-    def train_rows(self, weights: torch.Tensor, classes, features, draws: Draws, check) -> None:
+    def train_rows(
+        self, weights: torch.Tensor, classes: Sequence[int], features: Sequence[torch.Tensor], draws: Draws, check: Check
+    ) -> None:
         device = weights.device
-        x = pad_sequence(features, batch_first=True)  # (C, n, d) with n the largest class
+        x = pad_sequence(list(features), batch_first=True)  # (C, n, d) with n the largest class
         each = torch.arange(len(classes), device=device).unsqueeze(1)
         adam = RowAdam(weights, self.shapes, WEIGHT_DECAY)
         batches = [self.batches(c, len(own), draws) for c, own in zip(classes, features)]
         total = torch.zeros((), device=device)
         for step in range(self.iterations):
-            rows, levels, noise = zip(*(next(batch) for batch in batches))
-            count = torch.tensor([len(own) for own in rows])
+            drawn = [next(batch) for batch in batches]  # rows, levels and noise of every class
+            count = torch.tensor([len(rows) for rows, _, _ in drawn])
             mask = (torch.arange(int(count.max())) < count.unsqueeze(1)).to(device)  # (C, B)
-            rows, levels, noise = (pad_sequence(part, batch_first=True).to(device) for part in (rows, levels, noise))
+            rows, levels, noise = (pad_sequence(list(part), batch_first=True).to(device) for part in zip(*drawn))
             gradients, loss = self.gradients(weights, x[each, rows], levels, noise, mask)
             adam.step(gradients, self.lr)
             total += loss
@@ -98,7 +106,9 @@ class DiffusionModels(ModelsOfClasses):
             epoch += 1
 
     @torch.enable_grad()
-    def gradients(self, weights, x, levels, noise, mask) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+    def gradients(
+        self, weights: torch.Tensor, x: torch.Tensor, levels: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
         """Each layer's gradients (C, *shape) of the classes' own losses, and their sum.
 
         x is (C, B, d), levels and mask are (C, B).

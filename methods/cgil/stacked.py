@@ -17,6 +17,7 @@ from bench import Draws
 
 BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 PARAMETERS_IN_CACHE = 1_500_000  # weights, gradient, mean and square: 24 MB
+Check = Callable[[torch.Tensor, str], None]  # what looks whether a loss, with its name, is finite
 FLOOR = 1e-6  # smallest range and deviation: a constant dimension stays constant instead of becoming 0 / 0
 
 
@@ -26,16 +27,20 @@ FLOOR = 1e-6  # smallest range and deviation: a constant dimension stays constan
 class ModelsOfClasses(torch.nn.Module, ABC):
     """The generative models of the classes learned so far, and the per-dimension statistics of their embeddings."""
 
+    statistics: torch.Tensor  # (classes, minimum/range/mean/deviation, d)
+
     def __init__(self, d: int):
         super().__init__()
-        self.register_buffer("statistics", torch.zeros(0, 4, d))  # (classes, minimum/range/mean/deviation, d)
+        self.register_buffer("statistics", torch.zeros(0, 4, d))
 
     @abstractmethod
     def new_network(self, c: int, draws: Draws) -> torch.nn.Module:
         """The untrained network of class c."""
 
     @abstractmethod
-    def train_rows(self, weights: torch.Tensor, classes, features, draws: Draws, check) -> None:
+    def train_rows(
+        self, weights: torch.Tensor, classes: Sequence[int], features: Sequence[torch.Tensor], draws: Draws, check: Check
+    ) -> None:
         """Train every row of `weights` (C, P), in place, on the standardised features (n_c, d) of its class."""
 
     @abstractmethod
@@ -43,19 +48,14 @@ class ModelsOfClasses(torch.nn.Module, ABC):
         """Add what outlives the task of trained weights (C, P)."""
 
     @torch.no_grad()
-    def fit(
-        self,
-        classes: Sequence[int],
-        features: Sequence[torch.Tensor],
-        draws: Draws,
-        check: Callable[[torch.Tensor, str], None],
-    ) -> None:
+    def fit(self, classes: Sequence[int], features: Sequence[torch.Tensor], draws: Draws, check: Check) -> None:
         """Add models of new classes, given the raw embeddings (n_c, d) of each."""
         statistics = torch.stack([standardisation(x) for x in features])  # (C, 4, d)
         standard = [standardise(x, s) for x, s in zip(features, statistics)]
         weights = torch.stack([parameters_to_vector(self.new_network(c, draws).parameters()) for c in classes])
         weights = weights.to(features[0].device)  # (C, P)
-        for group in groups_of_classes(*weights.shape, weights.device):
+        n_classes, parameters = weights.shape
+        for group in groups_of_classes(n_classes, parameters, weights.device):
             self.train_rows(weights[group], classes[group], standard[group], draws, check)
         self.keep(weights)
         self.statistics = torch.cat([self.statistics, statistics])

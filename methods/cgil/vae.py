@@ -14,14 +14,14 @@ never enters them) and count of Adam steps, so a row ends as if its class had be
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench import Draws
-from methods.cgil.stacked import ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
+from methods.cgil.stacked import Check, ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
 
 SLOPE = 0.2
 EPS = 1e-5
@@ -33,19 +33,27 @@ class VAE(torch.nn.Module):
     def __init__(self, d: int, hidden: int, latent: int):
         super().__init__()
         self.encoder = torch.nn.Sequential(
-            *(torch.nn.Linear(d, hidden), torch.nn.BatchNorm1d(hidden), torch.nn.LeakyReLU(SLOPE)),
-            *(torch.nn.Linear(hidden, hidden), torch.nn.BatchNorm1d(hidden), torch.nn.LeakyReLU(SLOPE)),
+            torch.nn.Linear(d, hidden),
+            torch.nn.BatchNorm1d(hidden),
+            torch.nn.LeakyReLU(SLOPE),
+            torch.nn.Linear(hidden, hidden),
+            torch.nn.BatchNorm1d(hidden),
+            torch.nn.LeakyReLU(SLOPE),
             torch.nn.Linear(hidden, 2 * latent),
         )
         self.decoder = torch.nn.Sequential(
-            *(torch.nn.Linear(latent, hidden), torch.nn.LeakyReLU(SLOPE)),
-            *(torch.nn.Linear(hidden, hidden), torch.nn.LeakyReLU(SLOPE)),
+            torch.nn.Linear(latent, hidden),
+            torch.nn.LeakyReLU(SLOPE),
+            torch.nn.Linear(hidden, hidden),
+            torch.nn.LeakyReLU(SLOPE),
             torch.nn.Linear(hidden, d),
         )
 
 
 class VAEs(ModelsOfClasses):
     """The generators of the classes learned so far. Kept after a fit: decoders and per-dimension statistics."""
+
+    decoders: torch.Tensor  # (classes, P_dec)
 
     def __init__(self, d: int, hidden: int, latent: int, epochs: int, lr: float, batch: int):
         super().__init__(d)
@@ -55,7 +63,7 @@ class VAEs(ModelsOfClasses):
             network = VAE(*self.sizes)
         self.encoder_shapes = [p.shape for p in network.encoder.parameters()]
         self.decoder_shapes = [p.shape for p in network.decoder.parameters()]
-        self.register_buffer("decoders", torch.zeros(0, sum(map(math.prod, self.decoder_shapes))))  # (classes, P_dec)
+        self.register_buffer("decoders", torch.zeros(0, sum(map(math.prod, self.decoder_shapes))))
 
     def new_network(self, c: int, draws: Draws) -> VAE:
         with draws.initialising("vae", c):
@@ -64,22 +72,25 @@ class VAEs(ModelsOfClasses):
     def keep(self, weights: torch.Tensor) -> None:
         self.decoders = torch.cat([self.decoders, weights[:, -self.decoders.shape[1] :]])
 
-    def train_rows(self, weights: torch.Tensor, classes, features, draws: Draws, check) -> None:
+    def train_rows(
+        self, weights: torch.Tensor, classes: Sequence[int], features: Sequence[torch.Tensor], draws: Draws, check: Check
+    ) -> None:
         by_size = sorted(range(len(classes)), key=lambda i: -len(features[i]))  # stable
         rows = weights[by_size]
-        classes, features = [classes[i] for i in by_size], [features[i] for i in by_size]
+        classes = [classes[i] for i in by_size]
+        ordered = [features[i] for i in by_size]
         device = rows.device
-        sizes = torch.tensor([len(x) for x in features])  # descending: who still has images is always a prefix
+        sizes = torch.tensor([len(x) for x in ordered])  # descending: who still has images is always a prefix
         batches = list(ragged_batches(sizes, self.batch, device))
-        x = pad_sequence(features, batch_first=True)  # (C, n, d) with n the largest class
+        x = pad_sequence(ordered, batch_first=True)  # (C, n, d) with n the largest class
         class_index = torch.arange(len(classes), device=device).unsqueeze(1)
         adam = RowAdam(rows, self.encoder_shapes + self.decoder_shapes)
         for epoch in range(self.epochs):
             rate = warm_restart_rate(epoch, self.lr, first_cycle=max(1, self.epochs // 10))
-            order = [draws.permutation(n, "vae order", c, epoch) for c, n in zip(classes, sizes.tolist())]
-            noise = [draws.normal((n, self.sizes[2]), "vae noise", c, epoch) for c, n in zip(classes, sizes.tolist())]
-            shuffled = x[class_index, pad_sequence(order, batch_first=True).to(device)]  # (C, n, d)
-            noise = pad_sequence(noise, batch_first=True).to(device)  # (C, n, latent)
+            orders = [draws.permutation(n, "vae order", c, epoch) for c, n in zip(classes, sizes.tolist())]
+            shuffled = x[class_index, pad_sequence(orders, batch_first=True).to(device)]  # (C, n, d)
+            noises = [draws.normal((n, self.sizes[2]), "vae noise", c, epoch) for c, n in zip(classes, sizes.tolist())]
+            noise = pad_sequence(noises, batch_first=True).to(device)  # (C, n, latent)
             total = torch.zeros((), device=device)
             for place, count, mask in batches:
                 active = len(count)
@@ -90,7 +101,9 @@ class VAEs(ModelsOfClasses):
         weights[by_size] = rows
 
     @torch.enable_grad()
-    def gradients(self, rows, x, noise, count, mask) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+    def gradients(
+        self, rows: torch.Tensor, x: torch.Tensor, noise: torch.Tensor, count: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
         """Each layer's gradients (C, *shape) of the classes' own losses, and their sum. x is (C, B, d), mask (C, B, 1)."""
         layers = layers_with_gradients(rows, self.encoder_shapes + self.decoder_shapes)
         mu, s = encode(layers[: len(self.encoder_shapes)], x, count, mask)  # (C, B, latent)
@@ -109,7 +122,9 @@ class VAEs(ModelsOfClasses):
 # -- the network, on stacked weights ----------------------------------------------------------------------------
 
 
-def batch_norm(x, weight, bias, count, mask) -> torch.Tensor:
+def batch_norm(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, count: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
     """Batch norm with the statistics of each class's real rows: biased variance over `count` (C,) images."""
     count = count.view(-1, 1, 1)
     mean = (x * mask).sum(dim=1, keepdim=True) / count
@@ -117,22 +132,29 @@ def batch_norm(x, weight, bias, count, mask) -> torch.Tensor:
     return (x - mean) * (variance + EPS).rsqrt() * weight.unsqueeze(1) + bias.unsqueeze(1)
 
 
-def encode(layers: Sequence[torch.Tensor], x: torch.Tensor, count, mask) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(
+    layers: Sequence[torch.Tensor], x: torch.Tensor, count: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """mu and s (C, B, latent) of images x (C, B, d)."""
     w1, b1, gamma1, beta1, w2, b2, gamma2, beta2, w3, b3 = layers
     x = F.leaky_relu(batch_norm(linear(x, w1, b1), gamma1, beta1, count, mask), SLOPE)
     x = F.leaky_relu(batch_norm(linear(x, w2, b2), gamma2, beta2, count, mask), SLOPE)
     # padding gets mu = s = 0: exp(s) of a row that its batch statistics do not cover could overflow
-    return (linear(x, w3, b3) * mask).chunk(2, dim=-1)
+    mu, s = (linear(x, w3, b3) * mask).chunk(2, dim=-1)
+    return mu, s
 
 
 def decode(layers: Sequence[torch.Tensor], z: torch.Tensor) -> torch.Tensor:
+    """x^ (C, B, d) of codes z (C, B, latent)."""
     w1, b1, w2, b2, w3, b3 = layers
     z = F.leaky_relu(linear(z, w1, b1), SLOPE)
     z = F.leaky_relu(linear(z, w2, b2), SLOPE)
     return linear(z, w3, b3)
 
 
-def losses(x, reconstruction, mu, s, mask) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(
+    x: torch.Tensor, reconstruction: torch.Tensor, mu: torch.Tensor, s: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """rec and kl of each class, (C,), summed over its batch."""
     rec = 0.5 * (x - reconstruction).square() + 0.5 * math.log(2 * math.pi)
     kl = 0.5 * (s.exp() + mu.square() - 1 - s)
@@ -142,7 +164,9 @@ def losses(x, reconstruction, mu, s, mask) -> tuple[torch.Tensor, torch.Tensor]:
 # -- optimisation -----------------------------------------------------------------------------------------------
 
 
-def ragged_batches(sizes: torch.Tensor, batch: int, device):
+def ragged_batches(
+    sizes: torch.Tensor, batch: int, device: torch.device
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """The batches of an epoch over classes of descending sizes: (places, images of each class, mask (C, B, 1)).
 
     Each lists only the classes that take part. The last batch of a class may be smaller than that of others; one of a

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from methods.shared.modules import ModulesOf
+
 
 class Gaussian(NamedTuple):
     """A diagonal normal distribution for each of K classes. `deviation` is None where only the mean is modelled."""
@@ -32,30 +34,51 @@ class Gaussian(NamedTuple):
         return Gaussian(self.mean[which], None if self.deviation is None else self.deviation[which])
 
 
+class AdapterMap(torch.nn.Sequential):
+    """A layer norm, or nothing in its place, and a linear map (d -> d), at PyTorch's default initialisation."""
+
+    def __init__(self, width: int, layer_norm: bool):
+        super().__init__(
+            torch.nn.LayerNorm(width) if layer_norm else torch.nn.Identity(),
+            torch.nn.Linear(width, width),
+        )
+
+    @property
+    def norm(self) -> torch.nn.LayerNorm:
+        norm = self[0]
+        assert isinstance(norm, torch.nn.LayerNorm)  # asked for only where there is one
+        return norm
+
+    @property
+    def linear(self) -> torch.nn.Linear:
+        linear = self[1]
+        assert isinstance(linear, torch.nn.Linear)
+        return linear
+
+
 class ProbabilisticAdapters(torch.nn.Module):
     """Grows by one pair (mean, deviation) at a time; `probabilistic=False` keeps the means only."""
 
     def __init__(self, width: int, layer_norm: bool, probabilistic: bool):
         super().__init__()
         self.width, self.layer_norm = width, layer_norm
-        self.means = torch.nn.ModuleList()
-        self.deviations = torch.nn.ModuleList() if probabilistic else None
+        self.means = ModulesOf[AdapterMap]()
+        self.deviations = ModulesOf[AdapterMap]() if probabilistic else None
 
     def __len__(self) -> int:
         return len(self.means)
 
-    def _kinds(self) -> list[torch.nn.ModuleList]:
+    def _kinds(self) -> list[ModulesOf[AdapterMap]]:
         return [self.means] if self.deviations is None else [self.means, self.deviations]
 
     def grow(self) -> None:
-        """Append a pair, at PyTorch's default initialisation."""
-        for heads in self._kinds():
-            norm = torch.nn.LayerNorm(self.width) if self.layer_norm else torch.nn.Identity()
-            heads.append(torch.nn.Sequential(norm, torch.nn.Linear(self.width, self.width)))
+        """Append a pair, untrained."""
+        for maps in self._kinds():
+            maps.append(AdapterMap(self.width, self.layer_norm))
 
     def older(self) -> list[torch.nn.Parameter]:
         """The parameters of all pairs but the last."""
-        return [weights for heads in self._kinds() for pair in heads[:-1] for weights in pair.parameters()]
+        return [weights for maps in self._kinds() for weights in maps[:-1].parameters()]
 
     @torch.no_grad()
     def start_from_language(self, means: torch.Tensor, variances: torch.Tensor) -> None:
@@ -65,9 +88,9 @@ class ProbabilisticAdapters(torch.nn.Module):
 
             W = sum_k m_k m_k^T / d,    W' = sum_k v_k v_k^T / d,    biases as they are
         """
-        self.means[-1][1].weight.copy_(means.T @ means / self.width)
+        self.means[-1].linear.weight.copy_(means.T @ means / self.width)
         if self.deviations is not None:
-            self.deviations[-1][1].weight.copy_(variances.T @ variances / self.width)
+            self.deviations[-1].linear.weight.copy_(variances.T @ variances / self.width)
 
     def forward(self, u: torch.Tensor, owners: torch.Tensor) -> Gaussian:
         """The distributions of classes with attended text features u (K, d); owners (K,): the pair of each, ascending."""
@@ -80,12 +103,14 @@ class ProbabilisticAdapters(torch.nn.Module):
             return Gaussian(mean, None)
         return Gaussian(mean, 0.999 * F.softplus(self._map(self.deviations, x)[owners, place]) + 0.001)
 
-    def _map(self, heads: torch.nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
-        """Pair i's layer on x[i], for x (T, n, d)."""
+    def _map(self, maps: ModulesOf[AdapterMap], x: torch.Tensor) -> torch.Tensor:
+        """Pair i's map of x[i], for x (T, n, d)."""
         if self.layer_norm:
-            gain, offset = (torch.stack([getattr(norm, name) for norm, _ in heads]) for name in ("weight", "bias"))
+            gain = torch.stack([one.norm.weight for one in maps])  # (T, d)
+            offset = torch.stack([one.norm.bias for one in maps])
             x = F.layer_norm(x, (self.width,)) * gain.unsqueeze(1) + offset.unsqueeze(1)
-        weight, bias = (torch.stack([getattr(linear, name) for _, linear in heads]) for name in ("weight", "bias"))
+        weight = torch.stack([one.linear.weight for one in maps])  # (T, d, d)
+        bias = torch.stack([one.linear.bias for one in maps])
         return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
@@ -99,9 +124,12 @@ def divergence(q: Gaussian, prior: Gaussian | None, tasks: torch.Tensor) -> torc
 
     KL(Normal(mu, sigma^2) || Normal(m, s^2)) = [ r - 1 - log r + ((mu - m) / s)^2 ] / 2,   r = (sigma / s)^2
     """
-    mean, deviation = (0.0, 1.0) if prior is None else prior
-    ratio = (q.deviation / deviation).square()
-    kl = 0.5 * (ratio - 1 - ratio.log() + ((q.mean - mean) / deviation).square())  # (K, d)
+    assert q.deviation is not None  # where the mean is all there is, nothing diverges
+    ratio, distance = q.deviation.square(), q.mean
+    if prior is not None:
+        assert prior.deviation is not None
+        ratio, distance = (q.deviation / prior.deviation).square(), (q.mean - prior.mean) / prior.deviation
+    kl = 0.5 * (ratio - 1 - ratio.log() + distance.square())  # (K, d)
     return sum_over_tasks(kl.sum(dim=-1), tasks)
 
 

@@ -3,69 +3,19 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Composition, Split, Task, TestBatches, setting
+from bench import BenchError, Split, Task, TestBatches
 from methods.clap.adapters import Gaussian, ProbabilisticAdapters, divergence, orthogonality, past_task_regularisation
-from methods.clap.head import ClapHead
-from methods.clap.visual_guided_attention import VisualGuidedAttention
-from methods.shared.memory import Rule, exemplars_per_class
-from methods.shared.rehearsal import Rehearsal, RehearsalSettings, TrainingSet
+from methods.clap.head import ClapHead, VisualGuidedAttention
+from methods.clap.settings import MINI, ClapSettings
+from methods.shared.memory import exemplars_per_class
+from methods.shared.rehearsal import Rehearsal, TrainingSet
 from methods.shared.schedules import warm_cosine_per_iteration
 from methods.shared.selection import mix_samples_as_released
-
-TABLE = "the paper's Table 3 switches it off"
-
-
-@dataclass(frozen=True)
-class ClapSettings(RehearsalSettings):
-    balanced_epochs: int = setting(2, "epochs of memory consolidation, on the exemplars alone (0: none)", TABLE)
-    scale_rate_with_batch: bool = setting(True, "the peak is learning_rate * batch_size / 20")
-    warm_up: float = setting(0.3, "fraction of a task's steps during which the rate rises; none in the consolidation")
-    variational: bool = setting(True, "distributions; off: their means only, no sampling and no KL term", TABLE)
-    visual_attention: bool = setting(True, "the class texts attend to the images of the batch", TABLE)
-    adapter_per_task: bool = setting(True, "a pair of adapters for each task instead of one for all", TABLE)
-    language_aware_start: bool = setting(True, "start the weights of a task's adapters from the hand-made prompts", TABLE)
-    regularisation: float = setting(15.0, "weight beta of the past-task distribution regularisation R", TABLE)
-    prior: Literal["standard", "data-driven", "language-aware"] = setting("standard", "what the distributions are drawn to")
-    prior_weight: float = setting(1e-3, "weight of the divergence from the prior")
-    prior_images: float = setting(0.67, "data-driven prior: share of the batch that it attends to, rounded up")
-    prior_in_consolidation: bool = setting(True, "data-driven prior: use it there too (off: the standard one)")
-    train_samples: int = setting(20, "samples of the class distributions per step")
-    test_samples: int = setting(20, "samples whose logits are averaged at test time; 0: the mean of the distribution")
-    attention_heads: int = setting(1, "heads of the attention; 0: one for every 64 dimensions")
-    attention_width: int = setting(2048, "width of its feed-forward layer", "torch's default")
-    attention_dropout: float = setting(0.1, "dropout inside the attention, while it is trained", "torch's default")
-    attention_in_consolidation: bool = setting(False, "train the attention there too")
-    adapter_layer_norm: bool = setting(False, "a layer norm in front of each adapter")
-    task_tokens: bool = setting(False, "a learned query per task: what the attention gives it is added to its classes")
-    orthogonality: float = setting(0.0, "weight of a loss that keeps the classes' sample means apart; the code has 5, unused")
-    exemplar_rule: Rule = setting("first", "which images become exemplars; first is the code's \"random\"")
-    selection_as_released: bool = setting(False, "rules energy and variance: keep the code's mix-up of samples and images")
-    test_batches: Composition = setting("task", "which test images are scored together; as published: those of one task")
-    unseen_adapter: Literal["none", "newest"] = setting("none", "adapters that score unseen classes", "not in the code")
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.train_samples < 1 or self.test_samples < 0:
-            raise BenchError("train_samples must be 1 or more, test_samples 0 or more")
-        if self.exemplar_rule == "variance" and (self.test_samples < 2 or not self.variational):
-            raise BenchError("exemplar_rule=variance needs a spread over samples: set variational=true, test_samples=2 or more")
-        for name in ("warm_up", "prior_images", "attention_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BenchError(f"{name}={getattr(self, name)}: choose a fraction between 0 and 1")
-        if self.regularisation < 0 or self.prior_weight < 0 or self.orthogonality < 0:
-            raise BenchError("the weights regularisation, prior_weight and orthogonality must be 0 or more")
-
-
-# no exemplars are allowed there, so a task's classes compete among themselves only: with all seen classes in the loss, the old
-# ones are only ever pushed away. Letters and digits change their meaning in a mirror. Label space and batch size were chosen
-# by test accuracy on mini60-6x10 (seed 0)
-MINI = {"label_space": "present", "mirrored_view": False}
 
 
 class Competing(NamedTuple):
@@ -103,7 +53,7 @@ class Clap(Rehearsal):
     With x_b (d,) the unit feature of an image of the batch, e_kp (d,) the unit text feature of class k in its hand-made prompt
     p, h_k = norm(mean_p e_kp), s the logit scale, and i the task of class k:
 
-        v      = attention(h; x_1 .. x_B)                     (K, d), methods/clap/visual_guided_attention.py
+        v      = attention(h; x_1 .. x_B)                     (K, d), methods/clap/head.py
         u_k    = h_k + v_k
         q(z_k) = Normal(mu_i(u_k), sigma_i(u_k)^2)            adapters of task i, methods/clap/adapters.py
         logit  = s x_b . (z_k^(r) + u_k)                      r = 1 .. S samples; the class weight is not normalised again
@@ -146,6 +96,7 @@ class Clap(Rehearsal):
     """
 
     Settings = ClapSettings
+    settings: ClapSettings
     recipes = {"mini*": MINI}
     quick = {"epochs": 2}
     paper = (
@@ -160,6 +111,10 @@ class Clap(Rehearsal):
 
     # -- state --------------------------------------------------------------------------------------------------
 
+    language_means: torch.Tensor  # (N, d) m_k
+    language_variances: torch.Tensor  # (N, d) v_k
+    task_of_class: torch.Tensor  # (N,)
+
     def prepare(self) -> None:
         super().prepare()
         s, width = self.settings, self.backbone.embedding_width
@@ -170,9 +125,9 @@ class Clap(Rehearsal):
         means = torch.stack([features.mean(dim=0) for features in prompts])
         # a single prompt has no variance; several similar ones have next to none
         variances = torch.stack([features.var(dim=0, correction=min(1, len(features) - 1)) for features in prompts])
-        self.register_buffer("language_means", means, persistent=False)  # (N, d) m_k
-        self.register_buffer("language_variances", variances, persistent=False)  # (N, d) v_k
-        self.register_buffer("task_of_class", torch.tensor(self.scenario.task_of_class), persistent=False)  # (N,)
+        self.register_buffer("language_means", means, persistent=False)
+        self.register_buffer("language_variances", variances, persistent=False)
+        self.register_buffer("task_of_class", torch.tensor(self.scenario.task_of_class), persistent=False)
         attention = None
         if s.visual_attention:
             with self.draws.initialising("attention"):
@@ -212,11 +167,12 @@ class Clap(Rehearsal):
 
     def trained_parameters(self, phase: str) -> list[torch.nn.Parameter]:
         """Main phase (""): all but the adapters of earlier tasks. Consolidation: all adapters, and no attention."""
+        attention = self.head.attention
+        kept: list[torch.nn.Parameter] = []
         if phase == "":
             kept = self.head.of_earlier_tasks()
-        else:
-            trained = self.head.attention is None or self.settings.attention_in_consolidation
-            kept = [] if trained else list(self.head.attention.parameters())
+        elif attention is not None and not self.settings.attention_in_consolidation:
+            kept = list(attention.parameters())
         frozen = {id(p) for p in kept}
         return [p for p in self.parameters() if id(p) not in frozen]
 
@@ -224,10 +180,10 @@ class Clap(Rehearsal):
     def _training_only(self, chosen: Sequence[torch.nn.Parameter]) -> Iterator[None]:
         """Only these parameters require a gradient inside, those of them that do outside."""
         before = [(p, p.requires_grad) for p in self.parameters()]
-        chosen = {id(p) for p in chosen}
+        trained = {id(p) for p in chosen}
         try:
             for p, required in before:
-                p.requires_grad_(required and id(p) in chosen)
+                p.requires_grad_(required and id(p) in trained)
             yield
         finally:
             for p, required in before:
@@ -236,10 +192,11 @@ class Clap(Rehearsal):
     def text_of(self, classes: torch.Tensor) -> Competing:
         return Competing(classes, self.task_of_class[classes], self.prompts_of(classes))
 
-    def loss(
-        self, text: Competing, images: torch.Tensor, columns: torch.Tensor, phase: str, task: int, step: int
-    ) -> torch.Tensor:
-        return sum(self.terms(text, images, columns, phase, task, step))
+    def loss(self, text: Competing, images: torch.Tensor, columns: torch.Tensor, *purpose: object) -> torch.Tensor:
+        phase, task, step = purpose  # so Rehearsal.fit names a step
+        assert isinstance(phase, str) and isinstance(task, int) and isinstance(step, int)
+        terms = self.terms(text, images, columns, phase, task, step)
+        return terms.cross_entropy + terms.regularisation + terms.prior + terms.penalty
 
     def terms(self, text: Competing, images: torch.Tensor, columns: torch.Tensor, phase: str, task: int, step: int) -> Terms:
         """The weighted terms of a step's loss; `columns` (b,) are the labels as positions in `text.classes`."""
@@ -252,16 +209,16 @@ class Clap(Rehearsal):
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), columns.repeat(len(logits)))
         concerned = torch.nonzero(text.tasks == task if phase == "" else text.tasks >= 0).flatten()
         tasks, language = text.tasks[concerned], self.language_means[text.classes[concerned]]
-        regularisation = 0.0
+        regularisation: torch.Tensor | float = 0.0
         if s.regularisation:
             regularisation = s.regularisation * past_task_regularisation(z[:, concerned], language, tasks)
         if s.orthogonality:
             regularisation = regularisation + s.orthogonality * orthogonality(z)
-        prior = 0.0
+        prior: torch.Tensor | float = 0.0
         if s.variational and s.prior_weight:
-            prior_of_all = self._prior(text, inputs, phase, task, step)
-            prior_of_concerned = prior_of_all and prior_of_all.rows(concerned)
-            prior = s.prior_weight * divergence(q.rows(concerned), prior_of_concerned, tasks)
+            of_all = self._prior(text, inputs, phase, task, step)
+            of_concerned = None if of_all is None else of_all.rows(concerned)
+            prior = s.prior_weight * divergence(q.rows(concerned), of_concerned, tasks)
         return Terms(cross_entropy, regularisation, prior, inputs.penalty)
 
     def _prior(self, text: Competing, inputs: Inputs, phase: str, task: int, step: int) -> Gaussian | None:
@@ -361,7 +318,8 @@ class Clap(Rehearsal):
 
     def _candidate_logits(self, images: torch.Tensor) -> torch.Tensor:
         """(n, S, K) of stored images, in their order, a training batch at a time: so the code scores candidates."""
-        s, found = self.settings, []
+        s = self.settings
+        found = []
         self.eval()
         for part in images.split(s.batch_size):
             batch = part[:, 0] if self.inputs == "features" else self.backbone.preprocess(part.cpu().numpy())

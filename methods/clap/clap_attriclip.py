@@ -1,12 +1,15 @@
 """CLAP on AttriCLIP's prompt bank: every image has text features of its own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Task, setting
-from methods.clap.clap import MINI, Clap, ClapSettings, Competing, Inputs
+from methods.clap.clap import Clap, Competing, Inputs
+from methods.clap.settings import MINI, ClapSettings
 from methods.shared.prompts import ContextPrompts
 from methods.text_prompts.prompt_bank import PromptBank
 
@@ -23,7 +26,7 @@ class ClapAttriCLIPSettings(ClapSettings):
     prompt_weight: float = setting(0.3, "weight of the likeness between prompts; 0: the flag is off")
     prompts_at_once: int = setting(512, "prompts encoded together; beyond, activations are computed again", "harness")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.chosen <= self.bank_size:
             raise BenchError(f"chosen={self.chosen}: choose between 1 and bank_size={self.bank_size} prompts an image")
@@ -51,6 +54,7 @@ class ClapAttriCLIP(Clap):
     """
 
     Settings = ClapAttriCLIPSettings
+    settings: ClapAttriCLIPSettings
     # a smaller bank of shorter prompts: the fewer choices there are, the fewer texts have to be encoded
     recipes = {"mini*": MINI | {"bank_size": 5, "chosen": 2, "prompt_length": 4, "batch_size": 64}}
     quick = {"epochs": 1}
@@ -71,7 +75,7 @@ class ClapAttriCLIP(Clap):
         s, features = self.settings, F.normalize(images, dim=-1)
         choice = self.bank.choose(features)
         own = F.normalize(self.bank.text_features(text.prompts, choice), dim=-1)  # (b, K, d) h_bk
-        penalty = s.key_weight * self.bank.key_loss(features, choice) if s.key_weight else 0.0
+        penalty: torch.Tensor | float = s.key_weight * self.bank.key_loss(features, choice) if s.key_weight else 0.0
         if s.prompt_weight:
             penalty = penalty + s.prompt_weight * self.bank.likeness(self.backbone)
         return Inputs(features, own.mean(dim=0), torch.einsum("bd,bkd->bk", features, own), penalty)
@@ -101,6 +105,6 @@ class ClapAttriCLIP(Clap):
         """Text features are encoded as test images ask for them; those of the bank before its training are forgotten."""
         self._encoded = {}
 
-    def load_state_dict(self, *arguments, **options):
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         self._encoded = {}
-        return super().load_state_dict(*arguments, **options)
+        return super().load_state_dict(state_dict, strict, assign)

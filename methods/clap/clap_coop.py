@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from bench import setting
-from methods.clap.clap import MINI, Clap, ClapSettings, Competing, Inputs
+from methods.clap.clap import Clap, Competing, Inputs
+from methods.clap.settings import MINI, ClapSettings
 from methods.shared.prompts import ContextPrompts
 
 
@@ -37,6 +38,7 @@ class ClapCoOp(Clap):
     """
 
     Settings = ClapCoOpSettings
+    settings: ClapCoOpSettings
     recipes = {"mini*": MINI | {"class_specific": True, "batch_size": 64}}
     trains = "text context, attention over texts and images, two adapters per task; both encoders are frozen"
     conformance = "checked: as clap, with the context and its gradients, on two tasks with replay and consolidation"

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from bench import setting
-from methods.clap.clap import MINI, Clap, ClapSettings, Competing, Inputs
+from methods.clap.clap import Clap, Competing, Inputs
+from methods.clap.settings import MINI, ClapSettings
 from methods.shared.prompts import ContextPrompts, readable_names
 from methods.text_prompts.deep_prompts import DeepPrompts
 
@@ -47,6 +48,7 @@ class ClapMaPLe(Clap):
     """
 
     Settings = ClapMaPLeSettings
+    settings: ClapMaPLeSettings
     recipes = {"mini*": MINI | {"prompt_depth": 3, "batch_size": 64}}  # the mini CLIP's text tower has three blocks
     quick = {"epochs": 1}
     inputs = "pixels"

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from bench import setting
-from methods.clap.clap import Clap, ClapSettings
+from methods.clap.clap import Clap
 from methods.clap.clap_coop import ClapCoOp, ClapCoOpSettings
+from methods.clap.settings import ClapSettings
 
 PAPER = "paper, w/o VI"
 
@@ -24,6 +25,7 @@ class ClapNoVI(Clap):
     """
 
     Settings = ClapNoVISettings
+    settings: ClapNoVISettings
     trains = "attention over texts and images, one adapter per task; both encoders and the logit scale are frozen"
     conformance = "no vectors: the equations of clap with z = mu, which unit tests transcribe"
 
@@ -40,5 +42,6 @@ class ClapCoOpNoVI(ClapCoOp):
     """
 
     Settings = ClapCoOpNoVISettings
+    settings: ClapCoOpNoVISettings
     trains = "text context, attention over texts and images, one adapter per task; both encoders are frozen"
     conformance = "no vectors: the equations of clap-coop with z = mu, which unit tests transcribe"

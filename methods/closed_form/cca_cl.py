@@ -105,6 +105,7 @@ class CCACL(Method):
     """
 
     Settings = CCACLSettings
+    settings: CCACLSettings
     recipes = {
         "imagenet100-*": {"batch_size": 32, "templates": SEVEN, "crop_scale": 0.08, "mirrored_view": True},
         "imagenet-r*": {"batch_size": 8, "templates": SEVEN, "keep_underscores": True},
@@ -263,6 +264,7 @@ class CCACLFrozen(CCACL):
     """
 
     Settings = CCACLFrozenSettings
+    settings: CCACLFrozenSettings
     quick = {"random_features": 64}
     trains = "nothing: statistics and a closed form on features of frozen CLIP"
     inputs = "features"

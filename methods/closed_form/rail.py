@@ -159,6 +159,7 @@ class RAILPrimal(RAIL):
     """
 
     Settings = RAILPrimalSettings
+    settings: RAILPrimalSettings
     # the mini world's features are 128 wide, not 512; and 32 MB of state instead of 1.8 GB make a run one of seconds
     recipes = {**RAIL.recipes, "mini*": {"expansion": 2000}}
     quick = {"expansion": 200}
@@ -232,6 +233,7 @@ class RAILDual(RAIL):
     """
 
     Settings = RAILDualSettings
+    settings: RAILDualSettings
     trains = "one weight per training image and class, in closed form; CLIP is frozen"
     conformance = "checked: solution after every task, outputs, fusion in X-TAIL's label space, predictions"
 

@@ -86,6 +86,7 @@ class RanPAC(FeatureClassifier):
     """
 
     Settings = RanPACSettings
+    settings: RanPACSettings
     recipes = {
         "cddb*": {"projection": 5000},
         # the mini world's features are 128 wide, not 768, and its digits and letters have no mirror images

@@ -39,6 +39,7 @@ class SimpleCIL(FeatureClassifier):
     """
 
     Settings = SimpleCILSettings
+    settings: SimpleCILSettings
     paper = (
         '"Revisiting Class-Incremental Learning with Pre-Trained Models: Generalizability and Adaptivity are All You Need", '
         "Zhou et al., IJCV 2024, arXiv 2303.07338"

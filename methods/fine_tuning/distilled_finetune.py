@@ -2,7 +2,7 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from bench import Split, Task, setting
 from bench.clip.text_tower import encode_tokens
+from bench.clip.tower_types import ClipModel
 from bench.system.parallel import prefetched
-from methods.fine_tuning.distillation import distillation
 from methods.fine_tuning.finetune import FineTune, FineTuneSettings
 
 SENTENCES_AT_ONCE = 512
@@ -24,13 +24,30 @@ class DistilledFineTuneSettings(FineTuneSettings):
     temperature: float = setting(2.0, "T: both distributions are softened by it")
 
 
+@dataclass
+class Lesson:
+    """What distillation needs while one task is learned.
+
+    A teacher that does not move is asked once about an image, when its row is first drawn: `known` says of which images
+    `answers` holds what it said.
+    """
+
+    teacher: ClipModel
+    images: Split
+    batches: Generator[tuple[torch.Tensor, torch.Tensor], None, None]  # rows (R,) of the images and their pixels, for ever
+    tokens: torch.Tensor  # (M, 77) the sentences
+    sentence_features: torch.Tensor  # (M, d) by the teacher, unit length
+    known: torch.Tensor  # (n,)
+    answers: torch.Tensor | None = None  # (n, d); None before the first question
+
+
 class DistilledFineTune(FineTune):
     """L = L_ce + image_weight L_img + text_weight L_txt (+ the switches of `finetune`), with a frozen teacher f0, g0.
 
     R images r and M sentences m go through both models; all features have unit length, tau is the logit scale:
 
         Zs = tau f(r) g0(m)^T,   Zt = tau f0(r) g0(m)^T        (R, M)
-        L_img = KD(Zt, Zs; T)             rows are images, softmax over the M sentences     (parts/distillation.py)
+        L_img = KD(Zt, Zs; T)             rows are images, softmax over the M sentences     (`distillation` below)
         L_txt = KD(Zt^T, Zs^T; T)         rows are sentences, softmax over the R images
 
     Both use the teacher's sentence features, so the distillation sends gradient into the image encoder only. These and the
@@ -42,29 +59,32 @@ class DistilledFineTune(FineTune):
     """
 
     Settings = DistilledFineTuneSettings
+    settings: DistilledFineTuneSettings
+
+    lesson: Lesson | None = None  # of the task that is learned; None outside a task, and where nothing is distilled
     kept_sentences: tuple[torch.Tensor, torch.Tensor] | None = None  # tokens (M, 77) and the initial CLIP's features (M, d)
 
     def fit(self, task: Task) -> None:
-        self.teacher = self.choose_teacher(task)
-        images = self.distillation_images(task)
-        self.distilled = self.taught = None
-        if self.teacher is not None and images is not None and len(images):
-            self.distilled = images
-            rows = self.distillation_rows(task, len(images))
-            self.batch_of_update = prefetched(rows, images.pixels, self.device)
-            self.tokens = self.sentence_tokens(task)
-            self.sentence_features = self.features_of_sentences(self.tokens)  # (M, d)
+        teacher, images = self.choose_teacher(task), self.distillation_images(task)
+        if teacher is not None and images is not None and len(images):
+            self.lesson = self.prepared_lesson(teacher, images, task)
         try:
             super().fit(task)
         finally:
-            if self.distilled is not None:
-                self.batch_of_update.close()
-        self.teacher = self.distilled = self.taught = self.batch_of_update = self.tokens = self.sentence_features = None
+            if self.lesson is not None:
+                self.lesson.batches.close()
+            self.lesson = None
+
+    def prepared_lesson(self, teacher: ClipModel, images: Split, task: Task) -> Lesson:
+        batches = prefetched(self.distillation_rows(task, len(images)), images.pixels, self.device)
+        tokens = self.sentence_tokens(task)
+        sentence_features = self.features_of_sentences(teacher, tokens)
+        return Lesson(teacher, images, batches, tokens, sentence_features, torch.zeros(len(images), dtype=torch.bool))
 
     # -- what a method says ---------------------------------------------------------------------------------------
 
     @abstractmethod
-    def choose_teacher(self, task: Task) -> torch.nn.Module | None:
+    def choose_teacher(self, task: Task) -> ClipModel | None:
         """The frozen model of this task; None: no distillation on this task."""
 
     @abstractmethod
@@ -83,59 +103,75 @@ class DistilledFineTune(FineTune):
 
     def extra_loss(self, update: int, task: Task) -> torch.Tensor | float:
         loss = super().extra_loss(update, task)
-        if self.distilled is None:
+        if self.lesson is None:
             return loss
-        image_loss, text_loss = self.distillation_losses(*next(self.batch_of_update))
+        image_loss, text_loss = self.distillation_losses(*next(self.lesson.batches))
         return loss + self.settings.image_weight * image_loss + self.settings.text_weight * text_loss
 
     def distillation_losses(self, rows: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """L_img and L_txt of one batch of distillation images; a term whose weight is 0 is not computed, and is 0."""
-        if self.teacher is self.clip:  # a released defect, as an option: the sentences move with the student too
-            self.sentence_features = self.encode_sentences(self.tokens)
-        scaled = self.backbone.logit_scale * self.sentence_features.T  # (d, M)
+        lesson = self.lesson
+        assert lesson is not None  # nothing asks for them outside a task
+        if lesson.teacher is self.clip:  # a released defect, as an option: the sentences move with the student too
+            lesson.sentence_features = self.encode_sentences(lesson.teacher, lesson.tokens)
+        scaled = self.backbone.logit_scale * lesson.sentence_features.T  # (d, M)
         teacher = F.normalize(self.teacher_features(rows, pixels), dim=-1) @ scaled  # (R, M)
         student = F.normalize(self.clip.encode_image(pixels), dim=-1) @ scaled
-        zero = student.new_zeros(())
-        return (
-            distillation(teacher, student, self.settings.temperature) if self.settings.image_weight else zero,
-            distillation(teacher.T, student.T, self.settings.temperature) if self.settings.text_weight else zero,
-        )
+        image_loss = text_loss = student.new_zeros(())
+        if self.settings.image_weight:
+            image_loss = distillation(teacher, student, self.settings.temperature)
+        if self.settings.text_weight:
+            text_loss = distillation(teacher.T, student.T, self.settings.temperature)
+        return image_loss, text_loss
 
     @torch.no_grad()
     def teacher_features(self, rows: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """(R, d) features of the distillation images by the teacher; the initial CLIP's come from the feature store.
-
-        A teacher of one task is asked once about an image, when its row is first drawn.
-        """
-        if self.teacher is self.backbone.clip:
-            return self.distilled.chosen(rows).features()
-        if self.teacher is self.clip:  # moves with every update
-            return self.teacher.encode_image(pixels)
-        if self.taught is None:
-            self.known = torch.zeros(len(self.distilled), dtype=torch.bool)
-        new = ~self.known[rows]
+        """(R, d) features of the distillation images by the teacher; the initial CLIP's come from the feature store."""
+        lesson = self.lesson
+        assert lesson is not None
+        if lesson.teacher is self.backbone.clip:
+            return lesson.images.chosen(rows).features()
+        if lesson.teacher is self.clip:  # moves with every update
+            return lesson.teacher.encode_image(pixels)
+        new = ~lesson.known[rows]
         if bool(new.any()):
-            answers = self.teacher.encode_image(pixels[new])
-            if self.taught is None:
-                self.taught = answers.new_empty(len(self.distilled), answers.shape[1])
-            self.taught[rows[new]] = answers
-            self.known[rows] = True
-        return self.taught[rows]
+            answers = lesson.teacher.encode_image(pixels[new])
+            if lesson.answers is None:
+                lesson.answers = answers.new_empty(len(lesson.images), answers.shape[1])
+            lesson.answers[rows[new]] = answers
+            lesson.known[rows] = True
+        assert lesson.answers is not None  # the first rows are always new
+        return lesson.answers[rows]
 
-    def features_of_sentences(self, tokens: torch.Tensor) -> torch.Tensor:
+    def features_of_sentences(self, teacher: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
         """As `encode_sentences`; what the initial CLIP, which never changes, made of the same sentences is kept."""
-        if self.teacher is not self.backbone.clip:
-            return self.encode_sentences(tokens)
+        if teacher is not self.backbone.clip:
+            return self.encode_sentences(teacher, tokens)
         if self.kept_sentences is None or not torch.equal(self.kept_sentences[0], tokens):
-            self.kept_sentences = tokens, self.encode_sentences(tokens)
+            self.kept_sentences = tokens, self.encode_sentences(teacher, tokens)
         return self.kept_sentences[1]
 
     @torch.no_grad()
-    def encode_sentences(self, tokens: torch.Tensor) -> torch.Tensor:
+    def encode_sentences(self, teacher: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
         """(M, d) unit features of sentences by the teacher."""
-        parts = [encode_tokens(self.teacher, part) for part in tokens.split(SENTENCES_AT_ONCE)]
+        parts = [encode_tokens(teacher, part) for part in tokens.split(SENTENCES_AT_ONCE)]
         return F.normalize(torch.cat(parts), dim=-1)
 
-    def frozen_copy(self) -> torch.nn.Module:
+    def frozen_copy(self) -> ClipModel:
         """The student as it is now: a real copy, which later updates do not touch."""
         return copy.deepcopy(self.clip).requires_grad_(False)
+
+
+def distillation(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Distillation between contrastive models, as in ZSCL's programs.
+
+        KD(P, Q; T) = T^2 mean over rows of -sum over columns of softmax(P / T) log softmax(Q / T).
+
+    P teacher's and Q student's logits (rows, columns). It is not zero when the two agree: then it is T^2 times the mean
+    entropy of the teacher, and its gradient is zero.
+
+    >>> round(float(distillation(torch.zeros(1, 2), torch.zeros(1, 2), 2.0)), 4)  # 4 log 2
+    2.7726
+    """
+    target = (teacher / temperature).softmax(dim=-1)
+    return -temperature**2 * (target * (student / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()

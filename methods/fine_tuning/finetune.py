@@ -2,10 +2,10 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from bench import BenchError, Task, TestBatches, setting
 from bench.clip.text_tower import encode_tokens
 from bench.system.parallel import prefetched
-from methods.fine_tuning.weight_space import PathAverage, load_weights, merge, squared_distance, weights_of
+from methods.fine_tuning.weight_space import PathAverage, Weights, load_weights, merge, squared_distance, weights_of
 from methods.shared.batches import Batch
 from methods.shared.classifiers import TextClassifier
 from methods.shared.pixels import check_crop_scale, random_crops, training_pixels
@@ -51,7 +51,7 @@ class FineTuneSettings:
         False, "reproduce the released class-incremental evaluation, which crops test images at random too", added_later=True
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.average_every and self.merge_alpha < 1:
             raise BenchError("average_every and merge_alpha exclude each other: the average replaces what was merged")
         if self.accumulate < 1:
@@ -76,11 +76,11 @@ class FineTune(TextClassifier):
     Parts that are off here and that the methods built on this one switch on, with theta all trained weights:
 
         L + l2_weight sum ||theta - theta_start||^2                         weight constraint, theta_start at the task's start
-        theta <- mean of snapshots along the task's path                    weight ensemble, parts/weight_space.py
+        theta <- mean of snapshots along the task's path                    weight ensemble, weight_space.py
         theta <- merge_alpha theta + (1 - merge_alpha) theta_other          merge at the task's end (WiSE-FT)
 
     Training images are random crops of at least `crop_scale` of the area, of a width to height between 3/4 and 4/3, resized
-    to their old size (parts/random_crops.py); they are not mirrored.
+    to their old size (methods/shared/pixels.py); they are not mirrored.
 
     The C prompts are encoded with gradient in every update, since g moves. A new AdamW and a new schedule start with each
     task, the weights go on. Nothing of an earlier task is kept.
@@ -99,6 +99,7 @@ class FineTune(TextClassifier):
     """
 
     Settings = FineTuneSettings
+    settings: FineTuneSettings
     recipes = {
         "mtil-*": {"lr_of_task": (("aircraft", 5e-5), ("mnist", 5e-5))},
         "cifar100-*": {"epochs": 1, "warmup": 30, "lr": 7.1e-6},
@@ -121,6 +122,9 @@ class FineTune(TextClassifier):
     conformance = "checked: rates, losses, gradients, weights, logits; two tasks, MTIL and class-incremental form"
     inputs = "pixels"
 
+    start: Weights | None = None  # while a task is learned: the weights at its start
+    average: PathAverage | None = None  # while a task is learned, if the weight ensemble is on
+
     def prepare(self) -> None:
         super().prepare()  # class vectors of the frozen CLIP: zero-shot until the first task is learned
         self.clip = self.backbone.trainable_copy()
@@ -142,13 +146,14 @@ class FineTune(TextClassifier):
     def train_on(self, task: Task) -> None:
         """From the weights as they are to those that the task leaves: all updates, then what is done to the weights."""
         settings = self.settings
-        self.start = weights_of(self.clip)
-        self.average = PathAverage(self.clip, settings.average_every, settings.average_pull) if settings.average_every else None
+        start = self.start = weights_of(self.clip)
+        if settings.average_every:
+            self.average = PathAverage(self.clip, settings.average_every, settings.average_pull)
         self.fit(task)
         if self.average:
             load_weights(self.clip, self.average.mean)
         if settings.merge_alpha < 1:
-            other = self.start if settings.merge_with == "task-start" else weights_of(self.backbone.clip)
+            other = start if settings.merge_with == "task-start" else weights_of(self.backbone.clip)
             merge(self.clip, other, settings.merge_alpha)
         self.start = self.average = None
 
@@ -229,6 +234,7 @@ class FineTune(TextClassifier):
 
     def weight_distance(self) -> torch.Tensor:
         """sum ||theta - theta_start||^2 over all trained weights; theta_start are those at the task's start."""
+        assert self.start is not None  # nothing asks for it outside a task
         return squared_distance(self.clip, self.start)
 
     def after_update(self, update: int, task: Task) -> None:
@@ -246,3 +252,12 @@ class FineTune(TextClassifier):
         if self.settings.train_mode == "image":
             return self.fixed_prompts[list(classes)]
         return F.normalize(encode_tokens(self.clip, self.prompt_tokens[list(classes)]), dim=-1)
+
+
+def recipes_with(class_incremental: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The recipes of `finetune`, with these settings too on class-incremental protocols: all but MTIL and the mini world."""
+    recipes = dict(FineTune.recipes)
+    for pattern, recipe in FineTune.recipes.items():
+        if not pattern.startswith(("mtil", "mini")):
+            recipes[pattern] = {**recipe, **class_incremental}
+    return recipes

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from bench import Split, Task, setting
+from bench.clip.tower_types import ClipModel
 from methods.fine_tuning.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
-from methods.fine_tuning.finetune import FineTune
+from methods.fine_tuning.finetune import FineTune, recipes_with
 from methods.shared.selection import herding
 
 FEATURES_AT_ONCE = 256
@@ -64,10 +65,8 @@ class ICaRL(DistilledFineTune):
     """
 
     Settings = ICaRLSettings
-    recipes = {
-        pattern: {**recipe, **({} if pattern.startswith(("mtil", "mini")) else CLASS_INCREMENTAL)}
-        for pattern, recipe in FineTune.recipes.items()
-    } | {"mini*": {**FineTune.recipes["mini*"], "memory_size": 300}}
+    settings: ICaRLSettings
+    recipes = recipes_with(CLASS_INCREMENTAL) | {"mini*": {**FineTune.recipes["mini*"], "memory_size": 300}}
     paper = (
         '"iCaRL: Incremental Classifier and Representation Learning", Rebuffi et al., CVPR 2017, arXiv 1611.07725; '
         "CLIP version: ZSCL, arXiv 2303.06628"
@@ -92,14 +91,14 @@ class ICaRL(DistilledFineTune):
         if self.settings.memory_update == "after":
             self.update_memory()
 
-    def choose_teacher(self, task: Task) -> torch.nn.Module | None:
+    def choose_teacher(self, task: Task) -> ClipModel | None:
         if self.settings.teacher_is_student:
             return self.clip
         return self.backbone.clip if self.settings.teacher == "initial" else self.frozen_copy()
 
     def distillation_images(self, task: Task) -> Split | None:
-        stored = [split.chosen(self.exemplars(index)) for index, split in enumerate(self.seen_splits)]
-        stored = [split for split in stored if len(split)]
+        chosen = [split.chosen(self.exemplars(index)) for index, split in enumerate(self.seen_splits)]
+        stored = [split for split in chosen if len(split)]
         return Split.concatenate(stored) if stored and task.index > 0 else None
 
     def distillation_rows(self, task: Task, n: int) -> Iterator[torch.Tensor]:

@@ -5,15 +5,11 @@ from dataclasses import dataclass
 import torch
 
 from bench import Split, Task, setting
+from bench.clip.tower_types import ClipModel
 from methods.fine_tuning.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
-from methods.fine_tuning.finetune import FineTune
+from methods.fine_tuning.finetune import recipes_with
 
 START, END, VOCABULARY, CONTEXT = 49406, 49407, 49408, 77  # of CLIP's tokeniser
-CLASS_INCREMENTAL = {"image_weight": 5.0, "text_weight": 5.0}
-RECIPES = {
-    pattern: {**recipe, **({} if pattern.startswith(("mtil", "mini")) else CLASS_INCREMENTAL)}
-    for pattern, recipe in FineTune.recipes.items()
-}
 
 
 @dataclass(frozen=True)
@@ -39,11 +35,12 @@ class LwF(DistilledFineTune):
     """
 
     Settings = LwFSettings
-    recipes = RECIPES
+    settings: LwFSettings
+    recipes = recipes_with(class_incremental={"image_weight": 5.0, "text_weight": 5.0})
     paper = '"Learning without Forgetting", Li and Hoiem, ECCV 2016, arXiv 1606.09282; CLIP version: ZSCL, arXiv 2303.06628'
     conformance = "checked: rates, losses, gradients, weights along the path, logits; the released defect as an option"
 
-    def choose_teacher(self, task: Task) -> torch.nn.Module | None:
+    def choose_teacher(self, task: Task) -> ClipModel | None:
         return self.clip if self.settings.teacher_is_student else self.frozen_copy()
 
     def distillation_images(self, task: Task) -> Split | None:
@@ -71,6 +68,7 @@ class LwFVR(LwF):
     """
 
     Settings = LwFVRSettings
+    settings: LwFVRSettings
     paper = '"Don\'t Stop Learning: Towards Continual Learning for the CLIP Model", Ding et al., 2022, arXiv 2207.09248'
 
     def sentence_tokens(self, task: Task) -> torch.Tensor:

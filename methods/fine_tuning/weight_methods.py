@@ -27,6 +27,7 @@ class WiSEFT(FineTune):
     """
 
     Settings = WiSEFTSettings
+    settings: WiSEFTSettings
     paper = '"Robust fine-tuning of zero-shot models", Wortsman et al., CVPR 2022, arXiv 2109.01903'
     conformance = "checked: training, merge with the task's start and with the initial CLIP, ensemble with pull, logits"
 
@@ -48,6 +49,7 @@ class WeightConstraint(FineTune):
     """
 
     Settings = WeightConstraintSettings
+    settings: WeightConstraintSettings
     conformance = "checked: distance, rates, losses, gradients, weights along the path, logits"
 
 
@@ -62,13 +64,18 @@ class WeightEnsemble(FineTune):
     Paper: part of ZSCL (arXiv 2303.06628) and a baseline of it.
 
     avg = mean(theta_start, theta after updates 0, I, 2I, ...), counted equally; avg is evaluated and starts the next
-    task, the training itself never sees it (parts/weight_space.py). Everything else: `finetune`.
+    task, the training itself never sees it (weight_space.py). Everything else: `finetune`.
     """
 
     Settings = WeightEnsembleSettings
+    settings: WeightEnsembleSettings
     recipes = {
-        pattern: {**recipe, **({} if pattern.startswith("mtil") else {"average_every": 4 if pattern == "mini*" else 10})}
-        for pattern, recipe in FineTune.recipes.items()
+        **FineTune.recipes,
+        **{
+            pattern: {**recipe, "average_every": 4 if pattern == "mini*" else 10}
+            for pattern, recipe in FineTune.recipes.items()
+            if not pattern.startswith("mtil")
+        },
     }
     quick = {**FineTune.quick, "average_every": 2}
     conformance = "checked: rates, losses, gradients, weights along the path, saved mean, logits"

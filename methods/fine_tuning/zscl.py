@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from bench import Reference, ReferenceNames, Split, Task, setting
+from bench.clip.tower_types import ClipModel
 from methods.fine_tuning.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
 from methods.fine_tuning.finetune import FineTune
 from methods.fine_tuning.weight_space import merge, weights_of
@@ -62,6 +63,7 @@ class ZSCL(DistilledFineTune):
     """
 
     Settings = ZSCLSettings
+    settings: ZSCLSettings
     recipes = {
         **{pattern: recipe for pattern, recipe in FineTune.recipes.items() if pattern.startswith("mtil")},
         **{
@@ -83,6 +85,8 @@ class ZSCL(DistilledFineTune):
         "checked: rates, losses, gradients, weights along the path, saved weights, logits; every part alone and together"
     )
 
+    reference: Reference  # given before the first task, where `reference_names` asks for it
+
     @property
     def reference_names(self) -> ReferenceNames | None:
         settings = self.settings
@@ -93,7 +97,7 @@ class ZSCL(DistilledFineTune):
     def use_reference(self, reference: Reference) -> None:
         self.reference = reference
 
-    def choose_teacher(self, task: Task) -> torch.nn.Module | None:
+    def choose_teacher(self, task: Task) -> ClipModel | None:
         settings = self.settings
         if self.reference_names is None:
             return None
@@ -123,6 +127,7 @@ class ZSCLStar(ZSCL):
     """
 
     Settings = ZSCLStarSettings
+    settings: ZSCLStarSettings
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ class ZSCLMinus(ZSCL):
     """
 
     Settings = ZSCLMinusSettings
+    settings: ZSCLMinusSettings
     recipes = {
         pattern: {field: value for field, value in recipe.items() if field not in ("average_every", "reference_sentences")}
         for pattern, recipe in ZSCL.recipes.items()

@@ -61,6 +61,7 @@ class ICaRLNME(VisionFineTune):
     """
 
     Settings = ICaRLNMESettings
+    settings: ICaRLNMESettings
     recipes = {
         "*": {"crop_scale": 0.05},  # LAMDA-PILOT's augmentation
         "imagenet-r*": {"batch_size": 32},

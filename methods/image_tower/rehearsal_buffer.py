@@ -41,6 +41,7 @@ class ExperienceReplay(VisionFineTune):
     """
 
     Settings = ReplaySettings
+    settings: ReplaySettings
     recipes = {
         "mini*": {"epochs": 6, "exemplars": 10, "mirrored_view": False, "learning_rate": 0.1, "tower_rate": 0.2, "momentum": 0.9},
         # nine data sets, with more images each: fewer passes keep a stream within minutes
@@ -136,6 +137,7 @@ class DarkExperienceReplay(ExperienceReplay):
     """
 
     Settings = DarkReplaySettings
+    settings: DarkReplaySettings
     # at ER's rate the squared distance of logits makes the training diverge here
     recipes = ExperienceReplay.recipes | {"mini*": {**ExperienceReplay.recipes["mini*"], "learning_rate": 0.03}}
     paper = (

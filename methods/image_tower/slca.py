@@ -83,6 +83,7 @@ class SLCA(ImageClassifier):
     """
 
     Settings = SLCASettings
+    settings: SLCASettings
     recipes = {
         "imagenet-r*": {"epochs": 50, "milestones": (40,)},
         "cub200*": {"epochs": 50, "milestones": (40,)},

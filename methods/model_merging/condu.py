@@ -89,6 +89,7 @@ class ConDU(FineTune):
     """
 
     Settings = ConDUSettings
+    settings: ConDUSettings
     recipes = {
         "mtil-*": FineTune.recipes["mtil-*"],
         "mtil-*-5shot": {"iterations": 500, "lr_of_task": (("aircraft", 5e-5), ("oxford-pet", 5e-5))},

@@ -95,6 +95,7 @@ class MagMax(TextClassifier):
     """
 
     Settings = MagMaxSettings
+    settings: MagMaxSettings
     recipes = {
         "cub200*": {"epochs": 30},
         "cars196*": {"epochs": 30},

@@ -15,11 +15,14 @@ import torch
 
 from bench import Draws
 from methods.shared.batches import training_batches
+from methods.shared.modules import ModulesOf
 
 DECAY_EPOCHS, DECAY = 10, 0.1
 
 
 class DomainAutoencoder(torch.nn.Module):
+    """One narrow autoencoder, at PyTorch's default initialisation."""
+
     def __init__(self, features: int, hidden: int):
         super().__init__()
         self.encoder = torch.nn.Linear(features, hidden)
@@ -37,7 +40,7 @@ class DomainAutoencoders(torch.nn.Module):
         super().__init__()
         self.sizes = (features, hidden)
         self.draws = draws
-        self.domains = torch.nn.ModuleList()
+        self.domains = ModulesOf[DomainAutoencoder]()
 
     def __len__(self) -> int:
         return len(self.domains)

@@ -37,7 +37,7 @@ class DomainSelectionSettings:
         "image", "choose for each image, or as published for a whole test batch", "harness"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.domain_width < 1:
             raise BenchError(f"domain_width={self.domain_width}: choose 1 or more")
 
@@ -72,24 +72,24 @@ class DomainSelection(torch.nn.Module):
         own = (task.index + self.references, task.train, self.settings.domain_iterations)
         if not self.references or task.index > 0:
             return [own]
+        assert self.reference is not None  # the settings name it, and it is given before the first task
         return [(0, self.reference, self.settings.reference_iterations), own]
 
     def fit(
         self, index: int, split: Split, updates: int, budget: int | None, check: Callable[[torch.Tensor, str], None]
     ) -> None:
         """Train one autoencoder on the images of a split."""
-        s = self.settings
-        if s.domain_features == "clip":
-            stored = split.features(layer="pooled")
-
-        def features(rows: torch.Tensor) -> torch.Tensor:
-            if s.domain_features == "clip":
-                return stored[rows.to(stored.device)]
-            return self.alexnet(split.pixels(rows))
-
+        s, features = self.settings, self._features_of(split)
         self.autoencoders.fit(
             index, len(split), features, updates, s.domain_rate, s.domain_weight_decay, self.batch_size, budget, check
         )
+
+    def _features_of(self, split: Split) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What the autoencoders look at, (b, F), for chosen rows of a split."""
+        if self.settings.domain_features == "alexnet":
+            return lambda rows: self.alexnet(split.pixels(rows))
+        stored = split.features(layer="pooled")
+        return lambda rows: stored[rows.to(stored.device)]
 
     @torch.no_grad()
     def choose(self, pixels: torch.Tensor, tasks: int) -> torch.Tensor:

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Composition, Reference, ReferenceNames, Task, TestBatches, setting
+from bench import Reference, ReferenceNames, Task, TestBatches
 from bench.system.parallel import prefetched
-from methods.moe_adapters.domain_selection import ORIGINAL, DomainSelection, DomainSelectionSettings
+from methods.moe_adapters.domain_selection import ORIGINAL, DomainSelection
+from methods.moe_adapters.settings import MTIL, MoEAdaptersSettings
 from methods.moe_adapters.towers import AdaptedTowers
 from methods.shared.batches import Batch, budgets_of_phases, training_batches
 from methods.shared.classifiers import TextClassifier
@@ -21,64 +20,6 @@ from methods.shared.schedules import warmup_cosine
 
 CHECK_EVERY = 20  # updates between two looks at the loss: each look makes a GPU wait
 ENCODE_BATCH = 256  # prompts at a time
-MTIL = {
-    "experts": 22,
-    "routers": "per_task",
-    "freeze_used": 2,
-    "domain_selection": True,
-    "epochs": 0,
-    "batch_size": 64,
-    "warmup": 100,
-    "label_smoothing": 0.2,
-    "lr_of_task": (("aircraft", 5e-3), ("cifar100", 5e-3), ("eurosat", 1e-4), ("mnist", 1e-4)),
-    "reference_images": "tiny-imagenet",
-}
-
-
-@dataclass(frozen=True)
-class MoEAdaptersSettings(DomainSelectionSettings):
-    """Defaults: the class-incremental form. The values of MTIL are in `MoEAdapters.recipes`."""
-
-    experts: int = setting(2, "adapters E in every block; 22 in MTIL")
-    chosen: int = setting(2, "experts k that a sample is sent to")
-    bottleneck: int = setting(64, "width of an adapter")
-    adapter_scale: float = setting(0.1, "factor on an adapter's output")
-    adapter_dropout: float = setting(0.1, "on an adapter's hidden layer, in training")
-    routers: Literal["shared", "per_task"] = setting("shared", "one router for all tasks, or a new one for each")
-    freeze_used: int = setting(0, "experts of each block that are frozen after a task, the most used ones; 2 in MTIL")
-    test_noise: bool = setting(False, "leave the gating noise on at test time, as the class-incremental code does")
-    crop_scale: float = setting(0.9, "train on random crops of at least this share of an image's area; 1: no crops")
-    test_transform: Literal["fixed_view", "zscl_cil_random_crop"] = setting(
-        "fixed_view", "crop test images at random too, as the class-incremental code does"
-    )
-    epochs: int = setting(1, "passes over the task's images; 0: use `iterations`")
-    iterations: int = setting(1000, "updates per task, less one: the loop makes one more")
-    batch_size: int = setting(128, "images per update")
-    lr: float = setting(1e-3, "peak learning rate of AdamW")
-    lr_of_task: tuple[tuple[str, float], ...] = setting((), "pairs (task name, peak learning rate) where it differs")
-    warmup: int = setting(30, "updates of linear warm-up; then a cosine to 0")
-    label_smoothing: float = setting(0.0, "share of the target that is spread evenly over the task's classes")
-    beta1: float = setting(0.9, "AdamW's decay of the gradient average")
-    beta2: float = setting(0.999, "AdamW's decay of the squared-gradient average")
-    eps: float = setting(1e-8, "AdamW's epsilon")
-    weight_decay: float = setting(0.0, "AdamW's decoupled weight decay")
-    test_batches: Composition = setting("task", "which test images are scored together, where it matters; published: one task")
-    test_batch_size: int = setting(128, "images of a test batch, where it matters")
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("experts", "chosen", "bottleneck", "batch_size", "test_batch_size"):
-            if getattr(self, name) < 1:
-                raise BenchError(f"{name}={getattr(self, name)}: choose 1 or more")
-        for name in ("chosen", "freeze_used"):
-            if getattr(self, name) > self.experts:
-                raise BenchError(f"{name}={getattr(self, name)}: there are only experts={self.experts}")
-        if self.domain_selection and self.routers == "shared":
-            raise BenchError("domain_selection chooses among routers: it needs routers=per_task")
-        if self.routers == "per_task" and not self.domain_selection:
-            raise BenchError("routers=per_task: something must choose the router of a test image; set domain_selection=true")
-        if not 0 < self.crop_scale <= 1 or not 0 <= self.adapter_dropout < 1:
-            raise BenchError("crop_scale must be above 0 and at most 1, adapter_dropout at least 0 and below 1")
 
 
 class MoEAdapters(TextClassifier):
@@ -123,6 +64,7 @@ class MoEAdapters(TextClassifier):
     """
 
     Settings = MoEAdaptersSettings
+    settings: MoEAdaptersSettings
     recipes = {
         "mtil*": MTIL,
         # rates, updates and widths were chosen among about ten settings by test accuracy on mini60-6x10 and mini-mtil-order1
@@ -131,8 +73,14 @@ class MoEAdapters(TextClassifier):
         # AlexNet's features have 43264 dimensions, CLIP's pooled ones 128 here: 100 units would let everything through
         "mini-mtil*": {
             **MTIL,
-            **{"experts": 8, "iterations": 30, "warmup": 5, "label_smoothing": 0.0, "lr_of_task": ()},
-            **{"domain_features": "clip", "domain_width": 32, "reference_images": "mini"},
+            "experts": 8,
+            "iterations": 30,
+            "warmup": 5,
+            "label_smoothing": 0.0,
+            "lr_of_task": (),
+            "domain_features": "clip",
+            "domain_width": 32,
+            "reference_images": "mini",
         },
     }
     quick = {"epochs": 1, "warmup": 2}
@@ -149,6 +97,13 @@ class MoEAdapters(TextClassifier):
 
     # -- state --------------------------------------------------------------------------------------------------
 
+    frozen_image: torch.Tensor  # (blocks of the image tower, E) True for experts that are frozen for good
+    frozen_text: torch.Tensor  # (blocks of the text tower, E)
+    vectors_of_router: torch.Tensor  # (routers, N, d); empty before the first task
+    prompts: torch.Tensor  # (P, 77) token ids
+    prompt_owners: torch.Tensor  # (P,) classes
+    first_prompts: torch.Tensor  # (N,) rows of `prompts`
+
     def prepare(self) -> None:
         super().prepare()  # class vectors of zero-shot CLIP
         s = self.settings
@@ -156,15 +111,15 @@ class MoEAdapters(TextClassifier):
         self.towers = AdaptedTowers(self.backbone, *sizes, self.draws)
         if s.routers == "shared":
             self.towers.add_router()
-        for name, mixtures in (("frozen_image", self.towers.image), ("frozen_text", self.towers.text)):
-            self.register_buffer(name, torch.zeros(len(mixtures), s.experts, dtype=torch.bool))
+        self.register_buffer("frozen_image", torch.zeros(len(self.towers.image), s.experts, dtype=torch.bool))
+        self.register_buffer("frozen_text", torch.zeros(len(self.towers.text), s.experts, dtype=torch.bool))
         n, d = self.class_vectors.shape
-        self.register_buffer("vectors_of_router", torch.zeros(0, n, d))  # (routers, N, d); empty before the first task
+        self.register_buffer("vectors_of_router", torch.zeros(0, n, d))
         texts, owners = prompts_of_classes(self.scenario)
-        self.register_buffer("prompts", self.backbone.tokenize(texts), persistent=False)  # (P, 77)
-        self.register_buffer("prompt_owners", owners, persistent=False)  # (P,) classes
+        self.register_buffer("prompts", self.backbone.tokenize(texts), persistent=False)
+        self.register_buffer("prompt_owners", owners, persistent=False)
         first = torch.searchsorted(owners, torch.arange(n))
-        self.register_buffer("first_prompts", first, persistent=False)  # (N,) rows of `prompts`
+        self.register_buffer("first_prompts", first, persistent=False)
         if s.domain_selection:
             self.domains = DomainSelection(self.backbone, self.draws, s, s.batch_size)
 
@@ -208,7 +163,7 @@ class MoEAdapters(TextClassifier):
         optimiser = torch.optim.AdamW(trained, betas=(s.beta1, s.beta2), eps=s.eps, weight_decay=s.weight_decay)
         rates = self.schedule(dict(s.lr_of_task).get(task.name, s.lr), iterations)
         epochs = math.ceil(len(rates) / math.ceil(n / s.batch_size))
-        losses = []
+        losses: list[torch.Tensor] = []
         self.towers.train()
         with self.draws.initialising("dropout", task.index):
             batches = training_batches(
@@ -229,9 +184,9 @@ class MoEAdapters(TextClassifier):
                     self.check_finite(loss, f"moe-adapters, {task.name}, update {update}")
         self.towers.eval()
         optimiser.zero_grad()
-        losses = torch.stack(losses) if losses else torch.zeros(0)
-        self.check_finite(losses, f"moe-adapters, {task.name}")
-        return losses.tolist()
+        every_loss = torch.stack(losses) if losses else torch.zeros(0)
+        self.check_finite(every_loss, f"moe-adapters, {task.name}")
+        return every_loss.tolist()
 
     def _training_pixels(self, task: Task, rate_and_batch: tuple[float, Batch]) -> torch.Tensor:
         _, batch = rate_and_batch

@@ -24,6 +24,8 @@ from bench import Backbone, Draws
 from bench.clip.image_tower import blocks, image_tokens, pool_image, project_image
 from bench.clip.precision import computing_like
 from bench.clip.text_tower import prompt_length, read_text
+from bench.clip.tower_types import Block, ClipModel
+from methods.shared.modules import ModulesOf
 
 MINIMUM_NOISE = 0.01
 
@@ -49,9 +51,11 @@ class Adapter(torch.nn.Module):
 class MixtureOfAdapters(torch.nn.Module):
     """The experts and routers of one block. `counts` (E,) says how many samples chose each expert while training."""
 
+    counts: torch.Tensor
+
     def __init__(self, width: int, experts: int, chosen: int, bottleneck: int, scale: float, dropout: float):
         super().__init__()
-        self.experts = torch.nn.ModuleList(Adapter(width, bottleneck, scale, dropout) for _ in range(experts))
+        self.experts = ModulesOf(Adapter(width, bottleneck, scale, dropout) for _ in range(experts))
         self.routers = torch.nn.ParameterList()  # W_r (w, E) of each router
         self.noise_weights = torch.nn.ParameterList()  # W_n (w, E)
         self.width = width
@@ -101,26 +105,28 @@ class AdaptedTowers(torch.nn.Module):
         self, backbone: Backbone, experts: int, chosen: int, bottleneck: int, scale: float, dropout: float, draws: Draws
     ):
         super().__init__()
-        clip, sizes = backbone.clip, (experts, chosen, bottleneck, scale, dropout)
+
+        def mixtures(tower: torch.nn.Module) -> ModulesOf[MixtureOfAdapters]:
+            widths = [block.ln_1.normalized_shape[0] for block in blocks(tower)]
+            return ModulesOf(MixtureOfAdapters(width, experts, chosen, bottleneck, scale, dropout) for width in widths)
+
         with draws.initialising("adapters"):
-            self.image, self.text = (
-                torch.nn.ModuleList(MixtureOfAdapters(block.ln_1.normalized_shape[0], *sizes) for block in blocks(tower))
-                for tower in (clip.visual, clip)
-            )
+            self.image = mixtures(backbone.clip.visual)
+            self.text = mixtures(backbone.clip)
 
     def add_router(self) -> None:
         for mixture in (*self.image, *self.text):
             mixture.add_router()
 
     def image_features(
-        self, clip: torch.nn.Module, pixels: torch.Tensor, router: int, noise: torch.Tensor | None = None
+        self, clip: ClipModel, pixels: torch.Tensor, router: int, noise: torch.Tensor | None = None
     ) -> torch.Tensor:
         """(b, 3, size, size) -> (b, d), un-normalised."""
         x = self._through(blocks(clip.visual), self.image, image_tokens(clip.visual, pixels), router, noise)
         return project_image(clip.visual, pool_image(clip.visual, x))
 
     def text_features(
-        self, clip: torch.nn.Module, tokens: torch.Tensor, router: int, noise: torch.Tensor | None = None
+        self, clip: ClipModel, tokens: torch.Tensor, router: int, noise: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Token ids (n, 77) -> (n, d), un-normalised; cut at the longest prompt, which is exact."""
         length = prompt_length(tokens)
@@ -130,7 +136,7 @@ class AdaptedTowers(torch.nn.Module):
 
     def _through(
         self,
-        blocks: Iterable[torch.nn.Module],
+        blocks: Iterable[Block],
         mixtures: Iterable[MixtureOfAdapters],
         x: torch.Tensor,
         router: int,

@@ -34,7 +34,7 @@ class PROOFSettings(RehearsalSettings):
     epochs: int = setting(10, "passes over the task's images and the exemplars; 5 for CIFAR100")
     mirrored_view: bool = setting(False, "train on mirrored images too; the authors train on the plain ones")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.balanced_epochs:
             raise BenchError("balanced_epochs: proof has no second phase; leave it at 0")
@@ -99,6 +99,7 @@ class PROOF(Rehearsal):
     """
 
     Settings = PROOFSettings
+    settings: PROOFSettings
     recipes = {
         "cifar100*": {"epochs": 5},
         "imagenet-r*": {"batch_size": 48},
@@ -116,6 +117,12 @@ class PROOF(Rehearsal):
 
     # -- state --------------------------------------------------------------------------------------------------
 
+    prototypes: torch.Tensor  # (n, d) p_c
+    projected_texts: torch.Tensor  # (n, d) w(c), of the last task
+    prompts: torch.Tensor  # (P, d) g
+    prompt_owners: torch.Tensor  # (P,) classes
+    first_prompts: torch.Tensor  # (N,) rows of `prompts`
+
     def prepare(self) -> None:
         super().prepare()  # class vectors of zero-shot CLIP
         width = self.backbone.embedding_width
@@ -123,13 +130,13 @@ class PROOF(Rehearsal):
         self.contexts = torch.nn.ParameterList()  # (context_prompts, d) each
         self.fusion = CrossModalFusion(width, self.settings.dropout, self.draws, "fusion")
         self.logit_scale = torch.nn.Parameter(self.backbone.clip.logit_scale.detach().clone().float())  # log tau
-        self.register_buffer("prototypes", torch.zeros(0, width))  # (n, d) p_c
-        self.register_buffer("projected_texts", torch.zeros(0, width))  # (n, d) w(c), of the last task
+        self.register_buffer("prototypes", torch.zeros(0, width))
+        self.register_buffer("projected_texts", torch.zeros(0, width))
         texts, owners = prompts_of_classes(self.scenario)
-        self.register_buffer("prompts", self.backbone.encode_text(texts).float().clone(), persistent=False)  # (P, d) g
-        self.register_buffer("prompt_owners", owners, persistent=False)  # (P,) classes
+        self.register_buffer("prompts", self.backbone.encode_text(texts).float().clone(), persistent=False)
+        self.register_buffer("prompt_owners", owners, persistent=False)
         first = torch.searchsorted(owners, torch.arange(len(self.scenario.class_names)))
-        self.register_buffer("first_prompts", first, persistent=False)  # (N,) rows of `prompts`
+        self.register_buffer("first_prompts", first, persistent=False)
 
     def grow(self, task: Task) -> None:
         width = self.backbone.embedding_width
@@ -149,9 +156,9 @@ class PROOF(Rehearsal):
                 raise BenchError(f"proof: class {self.scenario.class_names[c]!r} has no training image to take the mean of")
         new = torch.stack([features[labels == c].mean(dim=0) for c in task.classes])
         self.prototypes = torch.cat([self.prototypes, new])
-        frozen = [*self.image_projections[:-1], *(self.text_projections[:-1] if self.settings.freeze_old_text else [])]
-        for module in frozen:
-            module.requires_grad_(False)
+        self.image_projections[:-1].requires_grad_(False)
+        if self.settings.freeze_old_text:
+            self.text_projections[:-1].requires_grad_(False)
         for context in list(self.contexts)[:-1]:
             context.requires_grad_(False)
 
@@ -175,7 +182,8 @@ class PROOF(Rehearsal):
         return classes
 
     def loss(self, text: torch.Tensor, images: torch.Tensor, columns: torch.Tensor, *purpose: object) -> torch.Tensor:
-        return sum(self.losses(text, images, columns))
+        of_texts, contrastive, of_prototypes = self.losses(text, images, columns)
+        return of_texts + contrastive + of_prototypes
 
     def losses(
         self, classes: torch.Tensor, images: torch.Tensor, columns: torch.Tensor
@@ -198,11 +206,11 @@ class PROOF(Rehearsal):
 
     def project_images(self, features: torch.Tensor) -> torch.Tensor:
         """sum_b A_b f, of (k, d) embeddings or prototypes."""
-        return sum(projection(features) for projection in self.image_projections)
+        return _sum_of(self.image_projections, features)
 
     def project_texts(self, features: torch.Tensor) -> torch.Tensor:
         """sum_b B_b g, of (k, d) raw text features."""
-        return sum(projection(features) for projection in self.text_projections)
+        return _sum_of(self.text_projections, features)
 
     def fuse(self, images: torch.Tensor, texts: torch.Tensor) -> Fused:
         """The fusion of projected images (b, d) with the unit texts (n, d) of all classes seen and what else is shared."""
@@ -220,10 +228,11 @@ class PROOF(Rehearsal):
         features, labels = train.features().float().cpu().numpy(), train.labels.numpy()
         per_class = exemplars_per_class(self.scenario, len(self.seen))
         # in the order of herding, of which the memory keeps the first ones; old exemplars are in that order already
-        rows = [
-            own[herding(features[own], per_class)] for own in ((labels == c).nonzero()[0] for c in sorted(set(labels.tolist())))
-        ]
-        rows = torch.cat([torch.from_numpy(part) for part in rows])
+        chosen = []
+        for c in sorted(set(labels.tolist())):
+            own = (labels == c).nonzero()[0]
+            chosen.append(torch.from_numpy(own[herding(features[own], per_class)]))
+        rows = torch.cat(chosen)
         self.memory.update(self._features(train)[rows.to(self.device)], train.labels[rows].to(self.device), per_class)
 
     # -- scoring ------------------------------------------------------------------------------------------------
@@ -239,7 +248,8 @@ class PROOF(Rehearsal):
         scores = super().logits(batch, classes)
         learned = wanted < len(self.seen)  # classes are numbered as they come
         if bool(learned.any()):
-            scores[:, learned] = sum(self.score_parts(batch))[:, wanted[learned]]
+            projected, of_texts, of_prototypes = self.score_parts(batch)
+            scores[:, learned] = (projected + of_texts + of_prototypes)[:, wanted[learned]]
         return scores
 
     def score_parts(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -249,3 +259,8 @@ class PROOF(Rehearsal):
             images = F.normalize(images, dim=-1)
         fused = self.fuse(images, self.projected_texts)
         return images @ self.projected_texts.T, fused.images @ fused.texts.T, fused.images @ fused.prototypes.T
+
+
+def _sum_of(projections: torch.nn.ModuleList, features: torch.Tensor) -> torch.Tensor:
+    """What all projections (d -> d) make of (k, d) features, added up."""
+    return sum((projection(features) for projection in projections), start=torch.zeros((), device=features.device))

@@ -103,6 +103,7 @@ class STARPrompt(ImageClassifier):
     """
 
     Settings = STARPromptSettings
+    settings: STARPromptSettings
     recipes = {
         "imagenet-r*": {"epochs": 50},
         "cub200*": {"epochs": 50, "crop_scale": 1.0},

@@ -1,14 +1,15 @@
 """AttriCLIP: images take prompts from a bank by their keys; nothing grows and nothing is replayed."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 
 from bench import Backbone, BenchError, Split, Task, setting
+from bench.clip.tower_types import ClipModel
 from methods.shared.prompts import ContextPrompts
 from methods.shared.rehearsal import Rehearsal, RehearsalSettings
 from methods.text_prompts.prompt_bank import PromptBank
@@ -36,7 +37,7 @@ class AttriCLIPSettings(RehearsalSettings):
     batch_size: int = setting(32, "images per step; 16 in the released code", PAPER)
     learning_rate: float = setting(1.6e-3, "peak learning rate; the authors' rule is 1e-3 * batch_size / 20", PAPER)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.chosen <= self.bank_size:
             raise BenchError(f"chosen={self.chosen}: choose between 1 and bank_size={self.bank_size} prompts an image")
@@ -84,6 +85,7 @@ class AttriCLIP(Rehearsal):
     """
 
     Settings = AttriCLIPSettings
+    settings: AttriCLIPSettings
     recipes = {
         "imagenet100*": {"key_weight": 0.5, "prompt_weight": 0.1},  # of the authors' ImageNet-100 program
         # ours: shorter prompts in larger steps, for a minute on a CPU; rate, epochs and length were chosen among about ten
@@ -115,7 +117,7 @@ class AttriCLIP(Rehearsal):
             self.text_side.clip = self.tower
         self.encoded: dict[tuple[int, ...], torch.Tensor] = {}  # choice -> (N, d): text features after the last task, as needed
 
-    def _text_tower(self) -> torch.nn.Module:
+    def _text_tower(self) -> ClipModel:
         """A copy of CLIP without its image tower, whose parts that the release tunes require gradients."""
         tower = copy.deepcopy(self.backbone.clip)
         del tower.visual
@@ -141,11 +143,8 @@ class AttriCLIP(Rehearsal):
         features = F.normalize(images, dim=-1)  # (b, d)
         choice = self.bank.choose(features)
         logits = self.training_logits(text, features, choice)
-        return sum(weight * part for weight, part in zip(self.loss_weights, self.losses(logits, columns, features, choice)))
-
-    @property
-    def loss_weights(self) -> tuple[float, float, float]:
-        return (1.0, self.settings.key_weight, self.settings.prompt_weight)
+        classification, keys, likeness = self.losses(logits, columns, features, choice)
+        return classification + self.settings.key_weight * keys + self.settings.prompt_weight * likeness
 
     def training_logits(self, text: ContextPrompts, features: torch.Tensor, choice: torch.Tensor) -> torch.Tensor:
         """(b, c) logits of unit features (b, d) that take the prompts `choice` (b, C), with gradients."""
@@ -188,6 +187,6 @@ class AttriCLIP(Rehearsal):
             self.encoded[key] = F.normalize(self.bank.encode(every_class, choice.unsqueeze(0))[0], dim=-1)
         return self.encoded[key]
 
-    def load_state_dict(self, *arguments, **options):
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         self.encoded = {}
-        return super().load_state_dict(*arguments, **options)
+        return super().load_state_dict(state_dict, strict, assign)

@@ -21,7 +21,7 @@ class CLIPAdapterSettings(RehearsalSettings):
     ratio: float = setting(0.2, "share alpha of the adapter's output in the adapted embedding", AUTHORS)
     reinit_each_task: bool = setting(True, "draw a new adapter for every task, as released", CLAP)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.reduction < 1:
             raise BenchError(f"reduction={self.reduction}: choose 1 or more")
@@ -59,6 +59,7 @@ class CLIPAdapter(Rehearsal):
     """
 
     Settings = CLIPAdapterSettings
+    settings: CLIPAdapterSettings
     recipes = {
         # no exemplars are allowed there; letters and digits change their meaning in a mirror. Chosen among eight settings by
         # test accuracy on mini60-6x10 (seed 0)

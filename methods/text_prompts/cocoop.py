@@ -27,7 +27,7 @@ class CoCoOpSettings(RehearsalSettings):
     reduction: int = setting(16, "the meta-net's inner width is the embedding width divided by this", AUTHORS)
     prompts_at_once: int = setting(2048, "prompts that go through the text tower together: memory, not results", "harness")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("context_length", "reduction", "prompts_at_once"):
             if getattr(self, name) < 1:
@@ -52,7 +52,7 @@ class CoCoOp(Rehearsal):
     little worse than its words alone.
 
     Every image needs a text pass for every class, in training and at test. Its cost is cut, exactly, by computing the
-    start token and the context once per image instead of once per image and class (parts/contexts_by_classes.py). Learned and
+    start token and the context once per image instead of once per image and class (contexts_by_classes.py). Learned and
     unlearned classes are scored alike, with the same context; before the first task the scores are zero-shot CLIP's.
 
     Without exemplars context and network follow the newest task, and where zero-shot CLIP is strong already they can end below
@@ -66,6 +66,7 @@ class CoCoOp(Rehearsal):
     """
 
     Settings = CoCoOpSettings
+    settings: CoCoOpSettings
     recipes = {
         # no exemplars are allowed there, so a task's classes compete among themselves only; letters and digits change their
         # meaning in a mirror. Chosen among ten settings by test accuracy on mini60-6x10 (seed 0)

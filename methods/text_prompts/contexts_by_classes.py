@@ -12,6 +12,7 @@ from bench import Backbone
 from bench.clip.image_tower import blocks
 from bench.clip.precision import computing_like
 from bench.clip.text_tower import finish_block, project, read_text
+from bench.clip.tower_types import Block
 from methods.shared.prompts import ContextPrompts
 
 
@@ -61,13 +62,15 @@ def _encode(backbone: Backbone, prefix: torch.Tensor, names: torch.Tensor, end: 
     return read_text(clip, y.to(prefix.dtype).squeeze(2))  # (b, c, d)
 
 
-def _projected(block: torch.nn.Module, x: torch.Tensor, which: str) -> list[torch.Tensor]:
+def _projected(block: Block, x: torch.Tensor, which: str) -> list[torch.Tensor]:
     """Queries, keys and values of (b, p, w) or (b, c, s, w), each (b, 1 or c, heads, tokens, e)."""
     parts = project(block, x if x.dim() == 4 else x.unsqueeze(1), which)
     return [part.unflatten(-1, (block.attn.num_heads, -1)).transpose(2, 3) for part in parts]
 
 
-def _attend(q, k, v, name_k, name_v, mask: torch.Tensor) -> torch.Tensor:
+def _attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, name_k: torch.Tensor, name_v: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
     """Name tokens look at the prefix (keys (b, 1, heads, p, e)) and at the name (keys (b or 1, c, heads, s, e))."""
     p = k.shape[-2]
     b, (c, heads, tokens, e) = max(len(q), len(k)), q.shape[1:]
@@ -80,6 +83,6 @@ def _attend(q, k, v, name_k, name_v, mask: torch.Tensor) -> torch.Tensor:
     return on_prefix.reshape(b, heads, c, tokens, e).transpose(1, 2) + weights[..., p:] @ name_v
 
 
-def _residual(block: torch.nn.Module, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+def _residual(block: Block, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     """The rest of a block: x (b or 1, c, tokens, w) and what its heads have gathered (b, c, heads, tokens, e)."""
     return finish_block(block, x, attended.transpose(2, 3).flatten(-2))

@@ -55,6 +55,7 @@ class CoOp(Rehearsal):
     """
 
     Settings = CoOpSettings
+    settings: CoOpSettings
     recipes = {
         # no exemplars are allowed there: one context per class, so that a task leaves the earlier ones alone;
         # letters and digits change their meaning in a mirror

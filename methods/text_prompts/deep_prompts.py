@@ -18,6 +18,8 @@ import torch
 from bench import Backbone, BenchError, Draws
 from bench.clip.image_tower import blocks, image_tokens, pool_image, project_image
 from bench.clip.text_tower import read_text
+from bench.clip.tower_types import vision_transformer
+from methods.shared.modules import ModulesOf
 from methods.shared.prompts import ContextPrompts, context_from_words
 
 DEVIATION = 0.02  # of the normal draws that deeper prompts (and an input prompt without words) start from
@@ -45,10 +47,12 @@ class DeepPrompts(torch.nn.Module):
             raise BenchError(f"prompt length {length}: at least one prompt token is needed")
         if not 1 <= depth <= available:
             raise BenchError(f"prompt depth {depth}: choose 1 to {available}, the blocks of {backbone.name}'s shorter tower")
+        w_t, w_v = backbone.text_width, vision_transformer(backbone.clip.visual).ln_post.normalized_shape[0]
         start = context_from_words(backbone, words) if words else None
-        self.words = words if start is not None and len(start) >= length else None
-        w_t, w_v = backbone.text_width, backbone.clip.visual.ln_post.normalized_shape[0]
-        context = start[:length] if self.words else DEVIATION * draws.normal((length, w_t), "input prompt")
+        if start is not None and len(start) >= length:
+            self.words, context = words, start[:length]
+        else:
+            self.words, context = None, DEVIATION * draws.normal((length, w_t), "input prompt")
         self.context = torch.nn.Parameter(context.to(backbone.device))  # P_0
         deeper = DEVIATION * draws.normal((depth - 1, length, w_t), "deeper prompts")
         self.deeper = torch.nn.Parameter(deeper.to(backbone.device))  # P_1 .. P_{J-1}
@@ -56,7 +60,7 @@ class DeepPrompts(torch.nn.Module):
             self.projection = torch.nn.Linear(w_t, w_v)  # F_0
         with draws.initialising("deeper projections"):
             first = torch.nn.Linear(w_t, w_v)
-        self.deeper_projections = torch.nn.ModuleList(copy.deepcopy(first) for _ in range(depth - 1))  # F_1 .. F_{J-1}
+        self.deeper_projections = ModulesOf(copy.deepcopy(first) for _ in range(depth - 1))  # F_1 .. F_{J-1}
         self.to(backbone.device)
         if only_shallow:
             self.requires_grad_(False)
@@ -89,7 +93,7 @@ class DeepPrompts(torch.nn.Module):
 
     def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, 3, size, size) -> (b, d) un-normalised, with gradients to P and F."""
-        visual = self.backbone.clip.visual
+        visual = vision_transformer(self.backbone.clip.visual)
         prompts = [prompt.expand(len(pixels), -1, -1) for prompt in self.image_prompts()]  # (b, n, w_v) each
         # the layer norm in front of the first block works token by token: the prompt may join after it
         x = torch.cat([image_tokens(visual, pixels), visual.ln_pre(prompts[0])], dim=1)

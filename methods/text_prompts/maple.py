@@ -55,6 +55,7 @@ class MaPLe(Rehearsal):
     """
 
     Settings = MaPLeSettings
+    settings: MaPLeSettings
     recipes = {
         # the mini CLIP's text tower has three blocks. No exemplars are allowed there, so a task's classes compete among
         # themselves only; letters and digits change their meaning in a mirror. Chosen among a handful of settings by test

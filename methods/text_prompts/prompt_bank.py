@@ -16,6 +16,7 @@ batch are encoded, not its images. This is exact, and gradients add up by themse
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class PromptBank(torch.nn.Module):
         self.placeholder = placeholder
 
     @classmethod
-    def drawn(cls, draws: Draws, n: int, length: int, key_width: int, text_width: int, **options) -> "PromptBank":
+    def drawn(cls, draws: Draws, n: int, length: int, key_width: int, text_width: int, **options: Any) -> "PromptBank":
         """A new bank of `n` prompts of `length` tokens; `options` are those of the bank."""
         keys = DEVIATION * draws.normal((n, key_width), "prompt bank", "keys")
         prompts = DEVIATION * draws.normal((n, length, text_width), "prompt bank", "prompts")

@@ -31,7 +31,7 @@ class VariationalPromptsSettings(RehearsalSettings):
     context_length: int = setting(4, "number M of context tokens where they are drawn", AUTHORS)
     prompts_at_once: int = setting(2048, "prompts that go through the text tower together: memory, not results", "harness")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("n_draws", "context_length", "prompts_at_once"):
             if getattr(self, name) < 1:
@@ -42,8 +42,10 @@ def posterior_network(d: int, w: int) -> torch.nn.Sequential:
     """Mean or log-variance of the shift (w,) from a unit image embedding (d,)."""
     hidden = max(1, d // 2)
     return torch.nn.Sequential(
-        *(torch.nn.Linear(d, hidden), torch.nn.ELU()),
-        *(torch.nn.Linear(hidden, hidden), torch.nn.ELU()),
+        torch.nn.Linear(d, hidden),
+        torch.nn.ELU(),
+        torch.nn.Linear(hidden, hidden),
+        torch.nn.ELU(),
         torch.nn.Linear(hidden, w),
     )
 
@@ -85,6 +87,7 @@ class VariationalPrompts(Rehearsal):
     """
 
     Settings = VariationalPromptsSettings
+    settings: VariationalPromptsSettings
     recipes = {
         # no exemplars are allowed there, so a task's classes compete among themselves only; letters and digits change their
         # meaning in a mirror. Chosen among eight settings by test accuracy on mini60-6x10 (seed 0)
@@ -109,6 +112,9 @@ class VariationalPrompts(Rehearsal):
         "continual run, conditional posterior with batches above 1"
     )
 
+    # of the unconditional posterior, after the first task: unit class vectors of every draw, (L, N, d)
+    drawn_vectors: torch.Tensor
+
     def prepare(self) -> None:
         super().prepare()
         settings, d, w = self.settings, self.backbone.embedding_width, self.backbone.text_width
@@ -124,8 +130,9 @@ class VariationalPrompts(Rehearsal):
             with self.draws.initialising("posterior"):
                 self.mean_network, self.log_variance_network = posterior_network(d, w), posterior_network(d, w)
             if settings.init_logvar is not None:
-                torch.nn.init.constant_(self.log_variance_network[-1].bias, settings.init_logvar)
-        # of the unconditional posterior, after the first task: unit class vectors of every draw, (L, N, d)
+                last = self.log_variance_network[-1]
+                assert isinstance(last, torch.nn.Linear)
+                torch.nn.init.constant_(last.bias, settings.init_logvar)
         self.register_buffer("drawn_vectors", torch.zeros(0, len(self.scenario.class_names), d))
 
     # -- the model ----------------------------------------------------------------------------------------------

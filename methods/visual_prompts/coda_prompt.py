@@ -58,6 +58,7 @@ class CODAPrompt(PromptedVision):
     """
 
     Settings = CODAPromptSettings
+    settings: CODAPromptSettings
     recipes = {
         "*": {"crop_scale": 0.08},  # the authors' augmentation
         "imagenet-r*": {"epochs": 50},
@@ -142,7 +143,8 @@ class CODAPrompt(PromptedVision):
             x = block_with_prefix(block, x, *self.prefix(place[layer], query, task)) if layer in place else block(x)
         extra = x.new_zeros(())
         if task is not None and self.settings.orthogonality:
-            extra = self.settings.orthogonality * sum(self.penalty(number, task) for number in place.values())
+            penalties = (self.penalty(number, task) for number in place.values())
+            extra = self.settings.orthogonality * sum(penalties, start=extra)
         return pool_image(visual, x), extra
 
     def rate(self, epoch: int) -> float:

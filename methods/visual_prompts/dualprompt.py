@@ -67,6 +67,7 @@ class DualPrompt(PromptedVision):
     """
 
     Settings = DualPromptSettings
+    settings: DualPromptSettings
     recipes = {
         "*": {"crop_scale": 0.05},  # the port's augmentation
         "imagenet-r*": {"epochs": 50, "expert_length": 20, "learning_rate": 0.0025},

@@ -56,6 +56,7 @@ class L2P(PromptedVision):
     """
 
     Settings = L2PSettings
+    settings: L2PSettings
     recipes = {
         "*": {"crop_scale": 0.05},  # the port's augmentation
         "imagenet-r*": {"epochs": 10},

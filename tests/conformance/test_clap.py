@@ -14,7 +14,7 @@ from bench.streams.stream import SealedSplit, Task
 from bench.system.randomness import Draws
 from methods.clap.clap import Clap, ClapSettings
 from methods.clap.clap_coop import ClapCoOp, ClapCoOpSettings
-from methods.clap.visual_guided_attention import VisualGuidedAttention
+from methods.clap.head import VisualGuidedAttention
 
 
 def settings_from(params: dict, **others) -> ClapSettings:

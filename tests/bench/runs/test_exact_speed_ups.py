@@ -70,7 +70,7 @@ def teacher_asked_at_every_step(monkeypatch, count: Callable) -> None:
     @torch.no_grad()
     def teacher_features(method, rows, pixels):
         count()
-        return method.teacher.encode_image(pixels)
+        return method.lesson.teacher.encode_image(pixels)
 
     monkeypatch.setattr(DistilledFineTune, "teacher_features", teacher_features)
 

@@ -14,7 +14,7 @@ from bench.streams.reference import Reference
 from bench.streams.stream import Split, Stream
 from bench.system import registry
 from bench.system.randomness import Draws
-from methods.fine_tuning.distillation import distillation
+from methods.fine_tuning.distilled_finetune import distillation
 from methods.fine_tuning.finetune import FineTune
 from methods.fine_tuning.icarl import ICaRL
 from methods.fine_tuning.lwf import END, START, LwF, LwFVR
@@ -177,14 +177,14 @@ def test_the_initial_teacher_encodes_its_sentences_once(small_backbone, make_str
     method = build(ZSCL, small_backbone, stream)
     method.use_reference(reference)
     encoded, encode = [], method.encode_sentences
-    method.encode_sentences = lambda tokens: encoded.append(len(tokens)) or encode(tokens)
+    method.encode_sentences = lambda teacher, tokens: encoded.append(len(tokens)) or encode(teacher, tokens)
     for task in stream.tasks:
         method.learn(task)
     assert encoded == [len(SENTENCES)]
     other = build(ZSCL, small_backbone, stream, teacher="previous")
     other.use_reference(reference)
     encode_by_previous = other.encode_sentences
-    other.encode_sentences = lambda tokens: encoded.append(len(tokens)) or encode_by_previous(tokens)
+    other.encode_sentences = lambda teacher, tokens: encoded.append(len(tokens)) or encode_by_previous(teacher, tokens)
     for task in stream.tasks:
         other.learn(task)
     assert len(encoded) == 1 + len(stream.tasks)  # this teacher is another one in every task
