@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bench.clip import loading as pretrained_weights
+from bench.clip import loading
 from bench.clip.image_tower import pooled_images
 from bench.clip.loading import identity as identity
 from bench.clip.precision import compute_in, resolve_precision
@@ -281,7 +281,7 @@ def load(name: str, pretrained: str | None, device: str, precision: str = "auto"
     `precision` is that of the towers' blocks, see bench.clip.precision: float32 on the CPU and mixed on a GPU by default.
     """
     chosen = resolve_precision(precision, device)
-    loaded = pretrained_weights.load(name, pretrained)
+    loaded = loading.load(name, pretrained)
     backbone = Backbone(
         name, loaded.label, loaded.clip, loaded.tokenizer, loaded.transform, loaded.digest, device, chosen, loaded.activation
     )

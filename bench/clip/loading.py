@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from bench.clip import folders, state_dicts, wrapped
-from bench.clip import published as published_weights
+from bench.clip import folders, published, state_dicts, wrapped
 from bench.clip.architectures import settings_of
 from bench.clip.folders import WeightFolder
 from bench.clip.tower_types import ClipModel, clip_model
@@ -84,9 +83,9 @@ def missing(name: str, pretrained: str | None) -> str:
         return ""
     found = _find(name, pretrained)
     if found.tag:
-        source = published_weights.locate(found.tag)
+        source = published.locate(found.tag)
         if source.there is None:
-            return str(published_weights.not_there(name, str(pretrained), source, offline() or "not downloaded yet"))
+            return str(published.not_there(name, str(pretrained), source, offline() or "not downloaded yet"))
     return ""
 
 
@@ -170,7 +169,7 @@ def _find(name: str, pretrained: str | None) -> _Found:
 def _read(name: str, pretrained: str, found: _Found) -> _Weights | None:
     """The weights; None for random ones."""
     if found.tag:
-        path = published_weights.get(name, pretrained, found.tag)
+        path = published.get(name, pretrained, found.tag)
         tensors = state_dicts.to_open_clip(state_dicts.read(path).tensors)
         return _Weights(path, _digests([path]), tensors, bool(found.tag.get("quick_gelu")), f"tag {pretrained}", found.tag)
     if found.folder:
@@ -187,14 +186,14 @@ def _read_file(name: str, path: Path) -> _Weights:
     if state_dicts.is_hugging_face(tensors):
         raise BenchError(f"{path}: a file of a transformers folder; name the folder, whose config.json belongs to the weights")
     files = _digests([path])
-    tag, published = _recognised(name, files[path.name])
-    if published:
-        quick_gelu, source = bool(published.get("quick_gelu")), f"the file of tag {tag}"
+    tag, settings = _recognised(name, files[path.name])
+    if settings:
+        quick_gelu, source = bool(settings.get("quick_gelu")), f"the file of tag {tag}"
     elif state_dicts.is_openai(tensors):
         quick_gelu, source = True, "OpenAI's archive"
     else:
         quick_gelu, source = None, "the file does not say"
-    return _Weights(path, files, state_dicts.to_open_clip(tensors), quick_gelu, source, published, found.beside)
+    return _Weights(path, files, state_dicts.to_open_clip(tensors), quick_gelu, source, settings, found.beside)
 
 
 def _recognised(name: str, digest: str) -> tuple[str, dict[str, Any]]:
@@ -204,8 +203,8 @@ def _recognised(name: str, digest: str) -> tuple[str, dict[str, Any]]:
     for tag in open_clip.list_pretrained_tags_by_model(name):
         settings = open_clip.get_pretrained_cfg(name, tag)
         parts = settings.get("url", "").split("/")
-        published = parts[-2] if "openaipublic" in settings.get("url", "") else Path(parts[-1]).stem.split("-")[-1]
-        if len(published) >= 8 and set(published) <= set("0123456789abcdef") and digest.startswith(published):
+        known = parts[-2] if "openaipublic" in settings.get("url", "") else Path(parts[-1]).stem.split("-")[-1]
+        if len(known) >= 8 and set(known) <= set("0123456789abcdef") and digest.startswith(known):
             return tag, settings
     return "", {}
 

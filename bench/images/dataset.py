@@ -13,22 +13,9 @@ import numpy as np
 from bench.errors import BenchError, one_line
 from bench.images.downloads import Part
 from bench.images.files import ImageFiles
+from bench.images.folders import Folders
 from bench.images.listing import PILLOW, TORCHVISION, Walk, class_after_class, folders_in, in_words
 from bench.images.sources import ImageSource, out_of_range, out_of_range_in_words
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where a data set finds and keeps its files."""
-
-    data: Path  # what the user has placed or downloaded: one folder a data set
-    cache: Path  # what can be made again at any time: generated images, digests, features
-    features_apart: Path | None = None  # where features are kept instead
-
-    @property
-    def features(self) -> Path:
-        """Of the feature store."""
-        return self.features_apart or self.cache / "features"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ where it is not.
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
 
@@ -75,6 +75,6 @@ def _scaled(picture: "Image", file: "Image") -> np.ndarray:
 def _number(tag: object) -> float | None:
     value = tag[0] if isinstance(tag, tuple) and len(tag) == 1 else tag
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value) if isinstance(value, SupportsFloat | str | bytes) else None
     except (TypeError, ValueError):
         return None

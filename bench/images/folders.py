@@ -1,4 +1,4 @@
-"""Which folders a command uses where none are named, and what is said when one of them cannot be had.
+"""The folders of a command: what lies in them, which are used where none is named, and what is said if one cannot be had.
 
 A container may run without a home folder, or with one that cannot be written. That matters only to commands that need the
 folder: until then it is a path that nobody has asked for.
@@ -6,17 +6,31 @@ folder: until then it is a path that nobody has asked for.
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.errors import BenchError
-from bench.images.dataset import Folders
 
 APPLICATION = "continual-clip-bench"
 OPTIONS = {"data": "--data-dir or BENCH_DATA", "cache": "--cache-dir or BENCH_CACHE", "results": "--out"}
 
 
-class Unknown(type(Path())):  # type: ignore[misc]
+@dataclass(frozen=True)
+class Folders:
+    """Where a data set finds and keeps its files."""
+
+    data: Path  # what the user has placed or downloaded: one folder a data set
+    cache: Path  # what can be made again at any time: generated images, digests, features
+    features_apart: Path | None = None  # where features are kept instead
+
+    @property
+    def features(self) -> Path:
+        """Of the feature store."""
+        return self.features_apart or self.cache / "features"
+
+
+class Unknown(type(Path())):  # type: ignore[misc]  # Python 3.11 inherits from the paths of this system only
     """The path of a folder that this machine has no place for: using it is an error that says how to name one."""
 
     what = ""
