@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
 from tabulate import tabulate
 
 from bench.checks.stated import UNSTATED, claim, is_built_in, is_stated, source_of
@@ -22,6 +23,13 @@ EVALUATED = {
     "class-incremental": "after every task: learned tasks among all classes seen so far, tasks to come among all classes",
     "task-incremental": "after every task, on all test sets, each among its own classes",
 }
+
+
+@click.command("show")
+@click.argument("name")
+def show_command(name: str) -> None:
+    """Show a method, protocol, data set or metric: what it is, where it comes from, every number it is run with."""
+    click.echo(show(name))
 
 
 def show(name: str) -> str:

@@ -36,7 +36,7 @@ from bench.clip.backbone import Backbone
 from bench.errors import RunFailure
 from bench.learning.test_batches import TestBatches
 from bench.streams.reference import Reference, ReferenceNames
-from bench.streams.stream import Scenario, Task
+from bench.streams.stream import Scenario, ScenarioKind, Task
 from bench.system.randomness import Draws
 
 
@@ -68,7 +68,7 @@ class Method(torch.nn.Module):
     inputs: ClassVar[Literal["features", "pooled", "pixels"]] = "features"  # what `logits` is given
     zero_shot: ClassVar[bool] = True  # can it score classes that it has not learned?
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
-    scenarios: ClassVar[tuple[str, ...]] = ("class-incremental", "task-incremental")
+    scenarios: ClassVar[tuple[ScenarioKind, ...]] = ("class-incremental", "task-incremental")
 
     def __init__(self, settings: Any, backbone: Backbone, scenario: Scenario, draws: Draws):
         super().__init__()

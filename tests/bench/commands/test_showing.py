@@ -117,9 +117,9 @@ def test_only_a_built_in_default_is_known_to_be_from_authors_code():
 
 
 def test_bench_check_asks_for_the_plugins_own_words():
-    bench = contract.Bench("extended", Extended, None, None, None)
+    bench = contract.Trial("extended", Extended, None, None, None)
     assert contract.describes_itself(bench) == "missing: paper, trains"
-    assert contract.describes_itself(contract.Bench("speaking", Speaking, None, None, None)) == ""
+    assert contract.describes_itself(contract.Trial("speaking", Speaking, None, None, None)) == ""
 
 
 @pytest.mark.parametrize(("kind", "said"), [(Silent, None), (Speaking, 12)])
