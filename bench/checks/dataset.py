@@ -68,7 +68,7 @@ def describes_itself(trial: Trial) -> str:
     info = trial.dataset.info
     missing = [what for what in ("version", "summary", "origin", "templates") if not getattr(info, what)]
     layouts = trial.dataset.layouts
-    if layouts and not any(layout.download for layout in layouts) and not layouts[0].by_hand:  # dataset_files.how_to_get
+    if layouts and not any(layout.download for layout in layouts) and not layouts[0].by_hand:  # bench.images.layouts.how_to_get
         missing.append("how to get its files (download of a layout, or by_hand of the first)")
     complaints = [f"missing: {', '.join(missing)}"] if missing else []
     if info.name != trial.name:

@@ -10,13 +10,13 @@ from tabulate import tabulate
 
 from bench.checks.stated import UNSTATED, claim, is_built_in, is_stated, source_of
 from bench.errors import unknown_name
-from bench.results.metrics import METRICS
 from bench.streams import names
 from bench.system import registry
 from bench.system.written_classes import Unreadable, WrittenFunction, written_class
 
 if TYPE_CHECKING:
     from bench.images.dataset import Dataset
+    from bench.results.metrics import Metric
     from bench.streams.protocol import Protocol, TaskPlan
     from bench.streams.stream import Scenario
 
@@ -37,6 +37,8 @@ def show_command(name: str) -> None:
 
 def show(name: str) -> str:
     """A page of text about a method, protocol, data set or metric."""
+    from bench.results.metrics import METRICS
+
     pages = []
     if name in registry.names("method"):
         pages.append(_method(name, _method_class(name)))
@@ -45,7 +47,7 @@ def show(name: str) -> str:
     if name in registry.names("dataset"):
         pages.append(_dataset(name, registry.load("dataset", name)))
     if name in METRICS:
-        pages.append(_metric(name))
+        pages.append(_metric(name, METRICS[name]))
     if not pages and names.looks_possible(name):
         found = names.find(name)
         pages.append(_protocol(found.name, found))
@@ -146,7 +148,7 @@ def _protocol(name: str, protocol: "Protocol") -> str:
 def _order(protocol: "Protocol") -> str:
     rule = f"{protocol.order}: {protocol.orders[protocol.order].summary}" if protocol.order in protocol.orders else ""
     if protocol.fixed_order:
-        return f"fixed{', ' * bool(rule)}{rule}"
+        return f"fixed, {rule}" if rule else "fixed"
     return rule or "depends on the order seed"
 
 
@@ -192,8 +194,8 @@ def _dataset(name: str, dataset: "Dataset") -> str:
     return "\n".join([f"data set {name}: {info.summary}", tabulate(facts, tablefmt="plain"), ""])
 
 
-def _metric(name: str) -> str:
-    return f"metric {name}: {METRICS[name].summary}\n\n{inspect.cleandoc(METRICS[name].function.__doc__ or '')}\n"
+def _metric(name: str, metric: "Metric") -> str:
+    return f"metric {name}: {metric.summary}\n\n{inspect.cleandoc(metric.function.__doc__ or '')}\n"
 
 
 def _value(value: object) -> str:
