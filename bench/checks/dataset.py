@@ -83,9 +83,13 @@ def names_its_classes(trial: Trial) -> str:
     names = Counter(trial.dataset.info.class_names)
     unnamed = [label for label, name in enumerate(trial.dataset.info.class_names) if not name.strip()]
     twice = [repr(name) for name, count in names.items() if count > 1 and name.strip()]
-    complaints = [] if names else ["it has no class"]
-    complaints += [f"no name: class {few([str(label) for label in unnamed])}"] if unnamed else []
-    complaints += [f"the name of several classes: {few(twice)}"] if twice else []
+    complaints = []
+    if not names:
+        complaints.append("it has no class")
+    if unnamed:
+        complaints.append(f"no name: class {few([str(label) for label in unnamed])}")
+    if twice:
+        complaints.append(f"the name of several classes: {few(twice)}")
     return "; ".join(complaints)
 
 

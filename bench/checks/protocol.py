@@ -96,9 +96,12 @@ def kind_is_known(trial: Trial) -> str:
 def tasks_have_names_and_classes(trial: Trial) -> str:
     """has tasks, each with classes and a name of its own"""
     names = Counter(plan.name for plan in trial.plans)
-    complaints = [] if names else ["it has no task"]
+    complaints = []
+    if not names:
+        complaints.append("it has no task")
     complaints += [f"task {plan.name!r} has no class" for plan in trial.plans if not plan.labels]
-    complaints += ["a task has no name"] if any(not name.strip() for name in names) else []
+    if any(not name.strip() for name in names):
+        complaints.append("a task has no name")
     complaints += [f"{count} tasks are called {name!r}" for name, count in names.items() if count > 1]
     return "; ".join(complaints)
 
@@ -118,7 +121,8 @@ def classes_come_once(trial: Trial) -> str:
 
 def orders_are_permutations(trial: Trial) -> str:
     """has the same classes in every order, each order seed always giving the same one"""
-    wanted, orders = _classes(trial.plans), []
+    wanted = _classes(trial.plans)
+    orders: list[list[tuple[str, str, int]]] = []
     for seed in ORDER_SEEDS:
         try:
             plans = trial.protocol.tasks(seed)
@@ -149,10 +153,12 @@ def every_class_has_images(trial: Trial) -> str:
 
 def training_sees_no_test_image(trial: Trial) -> str:
     """has no test image among its training images"""
-    trained, shared = {digest for task in trial.stream.tasks for digest in _digests(task.train)}, []
+    trained = {digest for task in trial.stream.tasks for digest in _digests(task.train)}
+    shared = []
     for task in trial.stream.tasks:
         found = sum(digest in trained for digest in _digests(cast(Split, task.test)))
-        shared += [f"{found} of task {task.name!r}"] if found else []
+        if found:
+            shared.append(f"{found} of task {task.name!r}")
     return f"test images that are training images, too: {few(shared)}" if shared else ""
 
 

@@ -38,27 +38,26 @@ class _ImportedWhenAskedFor(MutableMapping[str, click.Command]):
     """Name -> command. Names are known at once, for suggestions too; a command's module is imported when it is looked up."""
 
     def __init__(self, places: dict[str, str]):
-        self._places = places
-        self._imported: dict[str, click.Command] = {}
+        self._commands: dict[str, str | click.Command] = dict(places)
 
     def __getitem__(self, name: str) -> click.Command:
-        if name not in self._imported:
-            module, _, command = self._places[name].partition(":")
-            self._imported[name] = getattr(import_module(module), command)
-        return self._imported[name]
+        command = self._commands[name]
+        if isinstance(command, str):
+            module, _, attribute = command.partition(":")
+            command = self._commands[name] = getattr(import_module(module), attribute)
+        return command
 
     def __setitem__(self, name: str, command: click.Command) -> None:
-        self._places = self._places | {name: ""}
-        self._imported[name] = command
+        self._commands[name] = command
 
     def __delitem__(self, name: str) -> None:
-        self._places = {other: place for other, place in self._places.items() if other != name}
+        del self._commands[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._commands)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._commands)
 
 
 class _Bench(click.Group):
