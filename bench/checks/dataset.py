@@ -10,8 +10,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.checks.promises import Result, tried, wrong_templates
-from bench.images import complaints as dataset_checks
-from bench.images.complaints import SPLITS, few
+from bench.images.complaints import (
+    SPLITS,
+    damaged_images,
+    few,
+    layout_of,
+    open_split,
+    require,
+    unofficial_files,
+    wrong_labels,
+    wrong_numbers,
+)
 from bench.images.dataset import Dataset, Folders, ImageSource
 from bench.images.layouts import Layout
 from bench.system import registry
@@ -20,7 +29,7 @@ READ_TWICE = 64  # images of a split that are compared pixel by pixel with a sec
 
 
 @dataclass
-class Bench:
+class Trial:
     """A data set with everything it needs to be tried."""
 
     name: str
@@ -31,7 +40,7 @@ class Bench:
 
     def open(self, split: str) -> ImageSource:
         """The split once more, as another run would open it."""
-        return dataset_checks.open_split(self.dataset, self.layout, split, self.folders)
+        return open_split(self.dataset, self.layout, split, self.folders)
 
     def split(self, split: str) -> ImageSource:
         if split not in self.opened:
@@ -46,70 +55,74 @@ class Bench:
 def check(name: str, folders: Folders) -> list[Result]:
     """Try every promise on the data set of that name; BenchError if it is not there."""
     dataset: Dataset = registry.load("dataset", name)
-    dataset_checks.require(dataset, folders)
-    bench = Bench(name, dataset, folders, dataset_checks.layout_of(dataset, folders.data))
-    return [tried(promise, bench) for promise in PROMISES]
+    require(dataset, folders)
+    trial = Trial(name, dataset, folders, layout_of(dataset, folders.data))
+    return [tried(promise, trial) for promise in PROMISES]
 
 
 # -- the promises: each returns a complaint, or "" when kept ----------------------------------------------------
 
 
-def describes_itself(bench: Bench) -> str:
+def describes_itself(trial: Trial) -> str:
     """says what it is: its name, version, summary and origin, prompt templates with one {}, how to get its files"""
-    info = bench.dataset.info
+    info = trial.dataset.info
     missing = [what for what in ("version", "summary", "origin", "templates") if not getattr(info, what)]
-    layouts = bench.dataset.layouts
-    if layouts and not any(layout.download for layout in layouts) and not layouts[0].by_hand:  # dataset_files.how_to_get
+    layouts = trial.dataset.layouts
+    if layouts and not any(layout.download for layout in layouts) and not layouts[0].by_hand:  # bench.images.layouts.how_to_get
         missing.append("how to get its files (download of a layout, or by_hand of the first)")
     complaints = [f"missing: {', '.join(missing)}"] if missing else []
-    if info.name != bench.name:
-        complaints.append(f"its entry point calls it {bench.name!r}, its info {info.name!r}")
+    if info.name != trial.name:
+        complaints.append(f"its entry point calls it {trial.name!r}, its info {info.name!r}")
     if wrong := wrong_templates(info.templates):
         complaints.append(f"not with one {{}}: {few([repr(template) for template in wrong])}")
     return "; ".join(complaints)
 
 
-def names_its_classes(bench: Bench) -> str:
+def names_its_classes(trial: Trial) -> str:
     """names every class, no two alike"""
-    names = Counter(bench.dataset.info.class_names)
-    unnamed = [label for label, name in enumerate(bench.dataset.info.class_names) if not name.strip()]
+    names = Counter(trial.dataset.info.class_names)
+    unnamed = [label for label, name in enumerate(trial.dataset.info.class_names) if not name.strip()]
     twice = [repr(name) for name, count in names.items() if count > 1 and name.strip()]
-    complaints = [] if names else ["it has no class"]
-    complaints += [f"no name: class {few([str(label) for label in unnamed])}"] if unnamed else []
-    complaints += [f"the name of several classes: {few(twice)}"] if twice else []
+    complaints = []
+    if not names:
+        complaints.append("it has no class")
+    if unnamed:
+        complaints.append(f"no name: class {few([str(label) for label in unnamed])}")
+    if twice:
+        complaints.append(f"the name of several classes: {few(twice)}")
     return "; ".join(complaints)
 
 
-def files_are_official(bench: Bench) -> str:
+def files_are_official(trial: Trial) -> str:
     """its files are the official ones, where their digests are known"""
-    return "; ".join(dataset_checks.unofficial_files(bench.layout, bench.folders.data)) if bench.layout else ""
+    return "; ".join(unofficial_files(trial.layout, trial.folders.data)) if trial.layout else ""
 
 
-def labels_are_classes(bench: Bench) -> str:
+def labels_are_classes(trial: Trial) -> str:
     """labels every image with one of its classes"""
-    return bench.in_splits(lambda split, source: dataset_checks.wrong_labels(bench.dataset.info, source))
+    return trial.in_splits(lambda split, source: wrong_labels(trial.dataset.info, source))
 
 
-def images_are_all_there(bench: Bench) -> str:
+def images_are_all_there(trial: Trial) -> str:
     """has as many images as it announces, some of every class in both splits"""
 
     def wrong(split: str, source: ImageSource) -> Iterable[str]:
-        out_of_range = list(dataset_checks.wrong_labels(bench.dataset.info, source))
-        return out_of_range or dataset_checks.wrong_numbers(bench.dataset.info, split, source)
+        out_of_range = list(wrong_labels(trial.dataset.info, source))
+        return out_of_range or wrong_numbers(trial.dataset.info, split, source)
 
-    return bench.in_splits(wrong)
+    return trial.in_splits(wrong)
 
 
-def images_are_readable(bench: Bench) -> str:
+def images_are_readable(trial: Trial) -> str:
     """gives every image: uint8 of (height, width, 3)"""
-    return bench.in_splits(lambda split, source: dataset_checks.damaged_images(source))
+    return trial.in_splits(lambda split, source: damaged_images(source))
 
 
-def images_stay_the_same(bench: Bench) -> str:
+def images_stay_the_same(trial: Trial) -> str:
     """gives the same images under the same digest whenever it is opened, and has a digest for each split"""
 
     def differences(split: str, first: ImageSource) -> Iterable[str]:
-        again = bench.open(split)
+        again = trial.open(split)
         if first.digest != again.digest:
             yield "opened twice, it has two digests"
         if len(first) != len(again) or not np.array_equal(first.labels, again.labels):
@@ -120,12 +133,12 @@ def images_stay_the_same(bench: Bench) -> str:
         if changed:
             yield f"opened twice, it has other pixels in image {few([str(row) for row in changed])}"
 
-    same = len({bench.split(split).digest for split in SPLITS}) == 1
+    same = len({trial.split(split).digest for split in SPLITS}) == 1
     mixed = "both splits have the same digest, so the features of one would be taken for the other's" if same else ""
-    return "; ".join(filter(None, [bench.in_splits(differences), mixed]))
+    return "; ".join(filter(None, [trial.in_splits(differences), mixed]))
 
 
-PROMISES: list[Callable[[Bench], str]] = [
+PROMISES: list[Callable[[Trial], str]] = [
     describes_itself,
     names_its_classes,
     files_are_official,

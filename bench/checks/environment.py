@@ -1,7 +1,4 @@
-"""`bench doctor`: is everything that runs rely on as it should be, and are their results whole?
-
-What is wrong is mended on request where that loses nothing that a repeated command would not make again.
-"""
+"""The part of `bench doctor` that looks at the machine: are packages, devices, folders and data sets there, and do they work?"""
 
 import importlib.metadata
 import os
@@ -9,74 +6,27 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.errors import one_line
+from bench.checks.diagnosis import Diagnosis
+from bench.errors import BenchError, one_line
+from bench.images import layouts
 from bench.images.dataset import Folders
+from bench.system import registry
 from bench.system.version import VERSION
 
 LITTLE_SPACE = 2e9  # bytes
 
 
-@dataclass
-class Diagnosis:
-    """What was found, line by line; `repair` mends what can be mended without loss."""
-
-    repair: bool = False
-    lines: list[str] = field(default_factory=list)
-    wrong: int = 0  # and still so
-    mended: int = 0
-    mendable: int = 0
-
-    def section(self, title: str) -> None:
-        self.lines.append(title)
-
-    def fine(self, text: str) -> None:
-        self.lines.append(f"  ok      {text}")
-
-    def note(self, text: str) -> None:
-        self.lines.append(f"  note    {text}")
-
-    def complain(self, text: str) -> None:
-        self.lines.append(f"  WRONG   {text}")
-        self.wrong += 1
-
-    def mend(self, text: str, remedy: str, action: Callable[[], object]) -> None:
-        """Something wrong that `action` puts right; the remedy says what that does ("removed", ...)."""
-        if self.repair:
-            action()
-            self.lines.append(f"  mended  {text}: {remedy}")
-            self.mended += 1
-        else:
-            self.complain(f"{text} (--repair: {remedy})")
-            self.mendable += 1
-
-    @property
-    def verdict(self) -> str:
-        parts = [f"{self.wrong} wrong" if self.wrong else "nothing is wrong"]
-        parts += [f"{self.mended} mended"] * bool(self.mended)
-        parts += [f"--repair mends {self.mendable}"] * bool(self.mendable)
-        return ", ".join(parts)
-
-
-def examine(results: Path, folders: Folders, repair: bool = False) -> Diagnosis:
-    """Environment, results and their images, feature store, in this order."""
-    from bench.checks import features, images
-    from bench.checks import results as doctor_results
-
-    diagnosis = Diagnosis(repair)
+def examine(results: Path, folders: Folders, diagnosis: Diagnosis) -> None:
+    """What is installed and what computes, then the folders, then the data sets in one of them."""
     _packages(diagnosis)
     _model(diagnosis)
     diagnosis.section("folders")
-    for name, folder, written in (("results", results, True), ("cache", folders.cache, True), ("data", folders.data, False)):
-        _folder(diagnosis, name, folder, written)
+    _folder(diagnosis, "results", results, written=True)
+    _folder(diagnosis, "cache", folders.cache, written=True)
+    _folder(diagnosis, "data", folders.data, written=False)
     _data(diagnosis, folders.data)
-    doctor_results.examine(results, diagnosis)
-    images.examine(results, folders, diagnosis)
-    features.examine(folders.features, diagnosis)
-    return diagnosis
 
 
 def _packages(diagnosis: Diagnosis) -> None:
@@ -84,14 +34,23 @@ def _packages(diagnosis: Diagnosis) -> None:
     diagnosis.section("environment")
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     diagnosis.fine(f"bench {VERSION}, Python {platform.python_version()}, {machine}")
-    from bench.system.registry import BUILT_IN
-
-    required = [one for one in importlib.metadata.requires(BUILT_IN) or [] if "extra ==" not in one]
-    missing = [one for one in required if not _installed(re.match(r"[\w.-]+", one)[0])]
+    required = [one for one in importlib.metadata.requires(registry.BUILT_IN) or [] if "extra ==" not in one]
+    missing = [one for one in required if not _installed(_package_of(one))]
     if missing:
         diagnosis.complain(f"not installed: {', '.join(missing)}; install the package again")
     else:
         diagnosis.fine(f"all {len(required)} required packages are installed")
+
+
+def _package_of(requirement: str) -> str:
+    """Its name, without the versions that are wanted.
+
+    >>> _package_of("click>=8.1")
+    'click'
+    """
+    found = re.match(r"[\w.-]+", requirement)
+    assert found, f"a requirement begins with a name: {requirement!r}"
+    return found[0]
 
 
 def _installed(name: str) -> str | None:
@@ -117,14 +76,17 @@ def _model(diagnosis: Diagnosis) -> None:
             diagnosis.complain(f"torch {torch.__version__} cannot compute on {device}: {one_line(error)}")
             continue
         name = device if device == "cpu" else f"{device}, {torch.cuda.get_device_name(device)}"
-        (diagnosis.fine if right else diagnosis.complain)(f"torch {torch.__version__} computes on {name}")
+        if right:
+            diagnosis.fine(f"torch {torch.__version__} computes on {name}")
+        else:
+            diagnosis.complain(f"torch {torch.__version__} computes on {name}")
     if len(devices) == 1:
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         diagnosis.note(f"no CUDA device is seen (torch is {built}): everything runs on the CPU")
     try:
-        from bench.clip import backbone as backbones
+        from bench.clip import backbone
 
-        width = backbones.load("mini", None, "cpu").embedding_width
+        width = backbone.load("mini", None, "cpu").embedding_width
         diagnosis.fine(f"open_clip {_installed('open_clip_torch')} builds the mini CLIP (width {width})")
     except Exception as error:
         diagnosis.complain(
@@ -156,13 +118,8 @@ def _folder(diagnosis: Diagnosis, name: str, folder: Path, written: bool) -> Non
 
 def _data(diagnosis: Diagnosis, data: Path) -> None:
     """Data sets that are there, and those of which a part is missing."""
-    from bench.errors import BenchError
-    from bench.images import layouts
-    from bench.system import registry
-
-    names = [
-        entry.name for entry in registry.entries("dataset") if entry.package == registry.BUILT_IN
-    ]  # plug-ins: not named, not loaded
+    # plug-ins: not named, not loaded
+    names = [entry.name for entry in registry.entries("dataset") if entry.package == registry.BUILT_IN]
     there = 0
     for name in names:
         try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.checks.environment import Diagnosis
+from bench.checks.diagnosis import Diagnosis
 from bench.system import claims
 from bench.system.files import file_digest, leftovers
 

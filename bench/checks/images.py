@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.checks.environment import Diagnosis
+from bench.checks.diagnosis import Diagnosis
 from bench.errors import BenchError
 from bench.images.dataset import Folders
 from bench.results import records

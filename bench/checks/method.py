@@ -18,10 +18,11 @@ import torch
 from bench.checks.promises import Result, tried
 from bench.checks.stated import UNSTATED, claim
 from bench.clip import backbone as backbones
-from bench.images.dataset import Folders
+from bench.clip.backbone import Backbone
+from bench.images.dataset import Folders, ImageSource
 from bench.learning.method import Method
-from bench.streams import reference as references
-from bench.streams.features import FeatureStore
+from bench.streams import reference
+from bench.streams.features import FeatureStore, Layer
 from bench.streams.protocol import Protocol, TaskPlan
 from bench.streams.stream import Stream, Task
 from bench.system import registry
@@ -31,25 +32,38 @@ TASKS, CLASSES_PER_TASK, TRAIN_IMAGES, TEST_IMAGES = 3, 3, 8, 4
 LIKE = "mini60-6x10"  # whose recipe the method is run with
 
 
+class WatchedStore(FeatureStore):
+    """A feature store that notes which images it is asked for, while somebody wants to know."""
+
+    def __init__(self, backbone: Backbone, root: Path):
+        super().__init__(backbone, root)
+        self.watching = False
+        self.asked: set[str] = set()  # digests of image sources
+
+    def features(self, source: ImageSource, view: str = "plain", layer: Layer = "projected") -> np.ndarray:
+        if self.watching:
+            self.asked.add(source.digest)
+        return super().features(source, view, layer)
+
+
 @dataclass
-class Bench:
+class Trial:
     """A method class with everything it needs to be tried."""
 
     name: str
     method: type[Method]
     stream: Stream
-    store: FeatureStore
+    store: WatchedStore
     folders: Folders
     states: list[dict[str, torch.Tensor]] = field(default_factory=list)  # after each task
     weights_before: str = ""  # digest of the backbone
-    asked: set[str] = field(default_factory=set)  # digests of the image sources whose features learning has read
 
     def fresh(self) -> Method:
         settings = self.method.settings_for(LIKE, self.method.quick)
         method = self.method(settings, self.store.backbone, self.stream.scenario, Draws(LIKE, self.name, 0)).eval()
         if method.reference_names:
-            reference, _ = references.load(method.reference_names, self.store, self.folders)
-            method.use_reference(reference)
+            loaded, _ = reference.load(method.reference_names, self.store, self.folders)
+            method.use_reference(loaded)
         return method
 
     def curriculum(self) -> list[Task]:
@@ -58,21 +72,15 @@ class Bench:
 
     @functools.cached_property
     def trained(self) -> Method:
-        """The method after the whole stream, learned once; `states` and `asked` note what happened on the way."""
+        """The method after the whole stream, learned once; `states` and the store note what happened on the way."""
         method = self.fresh()
-        original = self.store.features
-
-        def watched(source, *view_and_layer):
-            self.asked.add(source.digest)
-            return original(source, *view_and_layer)
-
-        self.store.features = watched
+        self.store.watching = True
         try:
             for task in self.curriculum():
                 teach(method, task)
                 self.states.append({name: value.clone() for name, value in method.state_dict().items()})
         finally:
-            self.store.features = original
+            self.store.watching = False
         return method
 
     def batch(self, size: int = 64) -> torch.Tensor:
@@ -99,10 +107,10 @@ def check(name: str, folders: Folders) -> list[Result]:
     backbone = backbones.load("mini", None, "cpu")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        store = FeatureStore(backbone, Path(folder))
+        store = WatchedStore(backbone, Path(folder))
         stream = _small_stream(method, store, folders)
-        bench = Bench(name, method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
-        return [tried(promise, bench) for promise in PROMISES]
+        trial = Trial(name, method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
+        return [tried(promise, trial) for promise in PROMISES]
 
 
 def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -> Stream:
@@ -117,104 +125,104 @@ def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -
 # -- the promises: each returns a complaint, or "" when kept ----------------------------------------------------
 
 
-def describes_itself(bench: Bench) -> str:
+def describes_itself(trial: Trial) -> str:
     """says what it is: docstring, paper, what is trained, help for every hyper-parameter"""
-    missing = [what for what in ("paper", "trains") if claim(bench.method, what) == UNSTATED]
-    if not (bench.method.__doc__ or "").strip():
+    missing = [what for what in ("paper", "trains") if claim(trial.method, what) == UNSTATED]
+    if not (trial.method.__doc__ or "").strip():
         missing.append("docstring")
-    fields = dataclasses.fields(bench.method.Settings)
+    fields = dataclasses.fields(trial.method.Settings)
     missing += [f"help of {field.name}" for field in fields if not field.metadata.get("help")]
     return f"missing: {', '.join(missing)}" if missing else ""
 
 
-def scores_have_the_right_shape(bench: Bench) -> str:
+def scores_have_the_right_shape(trial: Trial) -> str:
     """scores a batch for every class: one finite number per image and class"""
-    scores = bench.scores(bench.trained)
-    wanted = (len(bench.batch()), len(bench.stream.scenario.class_names))
+    scores = trial.scores(trial.trained)
+    wanted = (len(trial.batch()), len(trial.stream.scenario.class_names))
     if tuple(scores.shape) != wanted:
         return f"shape {tuple(scores.shape)}, not {wanted}"
     return "" if bool(torch.isfinite(scores).all()) else "some scores are not finite"
 
 
-def class_lists_are_free(bench: Bench) -> str:
+def class_lists_are_free(trial: Trial) -> str:
     """scores any list of classes, in any order"""
-    method = bench.trained
-    every = list(range(len(bench.stream.scenario.class_names)))
+    method = trial.trained
+    every = list(range(len(trial.stream.scenario.class_names)))
     chosen = every[::-2]
-    return _differ(bench.scores(method, chosen), bench.scores(method, every)[:, chosen], "scores depend on the list")
+    return _differ(trial.scores(method, chosen), trial.scores(method, every)[:, chosen], "scores depend on the list")
 
 
-def batches_are_free(bench: Bench) -> str:
+def batches_are_free(trial: Trial) -> str:
     """a score does not depend on the other images of the batch (or it says how test batches are composed: test_batches)"""
-    method, batch = bench.trained, bench.batch()
+    method, batch = trial.trained, trial.batch()
     if method.test_batches:
         return ""
-    classes = list(range(len(bench.stream.scenario.class_names)))
+    classes = list(range(len(trial.stream.scenario.class_names)))
     with torch.no_grad():
         together = method.logits(batch, classes)
         alone = torch.cat([method.logits(batch[i : i + 1], classes) for i in range(len(batch))])
     return _differ(alone, together, "scores depend on the batch")
 
 
-def unseen_classes(bench: Bench) -> str:
+def unseen_classes(trial: Trial) -> str:
     """scores classes that it has not learned (or says that it cannot: zero_shot = False)"""
-    if not bench.method.zero_shot:
+    if not trial.method.zero_shot:
         try:
-            bench.fresh().logits(bench.batch(), [0])
+            trial.fresh().logits(trial.batch(), [0])
         except (ValueError, LookupError):
             return ""
         return "zero_shot is False, yet an unlearned class was scored"
-    before = bench.scores(bench.fresh())
+    before = trial.scores(trial.fresh())
     return "" if bool(torch.isfinite(before).all()) else "scores before the first task are not finite"
 
 
-def same_seed_same_numbers(bench: Bench) -> str:
+def same_seed_same_numbers(trial: Trial) -> str:
     """the same seed gives the same numbers, whatever else has used torch's random numbers"""
-    first, again = bench.scores(bench.trained), bench.fresh()
+    first, again = trial.scores(trial.trained), trial.fresh()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
-        for task in bench.curriculum():
+        for task in trial.curriculum():
             teach(again, task)
-    second = bench.scores(again)
+    second = trial.scores(again)
     return "" if torch.equal(first, second) else _differ(first, second, "two runs differ") or "two runs differ in the last bits"
 
 
-def resume_changes_nothing(bench: Bench) -> str:
+def resume_changes_nothing(trial: Trial) -> str:
     """resumed from its state after any task, it ends with the same numbers"""
-    tasks = bench.curriculum()
-    whole = bench.scores(bench.trained)
-    for done, state in enumerate(bench.states, start=1):
-        resumed = bench.fresh()
+    tasks = trial.curriculum()
+    whole = trial.scores(trial.trained)
+    for done, state in enumerate(trial.states, start=1):
+        resumed = trial.fresh()
         for task in tasks[:done]:
             resumed.grow(task)
         resumed.load_state_dict(state)
         resumed.eval()
         for task in tasks[done:]:
             teach(resumed, task)
-        if not torch.equal(bench.scores(resumed), whole):
+        if not torch.equal(trial.scores(resumed), whole):
             return f"resumed after task {done} it ends elsewhere: some state is not a parameter or buffer"
     return ""
 
 
-def test_data_is_not_touched(bench: Bench) -> str:
+def test_data_is_not_touched(trial: Trial) -> str:
     """learns without touching a test image"""
-    tested = {source.digest for task in bench.stream.tasks for source, _ in task.test.pieces}
-    _ = bench.trained  # its training tasks are sealed: reaching for a test split raises
-    return "features of test images were used in training" if bench.asked & tested else ""
+    tested = {source.digest for task in trial.stream.tasks for source, _ in task.test.pieces}
+    _ = trial.trained  # its training tasks are sealed: reaching for a test split raises
+    return "features of test images were used in training" if trial.store.asked & tested else ""
 
 
-def backbone_is_left_alone(bench: Bench) -> str:
+def backbone_is_left_alone(trial: Trial) -> str:
     """leaves the shared backbone and its input as they were"""
-    batch = bench.batch()
+    batch = trial.batch()
     copy = batch.clone()
     with torch.no_grad():
-        bench.trained.logits(batch, [0])
-    if _weights_digest(bench.store.backbone.clip) != bench.weights_before:
+        trial.trained.logits(batch, [0])
+    if _weights_digest(trial.store.backbone.clip) != trial.weights_before:
         return "the backbone's weights have changed: train a copy (backbone.trainable_copy())"
     return "" if torch.equal(batch, copy) else "logits() has changed its input"
 
 
-PROMISES: list[Callable[[Bench], str]] = [
+PROMISES: list[Callable[[Trial], str]] = [
     describes_itself,
     scores_have_the_right_shape,
     class_lists_are_free,

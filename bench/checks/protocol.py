@@ -14,10 +14,9 @@ from typing import cast, get_args
 import numpy as np
 
 from bench.checks.promises import Result, tried, wrong_templates
-from bench.clip import backbone as backbones
+from bench.clip import backbone
 from bench.errors import BenchError
-from bench.images import complaints as dataset_checks
-from bench.images.complaints import few
+from bench.images.complaints import SPLITS, few, require
 from bench.images.dataset import Folders
 from bench.results import records
 from bench.runs import launch
@@ -33,7 +32,7 @@ RUN_WITH, IMAGES = "zero-shot", 2  # the method that runs on it, on so many trai
 
 
 @dataclass
-class Bench:
+class Trial:
     """A protocol with everything it needs to be tried."""
 
     name: str
@@ -53,7 +52,7 @@ class Bench:
     def opened(self, place: str) -> Stream:
         """The stream of order seed 0. Data sets are opened once for each place where features are kept."""
         folders = replace(self.folders, features_apart=self.scratch / place)
-        store = FeatureStore(backbones.load("mini", None, "cpu"), folders.features)
+        store = FeatureStore(backbone.load("mini", None, "cpu"), folders.features)
         return self.protocol.stream(0, store, folders, None, None)
 
 
@@ -62,25 +61,25 @@ def check(name: str, folders: Folders) -> list[Result]:
     is not there."""
     protocol = protocol_names.find(name)
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(name, protocol, folders, Path(scratch))
-        results = [tried(promise, bench) for promise in OF_THE_PLAN]
+        trial = Trial(name, protocol, folders, Path(scratch))
+        results = [tried(promise, trial) for promise in OF_THE_PLAN]
         if all(result.passed for result in results):
-            for dataset in dict.fromkeys(plan.dataset for plan in bench.plans):
-                dataset_checks.require(protocol.dataset(dataset), folders)
-            results += [tried(promise, bench) for promise in OF_THE_STREAM]
+            for dataset in dict.fromkeys(plan.dataset for plan in trial.plans):
+                require(protocol.dataset(dataset), folders)
+            results += [tried(promise, trial) for promise in OF_THE_STREAM]
         return results
 
 
 # -- the promises: each returns a complaint, or "" when kept ----------------------------------------------------
 
 
-def describes_itself(bench: Bench) -> str:
+def describes_itself(trial: Trial) -> str:
     """says what it is: its name, a version, a summary, prompt templates with one {}"""
-    protocol = bench.protocol
+    protocol = trial.protocol
     missing = [what for what in ("version", "summary") if not getattr(protocol, what)]
     complaints = [f"missing: {', '.join(missing)}"] if missing else []
-    if bench.name in registry.names("protocol") and protocol.name != bench.name:
-        complaints.append(f"its entry point calls it {bench.name!r}, itself {protocol.name!r}")
+    if trial.name in registry.names("protocol") and protocol.name != trial.name:
+        complaints.append(f"its entry point calls it {trial.name!r}, itself {protocol.name!r}")
     if protocol.templates is not None and not protocol.templates:
         complaints.append("an empty list of templates: None stands for those of the data sets")
     if wrong := wrong_templates(protocol.templates or ()):
@@ -88,28 +87,31 @@ def describes_itself(bench: Bench) -> str:
     return "; ".join(complaints)
 
 
-def kind_is_known(bench: Bench) -> str:
+def kind_is_known(trial: Trial) -> str:
     """is class-incremental or task-incremental"""
     kinds = get_args(ScenarioKind)
-    return "" if bench.protocol.kind in kinds else f"its kind is {bench.protocol.kind!r}, not one of {', '.join(kinds)}"
+    return "" if trial.protocol.kind in kinds else f"its kind is {trial.protocol.kind!r}, not one of {', '.join(kinds)}"
 
 
-def tasks_have_names_and_classes(bench: Bench) -> str:
+def tasks_have_names_and_classes(trial: Trial) -> str:
     """has tasks, each with classes and a name of its own"""
-    names = Counter(plan.name for plan in bench.plans)
-    complaints = [] if names else ["it has no task"]
-    complaints += [f"task {plan.name!r} has no class" for plan in bench.plans if not plan.labels]
-    complaints += ["a task has no name"] if any(not name.strip() for name in names) else []
+    names = Counter(plan.name for plan in trial.plans)
+    complaints = []
+    if not names:
+        complaints.append("it has no task")
+    complaints += [f"task {plan.name!r} has no class" for plan in trial.plans if not plan.labels]
+    if any(not name.strip() for name in names):
+        complaints.append("a task has no name")
     complaints += [f"{count} tasks are called {name!r}" for name, count in names.items() if count > 1]
     return "; ".join(complaints)
 
 
-def classes_come_once(bench: Bench) -> str:
+def classes_come_once(trial: Trial) -> str:
     """learns every class exactly once"""
     complaints = []
-    for dataset in dict.fromkeys(plan.dataset for plan in bench.plans):
-        names = bench.protocol.dataset(dataset).info.class_names
-        learned = Counter(label for plan in bench.plans if plan.dataset == dataset for label in plan.labels)
+    for dataset in dict.fromkeys(plan.dataset for plan in trial.plans):
+        names = trial.protocol.dataset(dataset).info.class_names
+        learned = Counter(label for plan in trial.plans if plan.dataset == dataset for label in plan.labels)
         if unknown := [str(label) for label in learned if label not in range(len(names))]:
             complaints.append(f"{dataset} has no class {few(unknown)}, its classes are 0..{len(names) - 1}")
         if twice := [names[label] for label, count in learned.items() if count > 1 and label in range(len(names))]:
@@ -117,94 +119,97 @@ def classes_come_once(bench: Bench) -> str:
     return "; ".join(complaints)
 
 
-def orders_are_permutations(bench: Bench) -> str:
+def orders_are_permutations(trial: Trial) -> str:
     """has the same classes in every order, each order seed always giving the same one"""
-    wanted, orders = _classes(bench.plans), []
+    wanted = _classes(trial.plans)
+    orders: list[list[tuple[str, str, int]]] = []
     for seed in ORDER_SEEDS:
         try:
-            plans = bench.protocol.tasks(seed)
+            plans = trial.protocol.tasks(seed)
         except BenchError:  # not every order seed needs to have an order
             continue
         orders.append(_flat(plans))
         if (found := _classes(plans)) != wanted:
             return f"order seed {seed} {_differences(found, wanted)}, compared with order seed 0"
-        if _flat(bench.protocol.tasks(seed)) != orders[-1]:
+        if _flat(trial.protocol.tasks(seed)) != orders[-1]:
             return f"order seed {seed}, asked twice, gives two orders"
-        if bench.protocol.fixed_order:
+        if trial.protocol.fixed_order:
             return ""
     if len(orders) > 1 and all(order == orders[0] for order in orders) and len(orders[0]) > 1:
         return "every order seed gives the same order: a protocol with one order says fixed_order=True"
     return ""
 
 
-def every_class_has_images(bench: Bench) -> str:
+def every_class_has_images(trial: Trial) -> str:
     """has training and test images of every class"""
-    names = bench.stream.scenario.class_names
+    names = trial.stream.scenario.class_names
     complaints = []
-    for kind in dataset_checks.SPLITS:
-        present = {label for task in bench.stream.tasks for label in getattr(task, kind).labels.tolist()}
+    for kind in SPLITS:
+        present = {label for task in trial.stream.tasks for label in getattr(task, kind).labels.tolist()}
         if empty := [names[label] for label in range(len(names)) if label not in present]:
             complaints.append(f"no {kind} image of {few(empty)}")
     return "; ".join(complaints)
 
 
-def training_sees_no_test_image(bench: Bench) -> str:
+def training_sees_no_test_image(trial: Trial) -> str:
     """has no test image among its training images"""
-    trained, shared = {digest for task in bench.stream.tasks for digest in _digests(task.train)}, []
-    for task in bench.stream.tasks:
+    trained = {digest for task in trial.stream.tasks for digest in _digests(task.train)}
+    shared = []
+    for task in trial.stream.tasks:
         found = sum(digest in trained for digest in _digests(cast(Split, task.test)))
-        shared += [f"{found} of task {task.name!r}"] if found else []
+        if found:
+            shared.append(f"{found} of task {task.name!r}")
     return f"test images that are training images, too: {few(shared)}" if shared else ""
 
 
-def stream_stays_the_same(bench: Bench) -> str:
+def stream_stays_the_same(trial: Trial) -> str:
     """gives the same stream whenever it is opened"""
-    first, again = bench.stream, bench.opened("again")
+    first, again = trial.stream, trial.opened("again")
     if first.scenario != again.scenario:
         return "opened twice, it has other classes, templates or budgets"
     for one, other in zip(first.tasks, again.tasks):
-        for kind in dataset_checks.SPLITS:
+        for kind in SPLITS:
             if _content(getattr(one, kind)) != _content(getattr(other, kind)):
                 return f"opened twice, it has other {kind} images in task {one.name!r}"
     return ""
 
 
-def a_method_runs_on_it(bench: Bench) -> str:
+def a_method_runs_on_it(trial: Trial) -> str:
     """can be run: zero-shot CLIP, on two training and two test images of every class"""
     method = registry.load("method", RUN_WITH)
     run = Run(
-        protocol=bench.protocol,
+        protocol=trial.protocol,
         method_name=RUN_WITH,
         method=method,
-        settings=method.settings_for(bench.protocol.name),
+        settings=method.settings_for(trial.protocol.name),
         overrides="",
         backbone="mini",
         pretrained=None,
-        weights=backbones.identity("mini", None),
+        weights=backbone.identity("mini", None),
         device="cpu",
         order_seed=0,
         seed=0,
         limit_train=IMAGES,
         limit_test=IMAGES,
-        out=bench.scratch / "results",
+        out=trial.scratch / "results",
     )
-    folders = replace(bench.folders, features_apart=bench.scratch / "features")
+    folders = replace(trial.folders, features_apart=trial.scratch / "features")
     with launch.limited_threads(1):
         outcome = launch.carry_out(run, folders, lambda run, done, what: None)
     if outcome.reason:
         return outcome.reason
     scored = records.read_csv(run.folder / "records.csv")["eval_task"].nunique()
-    return "" if scored == len(bench.plans) else f"{scored} of {len(bench.plans)} tasks were scored"
+    return "" if scored == len(trial.plans) else f"{scored} of {len(trial.plans)} tasks were scored"
 
 
-OF_THE_PLAN: list[Callable[[Bench], str]] = [
+OF_THE_PLAN: list[Callable[[Trial], str]] = [
     describes_itself,
     kind_is_known,
     tasks_have_names_and_classes,
     classes_come_once,
     orders_are_permutations,
 ]
-OF_THE_STREAM: list[Callable[[Bench], str]] = [
+OF_THE_STREAM: list[Callable[[Trial], str]] = [
     every_class_has_images,
     training_sees_no_test_image,
     stream_stays_the_same,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.checks.environment import Diagnosis
+from bench.checks.diagnosis import Diagnosis
 from bench.errors import BenchError, one_line
 from bench.results import records
 from bench.runs import checkpoint, failures

@@ -1,13 +1,48 @@
-"""`bench check`: from a name to the contract of what it names, to a line for every promise."""
+"""`bench check`: from a name to the contract of what it names, to a line for every promise; `bench doctor`: from folders to a
+diagnosis."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.errors import unknown_name
+
+if TYPE_CHECKING:
+    from bench.images.dataset import Folders
 
 WORDS = {"method": "method", "dataset": "data set", "protocol": "protocol"}
 
 
-def run(name: str, folders) -> int:
+@click.command("check")
+@click.argument("name")
+@DATA_DIR
+@CACHE_DIR
+def check_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> None:
+    """Try what every method, protocol or data set must keep to on the one of that name; exit 1 if it does not. Methods learn
+    a small stream of the mini world; streams and images are looked through, and zero-shot CLIP runs on a protocol."""
+    raise SystemExit(check(name, chosen_folders(data_dir, cache_dir)))
+
+
+@click.command()
+@click.argument("results", default="results", type=click.Path(path_type=Path))
+@click.option(
+    "--repair", is_flag=True, help="Mend what loses nothing: damaged files are set aside or made again, leftovers removed."
+)
+@DATA_DIR
+@CACHE_DIR
+def doctor(results: Path, repair: bool, data_dir: Path | None, cache_dir: Path | None) -> None:
+    """Examine the environment, the runs in RESULTS and the feature store; exit 1 if something is wrong."""
+    from bench.checks import doctor
+
+    diagnosis = doctor.examine(results, chosen_folders(data_dir, cache_dir), repair)
+    click.echo("\n".join([*diagnosis.lines, diagnosis.verdict]))
+    if diagnosis.wrong:
+        raise SystemExit(1)
+
+
+def check(name: str, folders: "Folders") -> int:
     """Check everything of that name and return the exit code: 1 if a promise is broken."""
     kinds = _kinds(name)
 

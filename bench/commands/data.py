@@ -1,17 +1,52 @@
 """`bench data list | get | check`: which data sets are there, how to have the others, and whether they are whole."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+import click
 from tabulate import tabulate
 
-from bench.errors import BenchError
-from bench.images import complaints as dataset_checks
-from bench.images import layouts
-from bench.images.dataset import Dataset, DatasetInfo, Folders, ImageSource
+from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.system import registry
+
+if TYPE_CHECKING:
+    from bench.images.dataset import Dataset
+
+
+@click.group("data")
+def data_command() -> None:
+    """Data sets on disk: what is there, how to get the others, whether they are whole."""
+
+
+@data_command.command("list")
+@DATA_DIR
+def list_command(data_dir: Path | None) -> None:
+    """List all data sets: what is there, and where the others are looked for."""
+    click.echo(listing(chosen_folders(data_dir, None).data))
+
+
+@data_command.command("get")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@DATA_DIR
+def get_command(names: tuple[str, ...], data_dir: Path | None) -> None:
+    """Download data sets, or say what to download by hand and where to put it."""
+    for name in names:
+        click.echo(get(name, chosen_folders(data_dir, None).data))
+
+
+@data_command.command("check")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--quick", is_flag=True, help="Count the images without opening them.")
+@DATA_DIR
+@CACHE_DIR
+def check_command(names: tuple[str, ...], quick: bool, data_dir: Path | None, cache_dir: Path | None) -> None:
+    """Compare data sets with the official ones: files, numbers of images, classes, whole images; exit 1 if they differ."""
+    from bench.checks import official
+
+    findings = [official.check(name, chosen_folders(data_dir, cache_dir), not quick) for name in names]
+    click.echo("\n".join(line for finding in findings for line in finding.lines))
+    if any(finding.wrong for finding in findings):
+        raise SystemExit(1)
 
 
 def listing(data: Path) -> str:
@@ -25,8 +60,10 @@ def listing(data: Path) -> str:
     return "\n".join([f"data sets in {data}:", table, *broken])
 
 
-def _state(dataset: Dataset, data: Path) -> tuple[str, str, str]:
+def _state(dataset: "Dataset", data: Path) -> tuple[str, str, str]:
     """(state, how it can be had, folder)"""
+    from bench.images import layouts
+
     if not dataset.layouts:
         return "there", "made here", "(cache)"
     layout = layouts.find(dataset.layouts, data)
@@ -39,6 +76,8 @@ def _state(dataset: Dataset, data: Path) -> tuple[str, str, str]:
 
 def get(name: str, data: Path) -> str:
     """Download a data set if it is not there; a sentence that says where it is. BenchError says what to do by hand."""
+    from bench.images import layouts
+
     dataset: Dataset = registry.load("dataset", name)
     if not dataset.layouts:
         return f"{name}: nothing to get, its images are made when they are first used"
@@ -47,54 +86,3 @@ def get(name: str, data: Path) -> str:
         return f"{name}: already in {data / layout.folder}"
     layout = layouts.get(dataset.info, dataset.layouts, data)
     return f"{name}: now in {data / layout.folder}"
-
-
-@dataclass
-class Finding:
-    """What a check found: lines to print, and how many of them say that something is wrong."""
-
-    lines: list[str] = field(default_factory=list)
-    wrong: int = 0
-
-    def complain(self, line: str) -> None:
-        self.lines.append(f"WRONG  {line}")
-        self.wrong += 1
-
-
-def check(name: str, folders: Folders, decode: bool = True) -> Finding:
-    """Compare a data set that is there with the official one: digests of files, numbers of images, classes, whole images.
-
-    Nothing is downloaded: BenchError if it is not there. decode False: images are not opened, only counted.
-    """
-    dataset: Dataset = registry.load("dataset", name)
-    finding = Finding()
-    layout = dataset_checks.layout_of(dataset, folders.data)
-    if layout:
-        finding.lines.append(f"{name} in {folders.data / layout.folder}")
-        for complaint in dataset_checks.unofficial_files(layout, folders.data):
-            finding.complain(complaint)
-    else:
-        finding.lines.append(f"{name}: made by this package")
-    for split in dataset_checks.SPLITS:
-        try:
-            _compare_split(dataset.info, split, dataset_checks.open_split(dataset, layout, split, folders), decode, finding)
-        except BenchError as error:
-            finding.complain(f"{split}: {error}")
-    finding.lines.append(f"{name}: as it should be" if not finding.wrong else f"{name}: not as it should be, see the lines above")
-    return finding
-
-
-def _compare_split(info: DatasetInfo, split: str, source: ImageSource, decode: bool, finding: Finding) -> None:
-    def complain(complaints: Iterable[str]) -> int:
-        before = finding.wrong
-        for complaint in complaints:
-            finding.complain(f"{split}: {complaint}")
-        return finding.wrong - before
-
-    if complain(dataset_checks.wrong_labels(info, source)):
-        return
-    counts = np.bincount(source.labels, minlength=len(info.class_names))
-    finding.lines.append(f"{split}: {len(source)} images, {counts.min()} to {counts.max()} of each of {len(counts)} classes")
-    complain(dataset_checks.wrong_numbers(info, split, source))
-    if decode and not complain(dataset_checks.damaged_images(source)):
-        finding.lines.append(f"{split}: every image is whole, digest of all {source.digest[:16]}")

@@ -2,9 +2,24 @@
 
 from textwrap import indent
 
+import click
 from tabulate import tabulate
 
+from bench.commands.options import PLURALS
 from bench.system import registry
+
+
+@click.command("list")
+@click.argument("what", default="all", type=click.Choice(["all", *PLURALS, "backbones", "metrics"]))
+def list_command(what: str) -> None:
+    """List what there is: methods, protocols, datasets, backbones, metrics."""
+    for plural, kind in PLURALS.items():
+        if what in ("all", plural):
+            click.echo(registered(plural, kind))
+    if what in ("all", "backbones"):
+        click.echo(backbones(every=what == "backbones"))
+    if what in ("all", "metrics"):
+        click.echo(metrics())
 
 
 def registered(title: str, kind: str) -> str:

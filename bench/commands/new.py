@@ -8,6 +8,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
+import click
+
+from bench.commands.options import PLURALS
 from bench.errors import BenchError
 from bench.streams import names
 from bench.system import registry
@@ -29,6 +32,18 @@ KINDS = {
     "dataset": Kind("data set", ("bench check {name}", "bench run --protocol {name}-3x2 --methods zero-shot,coop")),
     "protocol": Kind("protocol", ("bench check {name}", "bench run --protocol {name} --methods zero-shot,coop")),
 }
+
+
+@click.command("new")
+@click.argument("kind", type=click.Choice(list(PLURALS.values())))
+@click.argument("name")
+@click.option(
+    "--out", "parent", default=".", show_default=True, type=click.Path(path_type=Path), help="Where its folder is made."
+)
+def new_command(kind: str, name: str, parent: Path) -> None:
+    """Write a plug-in package that works as it is, in a new folder NAME: a start for a method, data set or protocol of
+    your own."""
+    click.echo(create(kind, name, parent))
 
 
 def create(kind: str, name: str, parent: Path) -> str:

@@ -1,41 +1,44 @@
 """`bench profile`: from options, most of them those of `bench run`, to runs, to their profiles, to text."""
 
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands import run as run_command
+from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders, with_options
+from bench.commands.run import OPTIONS, refuse_unknown
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.images.dataset import Folders
 
 AS_IN_RUN = (
     "protocols", "methods", "seeds", "order_seeds", "backbone", "pretrained", "device", "precision", "assignments", "ablations",
     "data", "limit_train", "limit_test", "threads",
 )  # fmt: skip
-OPTIONS = [
+OWN = [
     click.option("--stored-features", is_flag=True, help="Use the feature store of the cache folder.  [an empty one]"),
     click.option("--flops/--no-flops", default=True, help="Carry out every run a second time to count its operations.  [on]"),
     click.option("--format", "format_", default="text", show_default=True, type=click.Choice(["text", "json"])),
 ]
 
 
-def options(command: Callable) -> Callable:
-    """Put the options of `bench profile` on a command."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    shared = click.command()(run_command.options(lambda **given: None)).params
-    command.__click_params__ += [option for option in reversed(shared) if option.name in AS_IN_RUN]
-    return command
+@click.command("profile")
+@with_options([*(OPTIONS[name] for name in AS_IN_RUN), *OWN])
+@DATA_DIR
+@CACHE_DIR
+def profile_command(data_dir: Path | None, cache_dir: Path | None, **given: Any) -> None:
+    """Measure where the time of runs goes, phase by phase, and how far it is from what the device could do. Results are
+    thrown away. The first method encodes the images, the others find them in the feature store."""
+    click.echo(run(given, chosen_folders(data_dir, cache_dir)))
 
 
-def run(given: dict[str, Any], folders) -> str:
+def run(given: dict[str, Any], folders: "Folders") -> str:
     """Carry out the command and return what it prints; `given` holds the options by name."""
     for option, name in (("--protocol", "protocols"), ("--methods", "methods")):
         if not given[name]:
             raise BenchError(f"{option} is wanted")
-    run_command.refuse_unknown(given["protocols"], given["methods"])
-
-    from pathlib import Path
+    refuse_unknown(given["protocols"], given["methods"])
 
     from bench.clip import backbone as backbones
     from bench.runs import plan

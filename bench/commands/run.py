@@ -1,6 +1,6 @@
 """`bench run`: from options, or a study file with options that go before it, to runs, to a launcher, to the table."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,80 +8,79 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bench.commands.options import CACHE_DIR, DATA_DIR, Option, chosen_folders, split_names, split_seeds, with_options
 from bench.errors import BenchError, printable, unknown_name
-from bench.runs.request import LARGEST_LIMIT, LARGEST_SEED, ONE_OF, Request, Study
+from bench.runs.request import LARGEST_LIMIT, ONE_OF, Request, Study
 
 if TYPE_CHECKING:
+    from bench.images.dataset import Folders
     from bench.runs.facts import Facts
 
 LAUNCHERS = ("here", "slurm")
 
 
-def split_names(context, parameter, text: str | None) -> tuple[str, ...] | None:
-    """The callback of an option that takes names separated by commas: each name once, in their order."""
-    if text is None:
-        return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise BenchError("an empty list of names was given")
-    return tuple(dict.fromkeys(names))
+OPTIONS: dict[str, Option] = {
+    "study": click.option(
+        "--study", type=click.Path(path_type=Path), help="TOML file with the runs; other options go before it."),
+    "protocols": click.option(
+        "--protocol", "protocols", callback=split_names, help="Protocol, or several separated by commas."),
+    "methods": click.option("--methods", callback=split_names, help='Methods separated by commas, or "all".'),
+    "seeds": click.option("--seeds", default="0", callback=split_seeds, help="Seeds of everything random in training.  [0]"),
+    "order_seeds": click.option("--order-seeds", default="0", callback=split_seeds, help="Seeds of the class order.  [0]"),
+    "backbone": click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture."),
+    "pretrained": click.option(
+        "--pretrained", metavar="TAG|FILE|FOLDER", help="Its weights: open_clip tag, file, folder, or none."),
+    "device": click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    "precision": click.option(
+        "--precision", default="auto", show_default=True, type=click.Choice(ONE_OF["precision"]),
+        help="Of the towers' blocks; auto: float32 on the CPU, half on a GPU."),
+    "assignments": click.option(
+        "--set", "assignments", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter."),
+    "ablations": click.option(
+        "--ablate", "ablations", multiple=True, metavar="METHOD.FIELD=VALUE",
+        help="Run the method with this change too; may be repeated."),
+    "data": click.option(
+        "--data", default="real", show_default=True, type=click.Choice(ONE_OF["data"]),
+        help="synthetic: stand-in images of the right number and size, to measure speed and memory."),
+    "limit_train": click.option(
+        "--limit-train", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N training images of every class."),
+    "limit_test": click.option(
+        "--limit-test", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N test images of every class."),
+    "out": click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
+    "threads": click.option(
+        "--threads", type=click.IntRange(1, 1024), envvar="BENCH_THREADS",
+        help="CPU threads of a run.  [1 for mini, else torch's; with --jobs the cores divided]"),
+    "dry_run": click.option(
+        "--dry-run", is_flag=True, help="Print the plan, with time and disk as far as finished runs tell, and stop."),
+    "preflight": click.option(
+        "--preflight", is_flag=True,
+        help="List everything that the plan needs and that is missing here (weights, data, disk), and stop."),
+    "fresh": click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over."),
+    "rerun_changed": click.option(
+        "--rerun-changed", is_flag=True,
+        help="Run finished runs again whose method's code, images or other data have changed since."),
+    "retry_failed": click.option("--retry-failed", is_flag=True, help="Try runs again that have failed by themselves."),
+    "jobs": click.option(
+        "--jobs", type=click.IntRange(1, 1024), default=1, show_default=True,
+        help="Runs at a time on this machine, each in a worker process; spread over its GPUs."),
+    "launcher": click.option(
+        "--launcher", type=click.Choice(LAUNCHERS), default="here", show_default=True, help="This machine or a cluster."),
+    "slurm_options": click.option(
+        "--slurm", "slurm_options", multiple=True, metavar="KEY=VALUE",
+        help="For the cluster's jobs, e.g. partition=gpu; may be repeated."),
+}  # fmt: skip
 
 
-def _seeds(context, parameter, text: str) -> tuple[int, ...]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise BenchError(f"{parameter.opts[0]} {text}: whole numbers separated by commas are wanted") from None
-    if min(seeds) < 0 or max(seeds) > LARGEST_SEED:
-        raise BenchError(f"{parameter.opts[0]} {text}: seeds are whole numbers from 0 to {LARGEST_SEED}")
-    return tuple(dict.fromkeys(seeds))
+@click.command("run")
+@with_options(OPTIONS.values())
+@DATA_DIR
+@CACHE_DIR
+def run_command(data_dir: Path | None, cache_dir: Path | None, **given: Any) -> None:
+    """Run methods on protocols and print the table. A finished run is skipped, an unfinished one continued."""
+    raise SystemExit(run(given, chosen_folders(data_dir, cache_dir)))
 
 
-OPTIONS = [
-    click.option("--study", type=click.Path(path_type=Path), help="TOML file with the runs; other options go before it."),
-    click.option("--protocol", "protocols", callback=split_names, help="Protocol, or several separated by commas."),
-    click.option("--methods", callback=split_names, help='Methods separated by commas, or "all".'),
-    click.option("--seeds", default="0", callback=_seeds, help="Seeds of everything random in training.  [0]"),
-    click.option("--order-seeds", default="0", callback=_seeds, help="Seeds of the class order.  [0]"),
-    click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture."),
-    click.option("--pretrained", metavar="TAG|FILE|FOLDER", help="Its weights: open_clip tag, file, folder, or none."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--precision", default="auto", show_default=True, type=click.Choice(ONE_OF["precision"]),
-                 help="Of the towers' blocks; auto: float32 on the CPU, half on a GPU."),
-    click.option("--set", "assignments", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter."),
-    click.option("--ablate", "ablations", multiple=True, metavar="METHOD.FIELD=VALUE",
-                 help="Run the method with this change too; may be repeated."),
-    click.option("--data", default="real", show_default=True, type=click.Choice(ONE_OF["data"]),
-                 help="synthetic: stand-in images of the right number and size, to measure speed and memory."),
-    click.option("--limit-train", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N training images of every class."),
-    click.option("--limit-test", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N test images of every class."),
-    click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
-    click.option("--threads", type=click.IntRange(1, 1024), envvar="BENCH_THREADS",
-                 help="CPU threads of a run.  [1 for mini, else torch's; with --jobs the cores divided]"),
-    click.option("--dry-run", is_flag=True, help="Print the plan, with time and disk as far as finished runs tell, and stop."),
-    click.option("--preflight", is_flag=True,
-                 help="List everything that the plan needs and that is missing here (weights, data, disk), and stop."),
-    click.option("--fresh", is_flag=True, help="Forget finished and unfinished runs of this plan and start over."),
-    click.option("--rerun-changed", is_flag=True,
-                 help="Run finished runs again whose method's code, images or other data have changed since."),
-    click.option("--retry-failed", is_flag=True, help="Try runs again that have failed by themselves."),
-    click.option("--jobs", type=click.IntRange(1, 1024), default=1, show_default=True,
-                 help="Runs at a time on this machine, each in a worker process; spread over its GPUs."),
-    click.option("--launcher", type=click.Choice(LAUNCHERS), default="here", show_default=True,
-                 help="This machine or a cluster."),
-    click.option("--slurm", "slurm_options", multiple=True, metavar="KEY=VALUE",
-                 help="For the cluster's jobs, e.g. partition=gpu; may be repeated."),
-]  # fmt: skip
-
-
-def options(command: Callable) -> Callable:
-    """Put the options of `bench run` on a command."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
-
-
-def run(given: dict[str, Any], folders) -> int:
+def run(given: dict[str, Any], folders: "Folders") -> int:
     """Carry out the command and return its exit code; `given` holds the options by name."""
     from bench.runs import estimate, launch, plan, reuse
     from bench.runs.facts import Facts
@@ -169,7 +168,10 @@ def _study(given: dict[str, Any]) -> Study:
 
     sources = click.get_current_context().get_parameter_source
     names = [name for name in study.KEYS if name in given]
-    changes = {"set": tuple(assignments.parse(text) for text in given["assignments"]), "ablate": tuple(given["ablations"])}
+    changes: dict[str, Any] = {
+        "set": tuple(assignments.parse(text) for text in given["assignments"]),
+        "ablate": tuple(given["ablations"]),
+    }
     if given["study"]:
         chosen = {name: given[name] for name in names if sources(name) not in (ParameterSource.DEFAULT, None)}
         return study.read(given["study"], chosen | changes)

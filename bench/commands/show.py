@@ -3,35 +3,51 @@
 import dataclasses
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import click
 from tabulate import tabulate
 
 from bench.checks.stated import UNSTATED, claim, is_built_in, is_stated, source_of
 from bench.errors import unknown_name
-from bench.results.metrics import METRICS
 from bench.streams import names
 from bench.system import registry
+from bench.system.written_classes import Unreadable, WrittenFunction, written_class
 
 if TYPE_CHECKING:
+    from bench.images.dataset import Dataset
+    from bench.results.metrics import Metric
     from bench.streams.protocol import Protocol, TaskPlan
     from bench.streams.stream import Scenario
 
 KINDS = ("method", "protocol", "dataset")
+SHOWN = ("Settings", "recipes", "paper", "trains", "conformance", "inputs", "zero_shot", "joint", "scenarios")  # of a method
 EVALUATED = {
     "class-incremental": "after every task: learned tasks among all classes seen so far, tasks to come among all classes",
     "task-incremental": "after every task, on all test sets, each among its own classes",
 }
 
 
+@click.command("show")
+@click.argument("name")
+def show_command(name: str) -> None:
+    """Show a method, protocol, data set or metric: what it is, where it comes from, every number it is run with."""
+    click.echo(show(name))
+
+
 def show(name: str) -> str:
     """A page of text about a method, protocol, data set or metric."""
+    from bench.results.metrics import METRICS
+
     pages = []
-    for kind, page in (("method", _method), ("protocol", _protocol), ("dataset", _dataset)):
-        if name in registry.names(kind):
-            pages.append(page(name, registry.load(kind, name)))
+    if name in registry.names("method"):
+        pages.append(_method(name, _method_class(name)))
+    if name in registry.names("protocol"):
+        pages.append(_protocol(name, registry.load("protocol", name)))
+    if name in registry.names("dataset"):
+        pages.append(_dataset(name, registry.load("dataset", name)))
     if name in METRICS:
-        pages.append(_metric(name))
+        pages.append(_metric(name, METRICS[name]))
     if not pages and names.looks_possible(name):
         found = names.find(name)
         pages.append(_protocol(found.name, found))
@@ -41,7 +57,23 @@ def show(name: str) -> str:
     return "\n".join(pages)
 
 
-def _method(name: str, method) -> str:
+def _method_class(name: str) -> Any:
+    """What a method says of itself: read from its source if it is a built-in one, since importing it takes seconds.
+
+    Of a plug-in the class itself: whether it can be imported is worth knowing.
+    """
+    module, _, written = registry.target("method", name).partition(":")
+    if registry.package("method", name) == registry.BUILT_IN:
+        try:
+            found = written_class(module, written)
+            if not any(isinstance(getattr(found, attribute), WrittenFunction) for attribute in SHOWN):
+                return found
+        except Unreadable:  # it states something by code
+            pass
+    return registry.load("method", name)
+
+
+def _method(name: str, method: Any) -> str:
     zero_shot = "yes" if method.zero_shot else "no: its zero-shot cells stay empty"
     learns = "all tasks at once (upper bound)" if method.joint else "task after task"
     facts = [
@@ -116,7 +148,7 @@ def _protocol(name: str, protocol: "Protocol") -> str:
 def _order(protocol: "Protocol") -> str:
     rule = f"{protocol.order}: {protocol.orders[protocol.order].summary}" if protocol.order in protocol.orders else ""
     if protocol.fixed_order:
-        return f"fixed{', ' * bool(rule)}{rule}"
+        return f"fixed, {rule}" if rule else "fixed"
     return rule or "depends on the order seed"
 
 
@@ -149,7 +181,7 @@ def _datasets(protocol: "Protocol", plans: Sequence["TaskPlan"]) -> list[list]:
     return rows
 
 
-def _dataset(name: str, dataset) -> str:
+def _dataset(name: str, dataset: "Dataset") -> str:
     info = dataset.info
     facts = [
         ("version", info.version),
@@ -162,8 +194,8 @@ def _dataset(name: str, dataset) -> str:
     return "\n".join([f"data set {name}: {info.summary}", tabulate(facts, tablefmt="plain"), ""])
 
 
-def _metric(name: str) -> str:
-    return f"metric {name}: {METRICS[name].summary}\n\n{inspect.cleandoc(METRICS[name].function.__doc__ or '')}\n"
+def _metric(name: str, metric: "Metric") -> str:
+    return f"metric {name}: {metric.summary}\n\n{inspect.cleandoc(metric.function.__doc__ or '')}\n"
 
 
 def _value(value: object) -> str:

@@ -25,7 +25,6 @@ A method is a file with a dataclass of hyper-parameters and a class:
 and one line under `bench.methods` in setup.cfg: `nearest-mean = methods.nearest_mean:NearestMean`.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any, ClassVar, Literal
@@ -34,25 +33,12 @@ import torch
 
 from bench.clip.backbone import Backbone
 from bench.errors import RunFailure
+from bench.learning.settings import NoSettings
+from bench.learning.settings import setting as setting  # methods import it from here
 from bench.learning.test_batches import TestBatches
 from bench.streams.reference import Reference, ReferenceNames
-from bench.streams.stream import Scenario, Task
+from bench.streams.stream import Scenario, ScenarioKind, Task
 from bench.system.randomness import Draws
-
-
-def setting(default: Any, help: str, source: str = "", *, added_later: bool = False) -> Any:
-    """A hyper-parameter: its default, what it does (with its unit), and where the default comes from.
-
-    source: without one, that of a built-in method is its authors' code, and of any other nothing is stated
-    (bench/checks/stated.py). added_later: there were results before it, and its default is what they were computed with. At its
-    default it is no part of a run's identity, so that these results stay valid.
-    """
-    return dataclasses.field(default=default, metadata={"help": help, "source": source, "added_later": added_later})
-
-
-@dataclasses.dataclass(frozen=True)
-class NoSettings:
-    """For methods without hyper-parameters."""
 
 
 class Method(torch.nn.Module):
@@ -68,7 +54,7 @@ class Method(torch.nn.Module):
     inputs: Literal["features", "pooled", "pixels"] = "features"  # what `logits` is given; a setting may decide it in `prepare`
     zero_shot: ClassVar[bool] = True  # can it score classes that it has not learned?
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
-    scenarios: ClassVar[tuple[str, ...]] = ("class-incremental", "task-incremental")
+    scenarios: ClassVar[tuple[ScenarioKind, ...]] = ("class-incremental", "task-incremental")
 
     def __init__(self, settings: Any, backbone: Backbone, scenario: Scenario, draws: Draws):
         super().__init__()

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,7 +268,7 @@ def _variants(
 
 
 def render(
-    runs: Sequence[Run], statuses: Sequence[str], to_do: Collection[str], columns: dict[str, Sequence[str]] | None = None
+    runs: Sequence[Run], statuses: Sequence[str], to_do: Collection[str], columns: Mapping[str, Sequence[str]] | None = None
 ) -> str:
     """The plan as a table. statuses: what there is of each run (bench/runs/reuse.py); to_do: the ids of those that will be
     carried out; columns: more cells for each run."""

@@ -8,17 +8,16 @@ Names are listed without importing anything; an object is imported when it is as
 be imported is reported by name and breaks nothing else.
 """
 
-import ast
 import functools
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, one_line, unknown_name
 from bench.runs import method_source
 from bench.runs.method_source import Source
+from bench.system import outlines
 
 KINDS = {
     "method": "bench.methods",
@@ -55,7 +54,12 @@ def _points(kind: str) -> dict[str, EntryPoint]:
 
 
 def _package(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "?"
+    return _name_of(point.dist) if point.dist else "?"
+
+
+@functools.cache
+def _name_of(distribution: Distribution) -> str:
+    return distribution.name  # reads its metadata each time
 
 
 def names(kind: str) -> list[str]:
@@ -67,6 +71,12 @@ def target(kind: str, name: str) -> str:
     """module:object of a registered name; empty if there is none."""
     point = _points(kind).get(name)
     return point.value if point else ""
+
+
+def package(kind: str, name: str) -> str:
+    """The distribution that registers a name; empty if there is none."""
+    point = _points(kind).get(name)
+    return _package(point) if point else ""
 
 
 def source_of_method(name: str) -> Source | None:
@@ -94,9 +104,7 @@ def load(kind: str, name: str) -> Any:
         return found
     except Exception as error:  # a plug-in may raise anything at import
         reason = one_line(error) if str(error).strip() else ""
-        raise BenchError(
-            f"{kind} {name!r} of package {_package(point)} is broken: {type(error).__name__}: {reason}"
-        ) from error
+        raise BenchError(f"{kind} {name!r} of package {_package(point)} is broken: {type(error).__name__}: {reason}") from error
 
 
 def load_all(kind: str) -> tuple[dict[str, Any], list[str]]:
@@ -118,38 +126,9 @@ def _inspect(point: EntryPoint) -> Entry:
         if spec is None or not spec.origin:
             broken = f"no module named {point.module!r}"
         else:
-            summary, broken = _object_in_source(spec.origin, point.attr.split(".")[0], point.module)
+            name = point.attr.split(".")[0]
+            whole = _package(point) != BUILT_IN  # of somebody else's module, a mistake anywhere in it is to be seen
+            summary, broken = outlines.of_object(spec.origin, name, point.module, whole)
     except Exception as error:  # the parent package may fail to import, or the source to parse
         broken = f"{type(error).__name__}: {one_line(error)}"
     return Entry(point.name, _package(point), point.value, summary, broken)
-
-
-@functools.cache
-def _parse(path: str) -> ast.Module:
-    return ast.parse(Path(path).read_text(encoding="utf-8"))
-
-
-def _object_in_source(path: str, attribute: str, module: str) -> tuple[str, str]:
-    """(summary, why broken) of one top-level object of a source file."""
-    if not path.endswith(".py"):
-        return "", ""
-    tree = _parse(path)
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
-            return (ast.get_docstring(node) or "").split("\n")[0], ""
-        if isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(target, ast.Name) and target.id == attribute for target in targets):
-                return _summary_argument(node.value), ""
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            if any((alias.asname or alias.name) == attribute for alias in node.names):
-                return "", ""
-    return "", f"module {module!r} does not define {attribute!r}"
-
-
-def _summary_argument(value: ast.expr | None) -> str:
-    """The literal `summary=...` of a constructor call or of one inside it: how protocols and data sets describe themselves."""
-    for node in ast.walk(value) if isinstance(value, ast.Call) else ():
-        if isinstance(node, ast.keyword) and node.arg == "summary" and isinstance(node.value, ast.Constant):
-            return str(node.value.value)
-    return ""

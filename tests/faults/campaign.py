@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.checks import features, results
-from bench.checks.environment import Diagnosis
+from bench.checks.diagnosis import Diagnosis
 from tests.faults.faults import Fault, all_faults
 from tests.faults.scene import COMMAND, Ended, Scene, small_disk
 

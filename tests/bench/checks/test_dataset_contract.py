@@ -146,6 +146,6 @@ PUBLISHED_TWICE = {"imagenet": "the name of several classes: 'missile', 'sunglas
 
 @pytest.mark.parametrize("name", registry.names("dataset"))
 def test_every_data_set_describes_itself_and_its_classes(name, tmp_path):
-    bench = dataset_contract.Bench(name, registry.load("dataset", name), Folders(tmp_path, tmp_path), layout=None)
+    bench = dataset_contract.Trial(name, registry.load("dataset", name), Folders(tmp_path, tmp_path), layout=None)
     assert dataset_contract.describes_itself(bench) == ""
     assert dataset_contract.names_its_classes(bench) == PUBLISHED_TWICE.get(name, "")

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from bench.checks import features
 from bench.checks import results as doctor_results
-from bench.checks.environment import Diagnosis
+from bench.checks.diagnosis import Diagnosis
 from bench.commands.main import main
 from bench.system.claims import Claim
 from tests.bench.small_runs import execute, small_run
@@ -38,7 +38,7 @@ def run_folder(results):
 
 
 def examined(part, folder, repair: bool = False) -> Diagnosis:
-    diagnosis = Diagnosis(repair)
+    diagnosis = Diagnosis(repair=repair)
     part.examine(folder, diagnosis)
     return diagnosis
 

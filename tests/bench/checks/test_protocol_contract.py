@@ -136,5 +136,5 @@ def test_a_data_set_that_is_not_there_is_said_to_be(monkeypatch, cache):
 
 @pytest.mark.parametrize("name", registry.names("protocol"))
 def test_every_protocol_has_a_sound_plan(name, tmp_path):
-    bench = protocol_contract.Bench(name, registry.load("protocol", name), Folders(tmp_path, tmp_path), tmp_path)
+    bench = protocol_contract.Trial(name, registry.load("protocol", name), Folders(tmp_path, tmp_path), tmp_path)
     assert [promise(bench) for promise in protocol_contract.OF_THE_PLAN] == [""] * 5

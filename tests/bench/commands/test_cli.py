@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from bench.commands.main import COMMANDS, main
+
 QUICK = ("--protocol", "mini60-6x10", "--limit-train", "2", "--limit-test", "1")
 
 
@@ -79,15 +81,50 @@ def test_the_table_starts_with_zero_shot_and_holds_ci_transfer(bench):
     assert all(0 <= float(row["ci_transfer"]) <= 1 for row in rows)
 
 
-@pytest.mark.parametrize("command", [("--help",), ("list",), ("list", "methods"), ("list", "backbones")])
-def test_help_and_lists_import_no_torch(command):
+def imported_by(*command: str) -> set[str]:
+    """The modules that a process has imported once it has carried out a command."""
     code = (
         "import sys\nfrom click.testing import CliRunner\nfrom bench.commands.main import main\n"
         f"result = CliRunner().invoke(main, {list(command)!r})\n"
-        "assert result.exit_code == 0, result.output\nprint(sorted({'torch', 'pandas'} & set(sys.modules)))"
+        "assert result.exit_code == 0, result.output\nprint(*sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
-    assert found.stdout == "[]\n", found.stdout + found.stderr
+    assert found.returncode == 0, found.stderr
+    return set(found.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("--help",),
+        ("list",),
+        ("list", "methods"),
+        ("list", "backbones"),
+        ("show", "coop"),
+        ("show", "zscl-star"),
+        ("show", "last"),
+    ],
+)
+def test_what_only_tells_imports_nothing_heavy(command):
+    assert not imported_by(*command) & {"torch", "pandas", "matplotlib"}
+
+
+def test_a_command_imports_no_other_one():
+    assert not [module for module in imported_by("--version") if module.startswith("bench.commands.") and module[15:] != "main"]
+    imported = imported_by("list", "methods")
+    assert "bench.commands.list" in imported
+    assert not imported & {"bench.commands.run", "bench.commands.results", "bench.commands.show", "numpy"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_found_under_its_name(name):
+    assert main.commands[name].name == name
+    assert main.commands[name].help
+
+
+def test_a_command_that_does_not_exist_is_refused_with_the_close_ones(bench):
+    found = complaint(bench("tabel"))
+    assert found.startswith("bench: No such command 'tabel'.") and found.endswith("(bench --help says more)")
 
 
 def test_show_prints_paper_and_every_hyper_parameter(bench):

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 
 from bench.commands import new as new_package
 from bench.commands.main import main
-from bench.system import registry
+from bench.system import outlines, registry
 
 ROOT = Path(__file__).parents[3]
 KINDS = ["method", "dataset", "protocol"]
@@ -39,9 +40,11 @@ def test_the_entry_point_names_an_object_of_the_module(kind, tmp_path):
     name, target = (part.strip() for part in registered.split("="))
     module, attribute = target.split(":")
     assert (name, module) == ("nearest-thing", "nearest_thing") == (name, settings["options"]["py_modules"])
-    summary, broken = registry._object_in_source(str(folder / f"{module}.py"), attribute, module)
+    summary, broken = outlines.of_object(str(folder / f"{module}.py"), attribute, module, whole=True)
     assert summary and not broken
-    ast.parse((folder / "test_nearest_thing.py").read_text())
+    tests = ast.parse((folder / "test_nearest_thing.py").read_text())
+    imported = {node.module for node in ast.walk(tests) if isinstance(node, ast.ImportFrom)}
+    assert f"bench.checks.{kind}" in imported and all(find_spec(module) for module in imported if module.startswith("bench."))
     for path in folder.iterdir():
         assert "{{" not in path.read_text() and "{%" not in path.read_text(), path
 
@@ -115,12 +118,12 @@ def test_a_place_that_does_not_exist_is_said(tmp_path):
 
 
 def test_every_template_ships_with_the_package():
-    shipped = {path.name for path in (ROOT / "bench" / "templates").iterdir()}
+    shipped = {path.name for path in (ROOT / "bench" / "commands" / "templates").iterdir()}
     needed = {f"{kind}{suffix}.py.jinja" for kind in new_package.KINDS for suffix in ("", "_test")}
     assert shipped == needed | {"setup.cfg.jinja", "pyproject.toml.jinja", "README.md.jinja"}
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    assert "templates/*" in settings["options.package_data"]["bench"]
+    assert "templates/*" in settings["options.package_data"]["bench.commands"]
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,21 @@ def test_every_built_in_method_says_everything(name):
     assert UNSTATED not in show.show(name)
 
 
+@pytest.mark.parametrize("name", registry.names("method"))
+def test_a_method_that_is_read_from_its_source_says_what_the_imported_one_says(name):
+    assert show._method(name, show._method_class(name)) == show._method(name, registry.load("method", name))
+
+
+def test_hardly_any_built_in_method_has_to_be_imported_to_be_shown():
+    imported = [name for name in registry.names("method") if show._method_class(name) is registry.load("method", name)]
+    assert imported == ["joint-prompts"]  # its recipes are computed from the fields of another method
+
+
+def test_a_plugin_is_imported_because_whether_that_works_is_worth_knowing(monkeypatch):
+    monkeypatch.setattr(registry, "package", lambda kind, name: "somebodys-plugin")
+    assert show._method_class("coop") is CoOp
+
+
 def test_only_a_built_in_default_is_known_to_be_from_authors_code():
     rate, steps = SilentSettings.__dataclass_fields__.values()
     assert source_of(SilentSettings, rate) == UNSTATED and source_of(SilentSettings, steps) == "a guess"
@@ -117,9 +132,9 @@ def test_only_a_built_in_default_is_known_to_be_from_authors_code():
 
 
 def test_bench_check_asks_for_the_plugins_own_words():
-    bench = contract.Bench("extended", Extended, None, None, None)
+    bench = contract.Trial("extended", Extended, None, None, None)
     assert contract.describes_itself(bench) == "missing: paper, trains"
-    assert contract.describes_itself(contract.Bench("speaking", Speaking, None, None, None)) == ""
+    assert contract.describes_itself(contract.Trial("speaking", Speaking, None, None, None)) == ""
 
 
 @pytest.mark.parametrize(("kind", "said"), [(Silent, None), (Speaking, 12)])

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from bench.errors import BenchError
-from bench.system import registry
+from bench.system import outlines, registry
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def plugin(tmp_path, monkeypatch):
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-plugin\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(textwrap.dedent(entry_points))
         monkeypatch.syspath_prepend(str(tmp_path))
-        for cached in (registry._points, registry._parse):
+        for cached in (registry._points, outlines._text, outlines._parse):
             cached.cache_clear()
 
     yield make
@@ -75,5 +75,5 @@ def test_unknown_names_come_with_close_ones():
 
 
 def test_listing_imports_no_torch():
-    code = "import sys; from bench import registry; registry.entries('method'); print('torch' in sys.modules)"
+    code = "import sys; from bench.system import registry; registry.entries('method'); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

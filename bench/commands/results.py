@@ -1,0 +1,135 @@
+"""The commands that read results which are already there: table, metrics, compare, gate, plot, report."""
+
+from pathlib import Path
+
+import click
+
+from bench.commands.options import split_names
+from bench.errors import BenchError
+from bench.reports.formats import FORMATS
+
+PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+FORMAT = click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(list(FORMATS)))
+
+
+@click.command()
+@PATHS
+@click.option("--metrics", callback=split_names, help="Metrics separated by commas (bench list metrics).")
+@FORMAT
+@click.option("--view", default="summary", show_default=True, type=click.Choice(["summary", "tasks", "matrix", "cost"]),
+              help="One number a metric, accuracies per task, whole matrices, or seconds, memory and parameters.")  # fmt: skip
+@click.option("--sort", metavar="METRIC", help="Metric that orders the methods.")
+@click.option("--published", "with_papers", is_flag=True, help="Put the numbers of papers beside the measured ones.")
+def table(
+    paths: tuple[Path, ...], metrics: tuple[str, ...] | None, format_: str, view: str, sort: str | None, with_papers: bool
+) -> None:
+    """Compare the methods whose results lie at or below PATHS. A file with accuracies that another program measured (as bench
+    metrics reads it) gets rows of its own, marked as foreign."""
+    from bench.reports import costs, foreign_rows, tables
+    from bench.results import groups, published
+
+    own, files = foreign_rows.split(paths)
+    if view == "cost":
+        if files:
+            raise BenchError(f"{files[0]}: another program measured it, its cost is not known; leave it out of --view cost")
+        click.echo(costs.render(own, format_))
+        return
+    results = groups.load(own) if own else groups.nothing()
+    found = tables.render(
+        results.table, metrics, format_, view, sort,
+        results.samples_of, published.load() if with_papers else None, foreign_rows.load(files), results.manifests,
+    )  # fmt: skip
+    click.echo(found)
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--order", callback=split_names,
+              help="Task names in learning order, separated by commas, if the file does not have it.")  # fmt: skip
+@click.option("--unit", type=click.Choice(["percent", "fraction"]), help="Unit of the accuracies.  [found out]")
+@FORMAT
+def metrics(files: tuple[Path, ...], order: tuple[str, ...] | None, unit: str | None, format_: str) -> None:
+    """Print every metric that accuracy matrices determine: CSV files and arrays of any origin, or another toolkit's results.
+    "-" reads standard input."""
+    from bench.results.foreign import accuracy_files, accuracy_matrix
+
+    matrices = [one for _, one in accuracy_files.read_all(files, order, unit)]
+    click.echo(accuracy_matrix.report(matrices, format_))
+
+
+@click.command()
+@click.argument("arguments", metavar="A B [PATHS]...", nargs=-1, required=True)
+@click.option("--ranking", "ranked", is_flag=True, help="Rank all methods over all protocols at or below the paths instead.")
+@click.option("--metrics", callback=split_names, help="Metrics separated by commas; for --ranking one.  [those of the tables]")
+@FORMAT
+def compare(arguments: tuple[str, ...], ranked: bool, metrics: tuple[str, ...] | None, format_: str) -> None:
+    """Compare two methods, run by run and test image by test image. A and B are methods as the tables print them, found
+    at or below PATHS [results], or folders of runs."""
+    if ranked:
+        from bench.reports import ranking
+
+        if metrics and len(metrics) > 1:
+            raise BenchError(f"--ranking goes by one metric, not {len(metrics)}")
+        click.echo(ranking.render([Path(path) for path in arguments], metrics[0] if metrics else None, format_))
+        return
+    from bench.reports import compare
+
+    if len(arguments) < 2:
+        raise BenchError(f"two methods or folders are compared, only {arguments[0]!r} was given")
+    a, b, *paths = arguments
+    click.echo(compare.render(a, b, [Path(path) for path in paths] or [Path("results")], metrics, format_))
+
+
+@click.command()
+@PATHS
+@click.option("--baseline", required=True, metavar="FILE.csv|NAME", type=click.Path(path_type=Path),
+              help="What to compare with: a file, or a baseline that ships with the package.")  # fmt: skip
+@click.option("--tolerance", metavar="EXPR", help="E.g. last:1.0,ci_transfer:5%,2  [from the spread of the baseline's runs]")
+@click.option("--metrics", callback=split_names, help="Compare, or store, only these metrics, separated by commas.")
+@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write JUnit XML.")
+@click.option("--markdown", metavar="FILE", type=click.Path(path_type=Path), help="Write Markdown.")
+@click.option("--update", is_flag=True, help="Replace the baseline by these results.")
+def gate(
+    paths: tuple[Path, ...], baseline: Path, tolerance: str | None, metrics: tuple[str, ...] | None, junit: Path | None,
+    markdown: Path | None, update: bool,
+) -> None:  # fmt: skip
+    """Compare fresh results at or below PATHS with a stored baseline; exit 1 if something got worse."""
+    from bench.gate import comparison, report
+    from bench.gate.baseline import locate
+
+    if update:
+        moved, done = comparison.update(paths, baseline, metrics)
+        if moved:
+            click.echo(report.moved(moved) + "\n")
+        click.echo(done)
+        return
+    outcome = comparison.gate(paths, locate(baseline), tolerance, metrics)
+    click.echo(report.text(outcome))
+    report.publish(outcome, junit, markdown)
+    if not outcome.passed:
+        raise SystemExit(1)
+
+
+@click.command()
+@PATHS
+@click.option("-o", "--out", "folder", required=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
+@click.option("--kind", "kinds", multiple=True, metavar="KIND",
+              help="accuracy, future, matrix, reliability, cost or ranking; may be repeated.  "
+                   "[all that can be drawn]")  # fmt: skip
+@click.option("--format", "format_", default="png", show_default=True, type=click.Choice(["png", "svg", "pdf"]))
+def plot(paths: tuple[Path, ...], folder: Path, kinds: tuple[str, ...], format_: str) -> None:
+    """Draw the runs at or below PATHS, one protocol a picture."""
+    from bench.pictures import plots
+
+    for file in plots.plot(paths, folder, kinds, format_):
+        click.echo(file)
+
+
+@click.command()
+@PATHS
+@click.option("-o", "--out", "file", default="report.html", show_default=True, type=click.Path(path_type=Path), help="The page.")
+def report(paths: tuple[Path, ...], file: Path) -> None:
+    """Write one HTML page about the runs at or below PATHS: tables, pictures, manifests, and how to repeat each run."""
+    from bench.pictures.page import write
+
+    click.echo(write.write(paths, file))

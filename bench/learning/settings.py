@@ -1,0 +1,19 @@
+"""Hyper-parameters, as methods state them: no torch here, so that they can be read without it."""
+
+import dataclasses
+from typing import Any
+
+
+def setting(default: Any, help: str, source: str = "", *, added_later: bool = False) -> Any:
+    """A hyper-parameter: its default, what it does (with its unit), and where the default comes from.
+
+    source: without one, that of a built-in method is its authors' code, and of any other nothing is stated
+    (bench/learning/stated.py). added_later: there were results before it, and its default is what they were computed with. At its
+    default it is no part of a run's identity, so that these results stay valid.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "source": source, "added_later": added_later})
+
+
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """For methods without hyper-parameters."""
