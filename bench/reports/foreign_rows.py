@@ -17,6 +17,7 @@ from bench.results.foreign import accuracy_files
 from bench.results.foreign.accuracy_matrix import DETERMINED, AccuracyMatrix
 from bench.results.foreign.files import STANDARD_INPUT
 from bench.results.metrics import CLASS_INCREMENTAL, DEFAULTS, METRICS, RunData
+from bench.results.run_folder import RECORDS
 
 if TYPE_CHECKING:
     from bench.reports.rows import Column
@@ -66,7 +67,7 @@ def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _is_records(path: Path) -> bool:
-    if path.name == "records.csv":
+    if path.name == RECORDS:
         return True
     try:
         with open(path, "rb") as file:

@@ -22,6 +22,7 @@ import pandas as pd
 
 from bench.errors import BenchError, one_line
 from bench.results import run_facts
+from bench.results.run_folder import RECORDS, RunFolder
 
 SCHEMA = 1
 TOWERS = " + "  # between the backbone's name and those of other pretrained towers
@@ -141,7 +142,7 @@ def find(path: Path) -> list[Path]:
         return [path]
     if not path.exists():
         raise BenchError(f"{path}: no such file or folder; bench run writes results")
-    return sorted(p for p in path.rglob("records.csv") if (p.parent / "manifest.json").exists())
+    return sorted(file for file in path.rglob(RECORDS) if RunFolder(file.parent).finished)
 
 
 def load(paths: Iterable[Path]) -> pd.DataFrame:
@@ -175,7 +176,7 @@ def _refuse_other_numbers(table: pd.DataFrame, files: Sequence[Path]) -> None:
 
 def manifests(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """Run id -> manifest, of those records files that have one beside them."""
-    found = [read_manifest(file.parent) for file in files if (file.parent / "manifest.json").exists()]
+    found = [read_manifest(file.parent) for file in files if RunFolder(file.parent).finished]
     return {manifest["run_id"]: manifest for manifest in found}
 
 
@@ -231,7 +232,7 @@ def _parse_together(files: list[Path]) -> pd.DataFrame:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished run; one that has not changed since is not read again."""
-    path = folder / "manifest.json"
+    path = RunFolder(folder).manifest
     try:
         facts = path.stat()
     except OSError as error:

@@ -7,6 +7,7 @@ import numpy as np
 
 from bench.errors import BenchError, one_line
 from bench.results import records
+from bench.results.run_folder import RunFolder
 
 
 class Samples(Mapping[str, np.ndarray]):
@@ -35,13 +36,14 @@ class Samples(Mapping[str, np.ndarray]):
 
 def of_runs(paths: Iterable[Path]) -> Callable[[str], Samples | None]:
     """A function from run id to its samples, for the finished runs at or below the paths; None where there are none."""
-    folders = {}
+    folders: dict[str, RunFolder] = {}
     for file in (file for path in paths for file in records.find(Path(path))):
-        if (file.parent / "manifest.json").exists():
-            folders[records.read_manifest(file.parent)["run_id"]] = file.parent
+        folder = RunFolder(file.parent)
+        if folder.finished:
+            folders[records.read_manifest(folder.path)["run_id"]] = folder
 
     def samples_of(run_id: str) -> Samples | None:
-        path = folders.get(run_id, Path()) / "samples.safetensors"
-        return Samples(path) if run_id in folders and path.exists() else None
+        folder = folders.get(run_id)
+        return Samples(folder.samples) if folder and folder.samples.exists() else None
 
     return samples_of
