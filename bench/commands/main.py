@@ -132,10 +132,11 @@ def table(paths, metrics, format_, view, sort, published) -> None:
 def metrics(files, order, unit, format_) -> None:
     """Print every metric that accuracy matrices determine: CSV files and arrays of any origin, or another toolkit's results.
     "-" reads standard input."""
-    from bench.results.foreign import accuracy_files, accuracy_matrix
+    from bench.reports import foreign_metrics
+    from bench.results.foreign import accuracy_files
 
     matrices = [one for _, one in accuracy_files.read_all(files, order, unit)]
-    click.echo(accuracy_matrix.report(matrices, format_))
+    click.echo(foreign_metrics.report(matrices, format_))
 
 
 @main.command("list")

@@ -11,10 +11,11 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.gate import baseline as baselines
 from bench.gate.tolerance import Tolerance
+from bench.reports.formats import points
 from bench.results import groups, run_facts
 from bench.results.metrics import DEFAULTS, METRICS, find
 from bench.results.records import CONDITIONS
-from bench.results.run_table import SHARED, heading, label, points, repeated_run, values
+from bench.results.run_table import SHARED, heading, label, repeated_run, values
 from bench.system.files import write_atomically
 
 ROUNDING = 1e-9  # of means; never a difference

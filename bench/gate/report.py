@@ -5,10 +5,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from bench.gate.comparison import Change, Outcome
-from bench.reports.formats import Cell, Table, write
+from bench.reports.formats import Table, TableCell, points, write
 from bench.results.metrics import METRICS
 from bench.results.run_facts import NOT_STATED
-from bench.results.run_table import heading, points
+from bench.results.run_table import heading
 from bench.system.files import write_atomically
 
 
@@ -112,7 +112,7 @@ def _tables(outcome: Outcome) -> list[Table]:
         for c in rows:
             numbers = [points(c.before), points(c.now), points(c.difference, signed=True), points(c.allowed)]
             verdict = c.verdict.upper() if c.failed else c.verdict
-            table.rows.append([Cell(cell) for cell in (c.method, METRICS[c.metric].title, *numbers, verdict)])
+            table.rows.append([TableCell(cell) for cell in (c.method, METRICS[c.metric].title, *numbers, verdict)])
         lower = sorted({METRICS[c.metric].title for c in rows if not METRICS[c.metric].higher_is_better})
         if lower:
             table.notes.append(f"lower is better: {', '.join(lower)}")

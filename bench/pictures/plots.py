@@ -16,8 +16,9 @@ from bench.pictures.style import FORMATS, INK, MUTED, REFERENCE, Style, encode, 
 from bench.reports import ranking, statistics
 from bench.results import accuracy, calibration
 from bench.results.groups import Entry, Group, Results, build, load, slug
-from bench.results.metrics import METRICS, RunData, final_scores
+from bench.results.metrics import METRICS, final_scores
 from bench.results.records import restrictions
+from bench.results.run_data import RunData
 from bench.results.run_table import ZERO_SHOT
 from bench.system.files import write_atomically
 

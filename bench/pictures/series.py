@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.results import calibration
 from bench.results.groups import Entry, Results
-from bench.results.metrics import RunData
+from bench.results.run_data import RunData
 
 
 def future_accuracy(run: RunData) -> np.ndarray:

@@ -13,11 +13,12 @@ import pandas as pd
 
 from bench.errors import BenchError, unknown_name
 from bench.reports import statistics
-from bench.reports.formats import Cell, Table, write
+from bench.reports.formats import Table, TableCell, points, write
 from bench.results import groups, run_facts
 from bench.results.groups import Results
-from bench.results.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, find
-from bench.results.run_table import SEEDS, SHARED, heading, points, repeated_run, values
+from bench.results.metrics import DEFAULTS, METRICS, find
+from bench.results.run_data import TASK_INCREMENTAL
+from bench.results.run_table import SEEDS, SHARED, heading, repeated_run, values
 from bench.runs import method_source
 from bench.runs.method_source import Source
 from bench.system import registry
@@ -236,7 +237,7 @@ def _add_metric(table: Table, name: str, pairs: pd.DataFrame, enough: bool) -> N
     between = "all equal" if alike and len(pairs) > 1 else f"{points(low, True)} to {points(high, True)}"
     verdict = [better or ("undecided" if sure else "-")] if enough else []
     cells = [METRICS[name].title, points(means[0]), points(means[1]), points(means[2], signed=True), between, *verdict]
-    table.rows.append([Cell(cell) for cell in cells])
+    table.rows.append([TableCell(cell) for cell in cells])
     table.data.append(
         {"over": "runs", "metric": name, "a": means[0], "b": means[1], "difference": means[2], "smallest": differences.min(),
          "largest": differences.max(), "low": low if sure else None, "high": high if sure else None, "better": better,
@@ -329,7 +330,7 @@ def _add_images(table: Table, pair, right_a: np.ndarray, right_b: np.ndarray, p:
         f"order {pair.order_seed} seed {pair.seed}", str(len(right_a)), points(right_a.mean()), points(right_b.mean()),
         points(differences.mean(), True), f"{points(low, True)} to {points(high, True)}", str(only_a), str(only_b), said,
     ]  # fmt: skip
-    table.rows.append([Cell(cell) for cell in cells])
+    table.rows.append([TableCell(cell) for cell in cells])
     table.data.append(
         {"over": "images", "order_seed": pair.order_seed, "seed": pair.seed, "images": len(right_a),
          "a": right_a.mean(), "b": right_b.mean(), "difference": differences.mean(), "low": low,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import BenchError
-from bench.reports.formats import Cell, Table, write
+from bench.reports.formats import Table, TableCell, write
 from bench.results import groups
 from bench.results.groups import Group, Results
 
@@ -40,7 +40,8 @@ def cost_table(group: Group, results: Results) -> Table | None:
         if not costs:
             continue
         means = {heading: _mean(number, costs) for heading, number in COSTS.items()}
-        rows.append([Cell(entry.label), *[Cell(_number(value)) for value in means.values()], Cell(str(len(costs)))])
+        cells = [entry.label, *[_number(value) for value in means.values()], str(len(costs))]
+        rows.append([TableCell(text) for text in cells])
         data.append({"method": entry.label, **{h: None if np.isnan(value) else value for h, value in means.items()}})
     if not rows:
         return None

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.reports.formats import Cell, Table
+from bench.reports.formats import Table, TableCell, percent
 from bench.results.foreign import accuracy_files
 from bench.results.foreign.accuracy_matrix import DETERMINED, AccuracyMatrix
 from bench.results.foreign.files import STANDARD_INPUT
-from bench.results.metrics import CLASS_INCREMENTAL, DEFAULTS, METRICS, RunData
+from bench.results.metrics import DEFAULTS, METRICS
+from bench.results.run_data import CLASS_INCREMENTAL, RunData
 from bench.results.run_folder import RECORDS
 
 if TYPE_CHECKING:
     from bench.reports.rows import Column
 
 MARK = "§"
-DECIMALS = 1  # of percentages, as in the rows of own runs
 RECORDS_COLUMNS = ("run_id", "protocol_version")  # one of them is left in a records file that is damaged
 
 
@@ -96,7 +96,7 @@ def add_rows(table: Table, found: Sequence[Foreign], columns: "Sequence[Column]"
     """A row of its own for each matrix, below those of own runs."""
     for foreign in found:
         values = {column.key: foreign.value(column, scenario) for column in columns}
-        table.rows.append([Cell(foreign.label), *[Cell(_percent(value)) for value in values.values()], Cell("1")])
+        table.rows.append([TableCell(foreign.label), *[TableCell(percent(value)) for value in values.values()], TableCell("1")])
         facts = {"method": foreign.one.label, "overrides": "", "source": foreign.file, "foreign": True, "runs": 1}
         table.data.append(facts | values)
     if any(cell.text == "-" for row in table.rows[len(table.rows) - len(found) :] for cell in row):
@@ -143,7 +143,7 @@ def _why_apart(found: Sequence[Foreign], tables: Sequence[tuple[str, int]]) -> l
 
 def _matrix(foreign: Foreign) -> Table:
     one = foreign.one
-    rows = [[Cell(f"after {name}"), *[Cell(_percent(None if np.isnan(value) else value)) for value in line]]
+    rows = [[TableCell(f"after {name}"), *[TableCell(percent(value)) for value in line]]
             for name, line in zip(one.tasks, one.matrix)]  # fmt: skip
     data = [{"method": one.label, "overrides": "", "source": foreign.file, "foreign": True, "after_task": t,
              **{name: None if np.isnan(value) else float(value) for name, value in zip(one.tasks, line)}}
@@ -157,7 +157,3 @@ def marked(tables: list[Table]) -> list[Table]:
     for table in tables:
         table.data = [{**row, "foreign": row.get("foreign", False)} for row in table.data]
     return tables
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{round(100 * fraction, DECIMALS) + 0.0:.{DECIMALS}f}"

@@ -6,6 +6,7 @@ fractions at full precision. Cells know whether they are best or second best; ea
 
 import html
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,20 +15,25 @@ from typing import Any, Literal
 from bench.errors import BenchError
 
 INDENT = "  "  # a first cell that starts with this belongs to the row above
+DECIMALS = 1  # of percentages in a table; what is compared gets one more (`points`)
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
+    """What one cell of a table prints."""
+
     text: str
     mark: Literal["", "best", "second"] = ""
 
 
 @dataclass
 class Table:
+    """What people read, and the same numbers as data."""
+
     caption: str
     reading: str  # unit and what a cell is made of
     header: list[str]
-    rows: list[list[Cell]]
+    rows: list[list[TableCell]]
     notes: list[str] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)  # what all rows have in common
     data: list[dict[str, Any]] = field(default_factory=list)  # the rows as numbers, for CSV and JSON
@@ -35,7 +41,30 @@ class Table:
 
     @property
     def marked(self) -> bool:
+        """Is a cell the best or the second best of its column?"""
         return any(cell.mark for row in self.rows for cell in row)
+
+
+def percent(fraction: float | None, digits: int = DECIMALS, signed: bool = False) -> str:
+    """A fraction in percent, without a minus sign on a zero; "-" where there is none (None or NaN).
+
+    >>> percent(0.12345), percent(0.12345, digits=2), percent(0.0, signed=True), percent(None), percent(float("nan"))
+    ('12.3', '12.35', '0.0', '-', '-')
+    """
+    if fraction is None or math.isnan(fraction):
+        return "-"
+    number = round(100 * fraction, digits) + 0.0  # + 0.0: of -0.0 it makes 0.0
+    sign = "+" if signed and number else ""
+    return f"{number:{sign}.{digits}f}"
+
+
+def points(fraction: float | None, signed: bool = False) -> str:
+    """A percentage that is compared, or a difference of two: with one digit more than a table of levels needs.
+
+    >>> points(0.12345), points(0.01, signed=True), points(-0.00001, signed=True), points(float("nan"))
+    ('12.35', '+1.00', '0.00', '-')
+    """
+    return percent(fraction, DECIMALS + 1, signed)
 
 
 def write(tables: list[Table], format: str) -> str:
@@ -72,7 +101,7 @@ def _markdown(tables: list[Table]) -> str:
     def escape(text: str) -> str:
         return re.sub(r"([|*_<>`\[\]\\])", r"\\\1", text).replace(INDENT, "&emsp;")
 
-    def show(cell: Cell) -> str:
+    def show(cell: TableCell) -> str:
         text = escape(cell.text)
         return {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(cell.mark, text)
 
@@ -98,7 +127,7 @@ def _latex(tables: list[Table]) -> str:
         text = "".join(_LATEX.get(character, character) for character in text)
         return re.sub(r"(?<![\w.)}])-(?=\d)", "$-$", text).replace(INDENT, r"\quad ")
 
-    def show(cell: Cell) -> str:
+    def show(cell: TableCell) -> str:
         text = escape(cell.text)
         return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(cell.mark, text)
 
@@ -129,7 +158,7 @@ def _html(tables: list[Table]) -> str:
     def escape(text: str) -> str:
         return html.escape(text).replace(INDENT, "&emsp;").replace(" ± ", "&nbsp;±&nbsp;")
 
-    def show(cell: Cell, column: int) -> str:
+    def show(cell: TableCell, column: int) -> str:
         text = escape(cell.text)
         text = {"best": f"<strong>{text}</strong>", "second": f"<u>{text}</u>"}.get(cell.mark, text)
         return f'<th scope="row">{text}</th>' if column == 0 else f"<td>{text}</td>"

@@ -13,10 +13,11 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.reports import statistics
-from bench.reports.formats import Cell, Table, write
+from bench.reports.formats import Table, TableCell, points, write
 from bench.results import records, samples
-from bench.results.metrics import METRICS, TASK_INCREMENTAL, find
-from bench.results.run_table import SEEDS, SHARED, points, repeated_run, values
+from bench.results.metrics import METRICS, find
+from bench.results.run_data import TASK_INCREMENTAL
+from bench.results.run_table import SEEDS, SHARED, repeated_run, values
 
 LEVEL = 0.05
 
@@ -135,7 +136,7 @@ def to_table(ranking: Ranking) -> Table:
     )
     for i, name in enumerate(ranking.names):
         places = [f"{place:g} ({points(score)})" for place, score in zip(ranking.block_ranks[:, i], ranking.scores[:, i])]
-        table.rows.append([Cell(cell) for cell in (name, f"{ranking.ranks[i]:.2f}", *places)])
+        table.rows.append([TableCell(cell) for cell in (name, f"{ranking.ranks[i]:.2f}", *places)])
         table.data.append(
             {"method": name, "mean_rank": float(ranking.ranks[i])}
             | {f"{block}_rank": float(place) for block, place in zip(ranking.blocks, ranking.block_ranks[:, i])}

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bench.results import accuracy, comparable
-from bench.results.metrics import METRICS, TASK_INCREMENTAL, RunData, find
+from bench.results.metrics import METRICS, find
+from bench.results.run_data import TASK_INCREMENTAL, RunData
 from bench.results.run_table import ZERO_SHOT, label
 
 SamplesOf = Callable[[str], Mapping[str, np.ndarray] | None]  # from a run id to its per-sample scores

@@ -13,12 +13,13 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.reports.foreign_rows import Foreign, add_rows, apart, marked, place_of
-from bench.reports.formats import INDENT, Cell, Table, write
+from bench.reports.formats import INDENT, Table, TableCell, write
 from bench.reports.rows import Column, Row, SamplesOf, add_baselines, groups, metric_column, order, task_blocks, zero_shot_row
 from bench.results import published as publications
 from bench.results import run_facts
-from bench.results.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, find
+from bench.results.metrics import DEFAULTS, METRICS, find
 from bench.results.records import refuse_mixture
+from bench.results.run_data import TASK_INCREMENTAL
 from bench.results.run_table import heading
 
 DECIMALS = 1  # of percentages
@@ -160,8 +161,8 @@ def _comparison(rows, columns, final, conditions, caption, published) -> Table:
     sources: dict[str, int] = {}
     for i, row in enumerate(rows):
         name = row.label + " †" * below[i] + " ‡" * row.joint
-        cells = [Cell(_text(row, column.key), marks[column.key].get(i, "")) for column in columns]
-        table.rows.append([Cell(name), *cells, Cell(str(len(row.runs)))])
+        cells = [TableCell(_text(row, column.key), marks[column.key].get(i, "")) for column in columns]
+        table.rows.append([TableCell(name), *cells, TableCell(str(len(row.runs)))])
         table.data.append(_data(row, columns, below[i]))
         if not row.overrides:
             for source in beside.pop(row.method, []):
@@ -186,7 +187,7 @@ def _add_published(table: Table, source: publications.Source, columns, row: Row 
     for column in columns:
         value, std = source.values.get(column.key), source.stds.get(column.key)
         if value is None:
-            cells.append(Cell(""))
+            cells.append(TableCell(""))
             continue
         text = _printed(value) + (f" ± {_printed(std)}" if std is not None else "")
         data[column.key] = value / 100
@@ -194,8 +195,8 @@ def _add_published(table: Table, source: publications.Source, columns, row: Row 
         if measured is not None:
             text += f" ({100 * measured - value:+.{DECIMALS}f})"
             data[f"{column.key}_difference"] = measured - value / 100
-        cells.append(Cell(text))
-    table.rows.append([Cell(INDENT + label if row else f"{source.method}, {label}"), *cells, Cell("")])
+        cells.append(TableCell(text))
+    table.rows.append([TableCell(INDENT + label if row else f"{source.method}, {label}"), *cells, TableCell("")])
     table.data.append(data)
 
 
@@ -249,7 +250,7 @@ def _notes(rows: list[Row], columns: list[Column], below: list[bool], final: str
 def _matrix_table(row: Row, names: list[str], conditions: dict[str, str], head: str) -> Table:
     """Accuracy matrix of one method: learned tasks as the scenario scores them, future tasks to the right of them."""
     mean = np.mean([run.learned_and_future for run in row.runs], axis=0)  # (T, T)
-    rows = [[Cell(f"after {name}"), *[Cell("-" if np.isnan(value) else _number(value)) for value in line]]
+    rows = [[TableCell(f"after {name}"), *[TableCell("-" if np.isnan(value) else _number(value)) for value in line]]
             for name, line in zip(names, mean)]  # fmt: skip
     data = [{"method": row.method, "overrides": row.overrides, "after_task": t,
              **{name: None if np.isnan(value) else float(value) for name, value in zip(names, line)}}

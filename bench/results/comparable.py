@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.results.metrics import RunData, matrices_of_runs
+from bench.results.run_data import RunData, matrices_of_runs
 from bench.results.run_table import SHARED
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.results import accuracy, comparable, records, samples
-from bench.results.metrics import TASK_INCREMENTAL, RunData
+from bench.results.run_data import TASK_INCREMENTAL, RunData
 from bench.results.run_table import SEEDS, SHARED, ZERO_SHOT, heading, label
 from bench.system.files import sha256
 

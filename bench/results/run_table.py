@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bench.results.metrics import DEFAULTS, METRICS, RunData, find, matrices_of_runs, of_run
+from bench.results.metrics import DEFAULTS, METRICS, find, of_run
 from bench.results.records import CONDITIONS, restrictions
+from bench.results.run_data import RunData, matrices_of_runs
 
 SHARED = [c for c in CONDITIONS if c not in ("method", "overrides")]  # runs that differ in one of these never meet
 SEEDS = ["order_seed", "seed"]
 ZERO_SHOT = "zero-shot"  # the method that all others are read against: first in tables, grey in pictures
-DECIMALS = 2  # of percentages: differences need one more than levels
 
 
 def values(
@@ -62,18 +62,6 @@ def heading(conditions: Mapping[str, str], also: Sequence[str] = ()) -> str:
     if conditions["limits"] not in ("", "nan"):
         parts.append(restrictions(conditions["limits"]))
     return ", ".join(parts)
-
-
-def points(fraction: float, signed: bool = False) -> str:
-    """A fraction in percent, without a minus sign on a zero; NaN is "-".
-
-    >>> points(0.12345), points(0.01, signed=True), points(-0.00001, signed=True), points(float("nan"))
-    ('12.35', '+1.00', '0.00', '-')
-    """
-    if np.isnan(fraction):
-        return "-"
-    number = round(100 * fraction, DECIMALS) + 0.0
-    return f"{number:{'+' if signed and number else ''}.{DECIMALS}f}"
 
 
 def repeated_run(table: pd.DataFrame) -> str | None:

@@ -320,10 +320,12 @@ def test_mistakes_are_answered_in_one_line():
 def test_no_torch_is_imported():
     code = (
         "import sys; sys.path.insert(0, '.')\n"
-        "from bench import accuracy_files, accuracy_matrix, calibration, metrics, novelty, published, samples, tables\n"
+        "from bench.reports import compare, costs, foreign_metrics, ranking, tables\n"
+        "from bench.results import calibration, metrics, novelty, published, samples\n"
+        "from bench.results.foreign import accuracy_files\n"
         "from tests.bench.fake_records import fake_records\n"
         "tables.render(fake_records(), published=published.load())\n"
-        "accuracy_matrix.report(accuracy_files.read_csv('90,60\\n85,88', 'x'))\n"
+        "foreign_metrics.report(accuracy_files.read_csv('90,60\\n85,88', 'x'))\n"
         "import numpy as np; novelty.auroc(np.array([2.0, 1.0]), np.array([0.0]))\n"
         "sys.exit('torch' in sys.modules)"
     )
