@@ -106,7 +106,7 @@ def table(paths, metrics, format_, view, sort, published) -> None:
     """Compare the methods whose results lie at or below PATHS. A file with accuracies that another program measured (as bench
     metrics reads it) gets rows of its own, marked as foreign."""
     from bench.reports import costs, foreign_rows, tables
-    from bench.results import groups
+    from bench.results import loaded
     from bench.results import published as publications
 
     own, files = foreign_rows.split(paths)
@@ -115,7 +115,7 @@ def table(paths, metrics, format_, view, sort, published) -> None:
             raise BenchError(f"{files[0]}: another program measured it, its cost is not known; leave it out of --view cost")
         click.echo(costs.render(own, format_))
         return
-    results = groups.load(own) if own else groups.nothing()
+    results = loaded.load(own) if own else loaded.nothing()
     found = tables.render(
         results.table, metrics, format_, view, sort,
         results.samples_of, publications.load() if published else None, foreign_rows.load(files), results.manifests,

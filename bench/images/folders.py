@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 from bench.images.dataset import Folders
 
 APPLICATION = "continual-clip-bench"
@@ -71,6 +71,6 @@ def refused(error: OSError, folders: Folders, out: Path | None = None) -> BenchE
             continue
         place = folder.absolute()
         if path == place or place in path.parents or (path in place.parents and not place.exists()):
-            why = error.strerror or str(error)
+            why = one_line(error)
             return BenchError(f"the {what} folder {folder} cannot be used ({path}: {why}); name another one with {OPTIONS[what]}")
     return None

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.reports.formats import Table, TableCell, points, write
+from bench.reports.formats import Table, TableCell, counted, points, write
 from bench.results import accuracy
 from bench.results.foreign.accuracy_matrix import DETERMINED, AccuracyMatrix
 from bench.results.metrics import METRICS
@@ -19,8 +19,8 @@ def report(found: list[AccuracyMatrix], format: str = "plain") -> str:
     if missing:
         notes.append(f"not determined by it: {', '.join(missing)}")
     single = len(found) == 1  # then there is room for what the metrics mean
-    meanings = {name: [TableCell(METRICS[name].meaning)] * single for name in names}
-    sizes = sorted({f"{len(one.tasks)} task{'s' * (len(one.tasks) > 1)}" for one in found})
+    meanings = {name: [TableCell(METRICS[name].meaning)] if single else [] for name in names}
+    sizes = sorted({counted(len(one.tasks), "task") for one in found})
     table = Table(
         caption=f"Metrics of {found[0].label if single else f'{len(found)} matrices'}; {', '.join(sizes)}",
         reading="Percent.",

@@ -16,6 +16,7 @@ from bench.errors import BenchError
 
 INDENT = "  "  # a first cell that starts with this belongs to the row above
 DECIMALS = 1  # of percentages in a table; what is compared gets one more (`points`)
+Mark = Literal["", "best", "second"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class TableCell:
     """What one cell of a table prints."""
 
     text: str
-    mark: Literal["", "best", "second"] = ""
+    mark: Mark = ""
 
 
 @dataclass
@@ -67,11 +68,26 @@ def points(fraction: float | None, signed: bool = False) -> str:
     return percent(fraction, DECIMALS + 1, signed)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "task"), counted(3, "task")
+    ('1 task', '3 tasks')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def write(tables: list[Table], format: str) -> str:
     """All tables in one format, without a final newline."""
     if format not in FORMATS:
         raise BenchError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     return FORMATS[format](tables)
+
+
+def _all_notes(table: Table, key: str, escape: Callable[[str], str] = str) -> list[str]:
+    """The notes below a table, with the key to its marks, if it has any, in front."""
+    notes = [escape(note) for note in table.notes]
+    return [key, *notes] if table.marked else notes
 
 
 def _plain(tables: list[Table]) -> str:
@@ -80,7 +96,8 @@ def _plain(tables: list[Table]) -> str:
 
 def _plain_one(table: Table) -> str:
     suffix = {"best": "**", "second": "*", "": ""}
-    pad = [2 * any(row[i].mark for row in table.rows) for i in range(len(table.header))]  # so that digits stay aligned
+    marked = [any(row[i].mark for row in table.rows) for i in range(len(table.header))]
+    pad = [2 if one else 0 for one in marked]  # room for stars, so that digits stay aligned
     body = [[cell.text + suffix[cell.mark].ljust(pad[i]) for i, cell in enumerate(row)] for row in table.rows]
     titles = [title.replace("/", "/\n").split("\n") for title in table.header]
     height = max(map(len, titles))
@@ -92,9 +109,10 @@ def _plain_one(table: Table) -> str:
         justified = [cell.ljust(w) if i < table.left else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths))]
         return "  ".join(justified).rstrip()
 
-    notes = ["** best, * second best"] * table.marked + table.notes
+    notes = _all_notes(table, "** best, * second best")
     rule = "  ".join("-" * width for width in widths)
-    return "\n".join([table.caption, table.reading, "", *map(line, head), rule, *map(line, body), *[""] * bool(notes), *notes])
+    gap = [""] if notes else []
+    return "\n".join([table.caption, table.reading, "", *map(line, head), rule, *map(line, body), *gap, *notes])
 
 
 def _markdown(tables: list[Table]) -> str:
@@ -108,7 +126,7 @@ def _markdown(tables: list[Table]) -> str:
     def one(table: Table) -> str:
         ruler = [":---"] * table.left + ["---:"] * (len(table.header) - table.left)
         rows = [list(map(escape, table.header)), ruler, *[[show(cell) for cell in row] for row in table.rows]]
-        notes = ["**bold**: best, <u>underlined</u>: second best"] * table.marked + [escape(note) for note in table.notes]
+        notes = _all_notes(table, "**bold**: best, <u>underlined</u>: second best", escape)
         body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
         return f"{escape(table.caption)}. {escape(table.reading)}\n\n{body}" + ("\n\n" + "  \n".join(notes) if notes else "")
 
@@ -132,7 +150,7 @@ def _latex(tables: list[Table]) -> str:
         return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(cell.mark, text)
 
     def one(table: Table) -> str:
-        notes = [r"Bold: best; underlined: second best."] * table.marked + [escape(note) for note in table.notes]
+        notes = _all_notes(table, "Bold: best; underlined: second best.", escape)
         return "\n".join(
             [
                 r"\begin{table}[t]",
@@ -166,8 +184,7 @@ def _html(tables: list[Table]) -> str:
     def one(table: Table) -> str:
         head = "".join(f'<th scope="col">{escape(title)}</th>' for title in table.header)
         rows = ["<tr>" + "".join(show(cell, i) for i, cell in enumerate(row)) + "</tr>" for row in table.rows]
-        notes = ["<strong>bold</strong>: best, <u>underlined</u>: second best"] * table.marked
-        notes += [escape(note) for note in table.notes]
+        notes = _all_notes(table, "<strong>bold</strong>: best, <u>underlined</u>: second best", escape)
         return "\n".join(
             [
                 "<table>",

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError, one_line
+from bench.errors import NO_CSV, BenchError, reading
 from bench.results import run_facts
 from bench.results.run_folder import RECORDS, RunFolder
 
 SCHEMA = 1
 TOWERS = " + "  # between the backbone's name and those of other pretrained towers
+RUN_AGAIN = "run again with --fresh"  # what mends a file of a run that is damaged
 SYNTHETIC = "synthetic"  # `limits` then starts with data=synthetic
 
 COLUMNS = {
@@ -75,18 +76,14 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def _text(path: Path) -> str:
-    try:
+    with reading(path):
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read ({one_line(error)})") from error
 
 
 def _parse(text: str, where: str) -> pd.DataFrame:
-    try:
+    with reading(where, NO_CSV, (ValueError,)):
         # numbers are parsed only after validation has looked at them; empty cells of text columns stay empty text
         table = pd.read_csv(StringIO(text), dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise BenchError(f"{where}: not a CSV file that can be parsed ({one_line(error)})") from error
     validate(table, where)
     return table
 
@@ -233,19 +230,15 @@ def _parse_together(files: list[Path]) -> pd.DataFrame:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished run; one that has not changed since is not read again."""
     path = RunFolder(folder).manifest
-    try:
+    with reading(path, advice=RUN_AGAIN):
         facts = path.stat()
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read ({one_line(error)}); run again with --fresh") from error
     return _manifest(path, facts.st_mtime_ns, facts.st_size)
 
 
 @functools.lru_cache(maxsize=4096)
 def _manifest(path: Path, changed_ns: int, size: int) -> dict[str, Any]:
-    try:
+    with reading(path, errors=(OSError, ValueError), advice=RUN_AGAIN):
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{path}: cannot be read ({one_line(error)}); run again with --fresh") from error
     if not isinstance(manifest, dict) or "run_id" not in manifest:
-        raise BenchError(f"{path}: is not a manifest that bench run has written; run again with --fresh")
+        raise BenchError(f"{path}: is not a manifest that bench run has written; {RUN_AGAIN}")
     return manifest

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.errors import BenchError, one_line
+from bench.errors import reading
 from bench.results import records
 from bench.results.run_folder import RunFolder
 
@@ -16,10 +16,8 @@ class Samples(Mapping[str, np.ndarray]):
     def __init__(self, path: Path):
         from safetensors import SafetensorError, safe_open
 
-        try:
+        with reading(path, errors=(SafetensorError, OSError), advice=records.RUN_AGAIN):
             self._file = safe_open(path, framework="numpy")
-        except (SafetensorError, OSError) as error:
-            raise BenchError(f"{path}: cannot be read ({one_line(error)}); run again with --fresh") from error
         self._names = frozenset(self._file.keys())
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -34,8 +32,11 @@ class Samples(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def of_runs(paths: Iterable[Path]) -> Callable[[str], Samples | None]:
-    """A function from run id to its samples, for the finished runs at or below the paths; None where there are none."""
+SamplesOf = Callable[[str], Mapping[str, np.ndarray] | None]  # from a run id to its per-image arrays; None: they were not kept
+
+
+def of_runs(paths: Iterable[Path]) -> SamplesOf:
+    """Of the finished runs at or below the paths."""
     folders: dict[str, RunFolder] = {}
     for file in (file for path in paths for file in records.find(Path(path))):
         folder = RunFolder(file.parent)

@@ -12,7 +12,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import BenchError, reading
 from bench.system.text_files import MARKS
 
 MOST_BYTES = 64 * 2**20  # a matrix of 1000 tasks, printed with every digit, has a third of this
@@ -53,7 +53,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 def read_bytes(path: Path) -> bytes:
     """All of a file, or of standard input if the path is "-"."""
-    try:
+    with reading(path, errors=(OSError, ValueError)):  # ValueError: a NUL in the name
         if str(path) == STANDARD_INPUT:
             data = sys.stdin.buffer.read(MOST_BYTES + 1)
         elif path.is_dir():
@@ -61,8 +61,6 @@ def read_bytes(path: Path) -> bytes:
         else:
             with open(path, "rb") as file:
                 data = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise BenchError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if len(data) > MOST_BYTES:
         raise BenchError(f"{path}: is larger than {MOST_BYTES >> 20} MB; no accuracy matrix is, give the matrix alone")
     return data

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import BenchError
+from bench.errors import BenchError, reading
 from bench.results.foreign.files import MOST_BYTES, NUMPY, is_npz
 from bench.results.foreign.sheets import MOST_CELLS, Sheet
 
@@ -41,10 +41,8 @@ def read_numpy(data: bytes, where: str) -> list[Sheet]:
     names = [info.filename for info in archive.infolist()]
     if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
         raise BenchError(f"{where}: unpacks to more than {MOST_BYTES >> 20} MB; write the matrix alone with numpy.save")
-    try:
+    with reading(where, "is a damaged .npz file", (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError)):
         arrays = {name.removesuffix(".npy"): _load(archive.read(name), f"{where}, {name}") for name in names}
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise BenchError(f"{where}: is a damaged .npz file ({error})") from error
     square = {name: array for name, array in arrays.items() if array.ndim == 2}
     if len(square) != 1:
         listed = ", ".join(f"{name} {'x'.join(map(str, array.shape)) or 'scalar'}" for name, array in arrays.items())

@@ -15,7 +15,7 @@ import pytest
 from bench.errors import BenchError
 from bench.reports import formats, tables
 from bench.results import metrics, published, samples
-from bench.results import run_table as values
+from bench.results.conditions import SHARED
 from tests.bench.fake_records import fake_records
 
 ALL = ("zero-shot", "finetune", "coop", "cgil", "joint")
@@ -97,7 +97,7 @@ def test_lower_is_better_for_forgetting():
     assert marks == {"zero-shot": "best", "cgil": "best", "finetune †": "best", "coop": "second"}
 
 
-@pytest.mark.parametrize("column", values.SHARED)
+@pytest.mark.parametrize("column", SHARED)
 def test_runs_under_different_conditions_are_never_averaged_or_ranked_together(column):
     records = pd.concat([fake_records(), fake_records(**{column: "task-incremental" if column == "scenario" else "other"})])
     found = tables.build(records, ["last"])
