@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,10 +84,10 @@ def _measure(paths: Sequence[Path], stored: pd.DataFrame | None, metrics: Sequen
     return fresh
 
 
-def _refuse_variants(table: pd.DataFrame, manifests: Mapping[str, Mapping]) -> None:
+def _refuse_variants(table: pd.DataFrame, manifests: Mapping[str, Mapping[str, Any]]) -> None:
     """Two versions of a method in one folder, say: which of them is the fresh result?"""
     runs = table.drop_duplicates("run_id")
-    facts: dict[tuple, dict[str, str]] = {}
+    facts: dict[tuple[str, ...], dict[str, str]] = {}
     for run in runs[runs["run_id"].isin(manifests)].to_dict("records"):
         manifest = manifests[run["run_id"]]
         own = run_facts.settings_and_version(manifest) | {"images": run_facts.images(manifest)}

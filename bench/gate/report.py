@@ -77,7 +77,7 @@ def junit(comparison: Comparison) -> str:
 
 def _groups(changes: list[Change]) -> list[tuple[dict[str, str], list[Change]]]:
     """(conditions, changes) in order of appearance."""
-    found: dict[tuple, list[Change]] = {}
+    found: dict[tuple[tuple[str, str], ...], list[Change]] = {}
     for change in changes:
         found.setdefault(tuple(change.conditions.items()), []).append(change)
     return [(dict(conditions), own) for conditions, own in found.items()]

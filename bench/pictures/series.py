@@ -1,5 +1,8 @@
 """The numbers behind the pictures: pure functions of runs, per-image arrays and manifests. Accuracies are fractions."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from bench.results import calibration
@@ -45,7 +48,7 @@ def bins(confidence: np.ndarray, correct: np.ndarray, count: int = calibration.B
     return mean, hit, size / len(confidence)
 
 
-def training_seconds(manifest: dict) -> float:
+def training_seconds(manifest: Mapping[str, Any]) -> float:
     """Seconds spent in learning, all tasks together; NaN if they were not noted."""
     tasks = manifest.get("cost", {}).get("seconds_per_task")
     return float(sum(task["learn"] for task in tasks)) if tasks else float("nan")

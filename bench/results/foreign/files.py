@@ -74,7 +74,8 @@ def text_of(data: bytes, where: str) -> tuple[str, list[str]]:
         raise BenchError(f"{where}: is a binary file of an unknown kind; {_SAVE_ARRAY}")
     if _MARKUP.match(text):
         raise BenchError(f"{where}: is a web page or other XML; copy its table into a CSV file")
-    return text.replace("\r\n", "\n").replace("\r", "\n"), [f"text read as {encoding}"] * (encoding == "Windows-1252")
+    guessed = encoding == "Windows-1252"
+    return text.replace("\r\n", "\n").replace("\r", "\n"), [f"text read as {encoding}"] if guessed else []
 
 
 def refuse(data: bytes, where: str) -> None:

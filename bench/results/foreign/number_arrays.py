@@ -70,7 +70,7 @@ def _array_sheet(array: np.ndarray, where: str, note: str) -> Sheet:
     if array.ndim != 2 or 0 in array.shape or array.size > MOST_CELLS:
         shape = " x ".join(map(str, array.shape)) or "single number"
         raise BenchError(f"{where}: is an array of shape {shape}; a square is expected, row = after learning a task")
-    return Sheet("", [[str(float(value)) for value in row] for row in array], [note] * bool(note))
+    return Sheet("", [[str(float(value)) for value in row] for row in array], [note] if note else [])
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------
@@ -116,9 +116,10 @@ def read_json(text: str, where: str) -> list[Sheet]:
             f"{where}: is JSON without an accuracy matrix; expected are rows of numbers, [[...], [...]], also below a key,"
             " or records with after_task, eval_task and accuracy"
         )
-    several = len(found) > 1
-    return [Sheet(f"matrix {k}" if several else "", rows, [f"matrix at {path}"] * bool(path and not several))
-            for k, (path, rows) in enumerate(found, start=1)]  # fmt: skip
+    if len(found) > 1:
+        return [Sheet(f"matrix {k}", rows) for k, (_, rows) in enumerate(found, start=1)]
+    ((path, rows),) = found
+    return [Sheet("", rows, [f"matrix at {path}"] if path else [])]
 
 
 def _matrices(node: Any, path: str, depth: int) -> list[tuple[str, list[list[str]]]]:
