@@ -343,6 +343,18 @@ def test_one_method_is_no_ranking(tmp_path):
         ranking.rank(records.load([tmp_path]))
 
 
+def test_two_methods_are_compared_without_what_is_slow_to_load(tmp_path):
+    """scipy.stats takes longer to import than everything else that a comparison does."""
+    for method in ("cgil", "coop"):
+        write_run(tmp_path, [[0.9, 0.5], [0.8, 0.7]], method=method)
+    code = (
+        "import sys; from pathlib import Path; from bench.reports import compare; "
+        f"compare.render('cgil', 'coop', [Path({str(tmp_path)!r})]); "
+        "print([name for name in ('torch', 'scipy.stats', 'sklearn', 'matplotlib') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_nothing_here_imports_torch():
     code = (
         "import sys; from bench.gate import comparison, report; from bench.reports import compare, ranking; "

@@ -1,5 +1,8 @@
 """Foreign accuracy matrices: every layout gives the same numbers, and what is wrong is said in one line."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -166,6 +169,17 @@ def test_report_of_one_matrix():
 def test_report_in_other_formats(format):
     text = foreign_metrics.report(read_csv(WIDE["header"], "mine.csv"), format)
     assert "0.555" in text if format in ("csv", "json") else "55.50" in text
+
+
+def test_matrices_are_read_without_what_is_slow_to_load(tmp_path):
+    (tmp_path / "mine.csv").write_text(WIDE["header"])
+    code = (
+        "import sys; from pathlib import Path; from bench.reports import foreign_metrics; "
+        "from bench.results.foreign import accuracy_files; "
+        f"foreign_metrics.report(accuracy_files.read(Path({str(tmp_path / 'mine.csv')!r}))); "
+        "print([name for name in ('torch', 'pandas', 'scipy', 'matplotlib') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 # -- other toolkits ---------------------------------------------------------------------------------------------
