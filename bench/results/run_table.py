@@ -12,9 +12,7 @@ from bench.results.run_data import RunData
 from bench.results.samples import SamplesOf
 
 
-def values(
-    records: pd.DataFrame, names: Sequence[str] | None = None, samples_of: SamplesOf | None = None
-) -> pd.DataFrame:
+def values(records: pd.DataFrame, names: Sequence[str] | None = None, samples_of: SamplesOf | None = None) -> pd.DataFrame:
     """CONDITIONS, SEEDS, run_id, label, joint, and a column for every metric (fractions; NaN = not available).
 
     names: metrics (default: those that the tables of a run's scenario show). samples_of: asked only if a metric needs it.

@@ -88,9 +88,7 @@ def _of_sheets(
     return matrices
 
 
-def _matrices(
-    rows: list[list[str]], label: str, where: str, order: Sequence[str] | None, bare: bool
-) -> list[AccuracyMatrix]:
+def _matrices(rows: list[list[str]], label: str, where: str, order: Sequence[str] | None, bare: bool) -> list[AccuracyMatrix]:
     raw = [[cell.strip() for cell in row] for row in rows]
     raw = [row for row in raw if any(row) and not row[0].startswith("#")]
     if not raw:

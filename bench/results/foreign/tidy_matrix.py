@@ -31,9 +31,7 @@ def _column(head: list[str], names: Sequence[str]) -> int | None:
     return next((head.index(name) for name in names if name in head), None)
 
 
-def read_tidy(
-    head: list[str], rows: list[list[str]], stem: str, where: str, order: Sequence[str] | None
-) -> list[AccuracyMatrix]:
+def read_tidy(head: list[str], rows: list[list[str]], stem: str, where: str, order: Sequence[str] | None) -> list[AccuracyMatrix]:
     """Every matrix in the rows."""
     after, evaluated, value = (_needed(head, names) for names in (AFTER, EVALUATED, VALUE))
     images = _column(head, IMAGES)

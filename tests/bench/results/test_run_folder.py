@@ -35,7 +35,7 @@ def test_only_folders_with_a_manifest_are_finished_runs(tmp_path):
 
 def test_no_other_module_puts_such_a_name_together():
     """A second spelling of a file name is a second truth: one of them would be forgotten when it changes."""
-    spelled = re.compile("|".join(f'["\']{re.escape(name)}["\']' for name in NAMES))
+    spelled = re.compile("|".join(f"[\"']{re.escape(name)}[\"']" for name in NAMES))
     sources = Path(bench.__file__).parent.rglob("*.py")
     guilty = [str(path) for path in sources if path.name != "run_folder.py" and spelled.search(path.read_text(encoding="utf-8"))]
     assert not guilty
