@@ -1,10 +1,12 @@
 """The one family of errors that a person at the terminal can act on."""
 
+import contextlib
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+NO_CSV = "not a CSV file that can be parsed"
 LONGEST = 300  # characters of somebody else's text in a line of ours
 
 
@@ -53,6 +55,28 @@ def one_line(error: BaseException | str) -> str:
     text = getattr(error, "strerror", None) if isinstance(error, OSError) else None
     text = printable(text or str(error)) or type(error).__name__
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+@contextlib.contextmanager
+def reading(
+    where: object,
+    what: str = "cannot be read",
+    errors: tuple[type[Exception], ...] = (OSError, UnicodeDecodeError),
+    advice: str = "",
+) -> Iterator[None]:
+    """While a file of the user's is read: what its bytes make fail becomes one line, "WHERE: WHAT (the reason); ADVICE".
+
+    errors: what such a file can make fail. Anything else is a mistake of ours, and stays what it is.
+
+    >>> with reading("notes.csv"):
+    ...     raise FileNotFoundError(2, "No such file or directory")
+    Traceback (most recent call last):
+    bench.errors.BenchError: notes.csv: cannot be read (No such file or directory)
+    """
+    try:
+        yield
+    except errors as error:
+        raise BenchError(f"{where}: {what} ({one_line(error)})" + (f"; {advice}" if advice else "")) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ import argparse
 import re
 from dataclasses import dataclass
 
-from bench.reports.formats import Cell, Table, write
+from bench.reports.formats import Table, TableCell, write
 from bench.system import registry
 
 ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
@@ -96,7 +96,7 @@ def main() -> None:
     methods: dict[str, list[str]] = {}
     for name, statement in statements().items():
         methods.setdefault(statement, []).append(name)
-    rows = [[Cell(", ".join(names)), Cell(statement)] for statement, names in methods.items()]
+    rows = [[TableCell(", ".join(names)), TableCell(statement)] for statement, names in methods.items()]
     print(write([Table(f"{len(rows)} entries", "As bench show METHOD says", ["methods", "paper"], rows, left=2)], "markdown"))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import BenchError
-from bench.reports.formats import Cell, Table, write
+from bench.reports.formats import Table, TableCell, write
 from bench.system import registry
 
 TESTS = Path(__file__).parent.parent / "tests" / "conformance"
@@ -26,7 +26,7 @@ def methods() -> Table:
     for entry in registry.entries("method"):
         if entry.package == registry.BUILT_IN:
             checked, _, unchecked = registry.load("method", entry.name).conformance.partition("; not checked: ")
-            rows.append([Cell(entry.name), Cell(checked.removeprefix("checked: ")), Cell(unchecked or "")])
+            rows.append([TableCell(entry.name), TableCell(checked.removeprefix("checked: ")), TableCell(unchecked or "")])
     with_vectors = sum(not row[1].text.startswith("no vectors") for row in rows)
     caption = f"{with_vectors} of {len(rows)} methods are compared with numbers of their authors' code"
     return Table(caption, "As bench show METHOD says", ["method", "compared", "not compared"], rows, left=3)
@@ -44,7 +44,7 @@ def vectors(folder: Path) -> Table:
                 roles = [role_of(array, facts) for array in file.files]
             reader = ", ".join(sorted(test for directory, test in readers if directory == index.parent.name))
             counts = [str(roles.count(role)) for role in ROLES]
-            rows.append([Cell(text) for text in (index.parent.name, name, reader, facts["dtype"], *counts)])
+            rows.append([TableCell(text) for text in (index.parent.name, name, reader, facts["dtype"], *counts)])
     if not rows:
         raise BenchError(f"{folder}: no vectors in it (DIR/<method>/params.json and the files that it lists)")
     header = ["directory", "file", "test", "computed in", *ROLES]

@@ -18,7 +18,8 @@ import numpy as np
 from bench.errors import BenchError
 from bench.results import calibration, novelty
 from bench.results.foreign import accuracy_files
-from bench.results.metrics import CLASS_INCREMENTAL, METRICS, TASK_INCREMENTAL, RunData, of_run
+from bench.results.metrics import METRICS, of_run
+from bench.results.run_data import CLASS_INCREMENTAL, TASK_INCREMENTAL, RunData
 
 # T = 3; A32 is the accuracy on task 2 after task 3, n2 the test images of task 2, b2 zero-shot CLIP's accuracy on it
 WORKED = {

@@ -10,7 +10,7 @@ import argparse
 import functools
 
 from bench.errors import BenchError
-from bench.reports.formats import Cell, Table, write
+from bench.reports.formats import Table, TableCell, write
 from bench.results import published
 from bench.results.metrics import METRICS
 from bench.streams.names import find
@@ -58,7 +58,7 @@ def title(metric: str) -> str:
 
 def render(paper: str, per_dataset: bool = False) -> str:
     header = ["protocol", "method", "reported", "backbone", "where", "certainty", "runs here"]
-    cells = [[Cell(text) for text in row] for row in rows(paper, per_dataset)]
+    cells = [[TableCell(text) for text in row] for row in rows(paper, per_dataset)]
     sources = published.load()["reported_in"]
     (name,) = sources[sources.str.startswith(PAPERS[paper])].unique()
     reading = "Percent, as printed" + ("" if per_dataset else "; numbers of single data sets left out")

@@ -10,12 +10,12 @@ import argparse
 import json
 from pathlib import Path
 
-from bench.reports.formats import Cell, Table, write
+from bench.reports.formats import Table, TableCell, write
 
 HEADER = ["protocol", "runs", "preparing (s)", "learning (s)", "scoring (s)", "all (minutes)", "with two jobs (minutes)"]
 
 
-def row(protocol: str, manifests: list[dict]) -> list[Cell]:
+def row(protocol: str, manifests: list[dict]) -> list[TableCell]:
     costs = [manifest["cost"] for manifest in manifests]
     tasks = [task for cost in costs for task in cost["seconds_per_task"]]
     seconds = [
@@ -25,7 +25,7 @@ def row(protocol: str, manifests: list[dict]) -> list[Cell]:
     ]
     minutes = sum(seconds) / 60
     numbers = [*(f"{part:.0f}" for part in seconds), f"{minutes:.0f}", f"{minutes / 2:.0f}"]
-    return [Cell(text) for text in (protocol, str(len(manifests)), *numbers)]
+    return [TableCell(text) for text in (protocol, str(len(manifests)), *numbers)]
 
 
 def main() -> None:

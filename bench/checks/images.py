@@ -12,6 +12,7 @@ from bench.checks.diagnosis import Diagnosis
 from bench.errors import BenchError
 from bench.images.dataset import Folders
 from bench.results import records
+from bench.results.run_folder import finished_runs
 from bench.streams import identity as stream_identity
 from bench.streams import names as protocol_names
 
@@ -23,9 +24,9 @@ def examine(results: Path, folders: Folders, diagnosis: Diagnosis) -> None:
     found: dict[str, list[str]] = {}  # what became of the images -> runs
     compared, earlier = 0, 0
     now: dict[tuple, Any] = {}
-    for folder in sorted(path.parent for path in results.glob("*/*/*/manifest.json")):
+    for run in finished_runs(results):
         try:
-            manifest = records.read_manifest(folder)
+            manifest = records.read_manifest(run.path)
         except BenchError:
             continue  # said with the results
         if manifest.get("content") == "pinned" or records.is_synthetic(manifest["identity"]["limits"]):
@@ -36,7 +37,7 @@ def examine(results: Path, folders: Folders, diagnosis: Diagnosis) -> None:
             continue
         compared += 1
         for complaint in _gone(manifest, folders, now):
-            found.setdefault(complaint, []).append(str(folder.relative_to(results)))
+            found.setdefault(complaint, []).append(str(run.path.relative_to(results)))
     for complaint, runs in found.items():
         more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
         diagnosis.note(f"{complaint}: {', '.join(runs[:SHOWN])}{more}")

@@ -198,7 +198,7 @@ def a_method_runs_on_it(trial: Trial) -> str:
         outcome = launch.carry_out(run, folders, lambda run, done, what: None)
     if outcome.reason:
         return outcome.reason
-    scored = records.read_csv(run.folder / "records.csv")["eval_task"].nunique()
+    scored = records.read_csv(run.files.records)["eval_task"].nunique()
     return "" if scored == len(trial.plans) else f"{scored} of {len(trial.plans)} tasks were scored"
 
 

@@ -1,6 +1,5 @@
 """The part of `bench doctor` that reads a results folder: are finished runs whole, what became of the others?"""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -9,13 +8,11 @@ from pathlib import Path
 from bench.checks.diagnosis import Diagnosis
 from bench.errors import BenchError, one_line
 from bench.results import records
-from bench.runs import checkpoint, failures
+from bench.results.run_folder import MANIFEST, NAMES, RECORDS, SAMPLES, RunFolder, run_id_of
+from bench.runs import checkpoint
 from bench.system import claims
 from bench.system.files import file_digest, leftovers
 
-MANIFEST = "manifest.json"
-SET_ASIDE = "manifest.damaged.json"  # a manifest whose results are not whole: the run counts as unfinished
-FILES = {"records.csv", "samples.safetensors", MANIFEST, SET_ASIDE, "checkpoint.safetensors", failures.FILE}
 SHOWN = 10  # orphan files that are named
 
 
@@ -27,7 +24,7 @@ def examine(results: Path, diagnosis: Diagnosis) -> None:
     counts = {"finished": 0, "unfinished": 0, "failed": 0, "running": 0}
     folders, orphans = _sorted_out(results)
     for folder in folders:
-        state = _run(results, folder, diagnosis)
+        state = _run(results, RunFolder(folder), diagnosis)
         counts[state] = counts.get(state, 0) + 1
     if orphans:
         more = f" and {len(orphans) - SHOWN} more" if len(orphans) > SHOWN else ""
@@ -44,93 +41,89 @@ def _sorted_out(results: Path) -> tuple[list[Path], list[Path]]:
         place = Path(folder)
         depth = len(place.relative_to(results).parts)
         below[:] = sorted(name for name in below if not name.startswith("."))
-        if depth == 3 and (FILES & set(files) or leftovers(place) or not (files or below)):
+        if depth == 3 and (NAMES & set(files) or leftovers(place) or not (files or below)):
             folders.append(place)
-            orphans += [place / name for name in files if name not in FILES and not name.endswith(".tmp")]
+            orphans += [place / name for name in files if name not in NAMES and not name.endswith(".tmp")]
         else:
             orphans += [place / name for name in files if not name.startswith(".")]
     return sorted(folders), sorted(orphans)
 
 
-def _run(results: Path, folder: Path, diagnosis: Diagnosis) -> str:
+def _run(results: Path, run: RunFolder, diagnosis: Diagnosis) -> str:
     """One run: "finished", "unfinished", "failed" or "running"."""
-    name = folder.relative_to(results)
-    lock = results / ".locks" / f"{folder.name}.lock"
+    name = run.path.relative_to(results)
     try:
-        claim = claims.Claim(lock) if lock.exists() else None
+        claim = claims.Claim(run.lock) if run.lock.exists() else None
     except claims.Held as held:
         diagnosis.note(f"{name}: running now ({held}), not looked at")
         return "running"
     except OSError:
         claim = None  # a folder that can only be read
     try:
-        return _run_at_rest(folder, str(name), diagnosis)
+        return _run_at_rest(run, str(name), diagnosis)
     finally:
         if claim:
             claim.release()
 
 
-def _run_at_rest(folder: Path, name: str, diagnosis: Diagnosis) -> str:
-    for path in leftovers(folder):
+def _run_at_rest(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
+    for path in leftovers(run.path):
         diagnosis.mend(f"{name}: {path.name} was left by a writer that was killed", "removed", path.unlink)
-    if (folder / MANIFEST).exists():
-        complaint = next(_damages(folder), None)
+    if run.finished:
+        complaint = next(_damages(run), None)
         if complaint is None:
-            for leftover in ("checkpoint.safetensors", failures.FILE, SET_ASIDE):
-                if (folder / leftover).exists():
-                    diagnosis.mend(
-                        f"{name}: {leftover} is left of a run that has finished", "removed", (folder / leftover).unlink
-                    )
+            for leftover in (run.checkpoint, run.failure, run.damaged_manifest):
+                if leftover.exists():
+                    diagnosis.mend(f"{name}: {leftover.name} is left of a run that has finished", "removed", leftover.unlink)
             return "finished"
         diagnosis.mend(
             f"{name}: {complaint}", "set aside, the command that made it makes it again",
-            lambda: os.replace(folder / MANIFEST, folder / SET_ASIDE),
+            lambda: os.replace(run.manifest, run.damaged_manifest),
         )  # fmt: skip
         return "unfinished"
-    return _unfinished(folder, name, diagnosis)
+    return _unfinished(run, name, diagnosis)
 
 
-def _unfinished(folder: Path, name: str, diagnosis: Diagnosis) -> str:
-    path = folder / "checkpoint.safetensors"
+def _unfinished(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
+    path = run.checkpoint
     kept = "it starts over"
     if path.exists():
         try:
             journal, run_id, _ = checkpoint.from_bytes(path.read_bytes())
-            if run_id != folder.name:
+            if run_id != run.run_id:
                 raise checkpoint.Damaged("it belongs to another run")
             kept = f"{journal.finished_tasks} tasks are kept"
         except (checkpoint.Damaged, OSError) as error:
             diagnosis.mend(f"{name}: the checkpoint is damaged ({error})", "removed, the run starts over", path.unlink)
-    if (folder / failures.FILE).exists():
+    if run.failure.exists():
         try:
-            reason = json.loads((folder / failures.FILE).read_text())["reason"]
+            reason = json.loads(run.failure.read_text())["reason"]
         except (OSError, ValueError, KeyError, TypeError):
-            diagnosis.mend(f"{name}: {failures.FILE} cannot be read", "removed", (folder / failures.FILE).unlink)
+            diagnosis.mend(f"{name}: {run.failure.name} cannot be read", "removed", run.failure.unlink)
         else:
             diagnosis.note(f"{name}: failed ({' '.join(str(reason).split())}), {kept}")
             return "failed"
-    if not any(folder.iterdir()):
-        diagnosis.mend(f"{name}: an empty folder", "removed", folder.rmdir)
+    if not any(run.path.iterdir()):
+        diagnosis.mend(f"{name}: an empty folder", "removed", run.path.rmdir)
     else:
         diagnosis.note(f"{name}: unfinished, {kept}; the command that began it goes on")
     return "unfinished"
 
 
-def _damages(folder: Path) -> Iterator[str]:
+def _damages(run: RunFolder) -> Iterator[str]:
     """What is wrong with a run that says it has finished."""
     try:
-        manifest = records.read_manifest(folder)
-        digest = hashlib.sha256(json.dumps(manifest["identity"], sort_keys=True).encode()).hexdigest()[:16]
-        if not digest == manifest["run_id"] == folder.name:
+        manifest = records.read_manifest(run.path)
+        if not run_id_of(manifest["identity"]) == manifest["run_id"] == run.run_id:
             yield f"{MANIFEST} does not belong to this run"
         checksums = manifest["checksums"]
-        for file in ("records.csv", "samples.safetensors"):
-            path = folder / file
+        for file in (RECORDS, SAMPLES):
+            path = run.path / file
             if not path.is_file():
                 yield f"{file} is missing"
             elif file_digest(path) != checksums[file]:
                 yield f"{file} is damaged: its checksum differs"
-        records.read_csv(folder / "records.csv")
+        records.read_csv(run.records)
     except BenchError as error:
         yield str(error)
     except (OSError, KeyError, TypeError, AttributeError) as error:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from bench.clip import state_dicts
-from bench.errors import BenchError, one_line
+from bench.errors import BenchError, reading
 from bench.system.text_files import read_text
 
 _OPEN_CLIP = ("open_clip_config.json", ["open_clip_model", "open_clip_pytorch_model"])
@@ -76,12 +76,9 @@ def find(path: Path) -> WeightFolder:
 @contextlib.contextmanager
 def _as_written(path: Path) -> Iterator[None]:
     """Settings and names of any type may stand in somebody's files: what no program writes into such a folder is refused."""
-    try:
+    what = "its settings or tensors are not as transformers or open_clip write them"
+    with reading(path, what, (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)):
         yield
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise BenchError(
-            f"{path}: its settings or tensors are not as transformers or open_clip write them ({one_line(error)})"
-        ) from error
 
 
 def _weights(folder: Path, stems: list[str]) -> tuple[Path, ...]:
@@ -101,10 +98,8 @@ def _weights(folder: Path, stems: list[str]) -> tuple[Path, ...]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "not valid JSON", (ValueError,)):
         content = json.loads(read_text(path, "cannot be read"))
-    except ValueError as error:
-        raise BenchError(f"{path}: not valid JSON ({one_line(error)})") from error
     if not isinstance(content, dict):
         raise BenchError(f"{path}: a JSON object is wanted")
     return content
@@ -118,10 +113,8 @@ def _open_clip(path: Path, config: Path, weights: tuple[Path, ...]) -> WeightFol
     model = content.get("model_cfg", content)
     if "vision_cfg" not in model or "text_cfg" not in model:
         raise BenchError(f"{config}: no settings of a model (model_cfg with vision_cfg and text_cfg)")
-    try:
+    with reading(config, "not settings of an open_clip model", (TypeError,)):
         expected = _hidden_settings(model)
-    except TypeError as error:
-        raise BenchError(f"{config}: not settings of an open_clip model ({one_line(error)})") from error
     given = content.get("preprocess_cfg", {})
     preprocessing = {key: tuple(given[key]) for key in ("mean", "std") if given.get(key)}
     preprocessing |= {key: given[key] for key in ("interpolation", "resize_mode") if given.get(key)}

@@ -26,7 +26,7 @@ def table(
     """Compare the methods whose results lie at or below PATHS. A file with accuracies that another program measured (as bench
     metrics reads it) gets rows of its own, marked as foreign."""
     from bench.reports import costs, foreign_rows, tables
-    from bench.results import groups, published
+    from bench.results import loaded, published
 
     own, files = foreign_rows.split(paths)
     if view == "cost":
@@ -34,7 +34,7 @@ def table(
             raise BenchError(f"{files[0]}: another program measured it, its cost is not known; leave it out of --view cost")
         click.echo(costs.render(own, format_))
         return
-    results = groups.load(own) if own else groups.nothing()
+    results = loaded.load(own) if own else loaded.nothing()
     found = tables.render(
         results.table, metrics, format_, view, sort,
         results.samples_of, published.load() if with_papers else None, foreign_rows.load(files), results.manifests,
@@ -51,10 +51,11 @@ def table(
 def metrics(files: tuple[Path, ...], order: tuple[str, ...] | None, unit: str | None, format_: str) -> None:
     """Print every metric that accuracy matrices determine: CSV files and arrays of any origin, or another toolkit's results.
     "-" reads standard input."""
-    from bench.results.foreign import accuracy_files, accuracy_matrix
+    from bench.reports import foreign_metrics
+    from bench.results.foreign import accuracy_files
 
     matrices = [one for _, one in accuracy_files.read_all(files, order, unit)]
-    click.echo(accuracy_matrix.report(matrices, format_))
+    click.echo(foreign_metrics.report(matrices, format_))
 
 
 @click.command()

@@ -149,7 +149,7 @@ def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:
     from bench.reports import tables
     from bench.results import records
 
-    done = [o.run.folder / "records.csv" for o in outcomes if o.run.finished and o.run.run_id not in not_asked_for]
+    done = [o.run.files.records for o in outcomes if o.run.finished and o.run.run_id not in not_asked_for]
     if done:
         click.echo("\n" + tables.render(records.load(done), manifests=records.readable_manifests(done)))
     for outcome in outcomes:

@@ -5,11 +5,12 @@ from importlib.resources import files
 from io import StringIO
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError, one_line, unknown_name
+from bench.errors import NO_CSV, BenchError, reading, unknown_name
 from bench.results import run_facts
 from bench.results.metrics import METRICS
 from bench.results.records import CONDITIONS
@@ -30,8 +31,24 @@ COLUMNS = {
 OPTIONAL = ("runs", "weights", "images", "settings", "code", "versions")
 
 
+class Row(Protocol):
+    """A row of a baseline as itertuples gives it: one metric of one method, and what COLUMNS says of it."""
+
+    protocol: str
+    method: str
+    overrides: str
+    metric: str
+    mean: float
+    std: float
+    n: int
+    runs: str
+    images: str
+    settings: str
+    code: str
+
+
 def summarise(
-    runs: pd.DataFrame, metrics_of: Callable[[Mapping[str, str]], Sequence[str]], manifests: Mapping[str, Mapping]
+    runs: pd.DataFrame, metrics_of: Callable[[Mapping[str, str]], Sequence[str]], manifests: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
     """Rows of bench.results.run_table.values as a baseline: what is not available has no row.
 
@@ -90,16 +107,13 @@ def locate(name: Path) -> Path:
 
 def read(path: Path) -> pd.DataFrame:
     """A stored baseline, validated."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BenchError(f"{path}: no such baseline; bench gate with --update writes one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read ({one_line(error)})") from error
-    try:
+    with reading(path):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise BenchError(f"{path}: no such baseline; bench gate with --update writes one") from None
+    with reading(path, NO_CSV, (ValueError,)):
         table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise BenchError(f"{path}: not a CSV file that can be parsed ({one_line(error)})") from error
     table = table.assign(**{column: "" for column in OPTIONAL if column not in table.columns})
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:

@@ -1,90 +1,29 @@
 """The regression gate: fresh results against a stored baseline, with a tolerance, for people and for CI."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
 from bench.gate import baseline as baselines
+from bench.gate.baseline import Row
+from bench.gate.changes import Change, Comparison, Verdict
 from bench.gate.tolerance import Tolerance
-from bench.results import groups, run_facts
+from bench.results import loaded, run_facts
+from bench.results.conditions import SHARED, heading, label
 from bench.results.metrics import DEFAULTS, METRICS, find
 from bench.results.records import CONDITIONS
-from bench.results.run_table import SHARED, heading, label, points, repeated_run, values
+from bench.results.run_table import repeated_run, values
 from bench.system.files import write_atomically
 
 ROUNDING = 1e-9  # of means; never a difference
 MIXED_CODE = "averaged over runs by different code of the method"
-VERDICTS = {"regression": "s", "missing": "", "changed": "", "improvement": "s", "new": ""}  # that are counted -> plural
 
 
-@dataclass(frozen=True)
-class Change:
-    """One metric of one method, then and now; fractions, NaN = no such row."""
-
-    conditions: Mapping[str, str]  # SHARED
-    method: str  # with its overrides, as the tables print it
-    metric: str
-    verdict: Literal["regression", "missing", "changed", "improvement", "within", "new"]
-    before: float
-    now: float
-    allowed: float = np.nan  # how far it may get worse
-    differs: tuple[str, ...] = ()  # in what the run is another one than the baseline's: "epochs 5 -> 3"
-    comparable: bool = True  # may its number be held against the baseline's?
-
-    @property
-    def failed(self) -> bool:
-        return self.verdict in ("regression", "missing") or (self.verdict == "changed" and not self.comparable)
-
-    @property
-    def difference(self) -> float:
-        return self.now - self.before
-
-    @property
-    def sentence(self) -> str:
-        title = METRICS[self.metric].title
-        if self.verdict == "missing":
-            return f"{title} of {self.method} was {points(self.before)}, there is no such result now"
-        if self.verdict == "new":
-            return f"{title} of {self.method} is {points(self.now)}, the baseline has no such row"
-        moved = f"{points(self.before)} -> {points(self.now)} ({points(self.difference, True)})"
-        how = f"; changed: {', '.join(self.differs)}" if self.differs else ""
-        if not self.comparable:
-            return f"{title} of {self.method}: {moved}, which cannot be compared{how}"
-        return f"{title} of {self.method}: {moved}, allowed {points(self.allowed)}{how}"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the gate found."""
-
-    baseline: Path
-    changes: list[Change]
-    notes: list[str]
-    versions: list[tuple[str, str, str]] = field(default_factory=list)  # (Python or library, of the baseline, now)
-
-    @property
-    def passed(self) -> bool:
-        return not any(change.failed for change in self.changes)
-
-    @property
-    def counts(self) -> str:
-        """How many rows got which verdict, in words."""
-        found = [change.verdict for change in self.changes]
-        said = [f"{found.count(verdict)} {verdict}{plural * (found.count(verdict) != 1)}"
-                for verdict, plural in VERDICTS.items()]  # fmt: skip
-        return f"{', '.join(said)}; {len(found) - found.count('new')} rows of {self.baseline}"
-
-    @property
-    def summary(self) -> str:
-        return f"gate {'passed' if self.passed else 'FAILED'}: {self.counts}"
-
-
-def gate(paths: Sequence[Path], baseline: Path, tolerance: str | None = None, metrics: Sequence[str] | None = None) -> Outcome:
+def gate(paths: Sequence[Path], baseline: Path, tolerance: str | None = None, metrics: Sequence[str] | None = None) -> Comparison:
     """Compare the results at or below the paths with a baseline file.
 
     metrics: compare these only. Results that cannot be compared with it are a BenchError.
@@ -102,24 +41,24 @@ def gate(paths: Sequence[Path], baseline: Path, tolerance: str | None = None, me
     return compare(baseline, stored, fresh, allowed)
 
 
-def update(paths: Sequence[Path], baseline: Path, metrics: Sequence[str] | None = None) -> tuple[Outcome | None, str]:
+def update(paths: Sequence[Path], baseline: Path, metrics: Sequence[str] | None = None) -> tuple[Comparison | None, str]:
     """Replace a baseline file by the results at or below the paths: (what moved, what was done).
 
     metrics: store these; by default those that the file holds for a protocol, or those that its tables show. There is
-    no outcome if there was no file, or if the results cannot be compared with it.
+    no comparison if there was no file, or if the results cannot be compared with it.
     """
     stored = baselines.read(baseline) if baseline.exists() else None  # a file that is no baseline is not overwritten
     fresh = _measure(paths, stored, metrics)
-    outcome, done = None, f"wrote {baseline}: {len(fresh)} rows"
+    moved, done = None, f"wrote {baseline}: {len(fresh)} rows"
     if stored is not None:
         reason = incomparable(baseline, stored, fresh)
-        outcome = None if reason else compare(baseline, stored, fresh, Tolerance())
+        moved = None if reason else compare(baseline, stored, fresh, Tolerance())
         done += f"; not compared with what it held: {reason}" if reason else ""
     mixed = fresh[fresh["code"].str.contains(" ")].drop_duplicates(["protocol", "method", "overrides"])
     for row in mixed.itertuples():
         done += f"\n{label(row.method, row.overrides)} on {row.protocol}: {MIXED_CODE} ({row.code})"
     write_atomically(baseline, baselines.to_csv(fresh))
-    return outcome, done
+    return moved, done
 
 
 def _measure(paths: Sequence[Path], stored: pd.DataFrame | None, metrics: Sequence[str] | None) -> pd.DataFrame:
@@ -131,7 +70,7 @@ def _measure(paths: Sequence[Path], stored: pd.DataFrame | None, metrics: Sequen
     def wanted(conditions: Mapping[str, str]) -> Sequence[str]:
         return metrics or held.get(conditions["protocol"]) or DEFAULTS[conditions["scenario"]]
 
-    results = groups.load(paths)
+    results = loaded.load(paths)
     _refuse_variants(results.table, results.manifests)
     conditions = results.table[CONDITIONS].drop_duplicates().to_dict("records")
     names = list(dict.fromkeys(name for one in conditions for name in wanted(one)))
@@ -145,10 +84,10 @@ def _measure(paths: Sequence[Path], stored: pd.DataFrame | None, metrics: Sequen
     return fresh
 
 
-def _refuse_variants(table: pd.DataFrame, manifests: Mapping[str, Mapping]) -> None:
+def _refuse_variants(table: pd.DataFrame, manifests: Mapping[str, Mapping[str, Any]]) -> None:
     """Two versions of a method in one folder, say: which of them is the fresh result?"""
     runs = table.drop_duplicates("run_id")
-    facts: dict[tuple, dict[str, str]] = {}
+    facts: dict[tuple[str, ...], dict[str, str]] = {}
     for run in runs[runs["run_id"].isin(manifests)].to_dict("records"):
         manifest = manifests[run["run_id"]]
         own = run_facts.settings_and_version(manifest) | {"images": run_facts.images(manifest)}
@@ -169,30 +108,31 @@ def incomparable(baseline: Path, stored: pd.DataFrame, fresh: pd.DataFrame) -> s
     then, now = stored[SHARED].drop_duplicates(), fresh[SHARED].drop_duplicates()
     protocols = set(then["protocol"]) & set(now["protocol"])
     if not protocols:
-        old, new = (", ".join(sorted(set(table["protocol"]))) for table in (then, now))
-        return f"{baseline} is of {old}, these results are of {new}"
+        names_then, names_now = (", ".join(sorted(set(table["protocol"]))) for table in (then, now))
+        return f"{baseline} is of {names_then}, these results are of {names_now}"
     common = then.merge(now)
     for protocol in sorted(protocols - set(common["protocol"])):
-        old, new = (table[table["protocol"] == protocol].iloc[0] for table in (then, now))
+        row_then, row_now = (table[table["protocol"] == protocol].iloc[0] for table in (then, now))
         how = ", ".join(
-            f"{column} {new[column] or 'none'}, in {baseline} {old[column] or 'none'}"
+            f"{column} {row_now[column] or 'none'}, in {baseline} {row_then[column] or 'none'}"
             for column in SHARED
-            if old[column] != new[column]
+            if row_then[column] != row_now[column]
         )
         return f"{protocol} cannot be compared: {how}"
     for conditions in common.to_dict("records"):
-        old, new = (_weights(table, conditions) for table in (stored, fresh))
-        if old and new and old != new:
-            names = f"weights {conditions['pretrained']} are {' '.join(new)}, in {baseline} {' '.join(old)}"
-            return f"{conditions['protocol']} cannot be compared: {names}"
+        weights_then, weights_now = _weights(stored, conditions), _weights(fresh, conditions)
+        if weights_then and weights_now and weights_then != weights_now:
+            how = f"weights {conditions['pretrained']} are {' '.join(weights_now)}, in {baseline} {' '.join(weights_then)}"
+            return f"{conditions['protocol']} cannot be compared: {how}"
     return None
 
 
-def compare(baseline: Path, stored: pd.DataFrame, fresh: pd.DataFrame, tolerance: Tolerance) -> Outcome:
+def compare(baseline: Path, stored: pd.DataFrame, fresh: pd.DataFrame, tolerance: Tolerance) -> Comparison:
     """Row by row; both tables in the form of a baseline."""
     partners = _partners(stored, fresh)
     now = {(*_key(row), row.metric): row for row in fresh.itertuples()}
-    changes, notes = [], {}
+    changes = []
+    notes: dict[str, None] = {}  # each once, in the order in which they are found
     for row in stored.itertuples():
         other = now.pop((*partners[_key(row)], row.metric), None) if _key(row) in partners else None
         if other is None:
@@ -213,10 +153,10 @@ def compare(baseline: Path, stored: pd.DataFrame, fresh: pd.DataFrame, tolerance
             changes.append(Change(conditions, label(row.method, row.overrides), row.metric, "new", np.nan, row.mean))
         else:
             notes[f"not in the baseline, not compared: {label(row.method, row.overrides)} on {heading(conditions)}"] = None
-    return Outcome(baseline, changes, list(notes), _versions(stored, fresh))
+    return Comparison(baseline, changes, list(notes), _versions(stored, fresh))
 
 
-def _change(then, now, tolerance: Tolerance) -> Change:
+def _change(then: Row, now: Row, tolerance: Tolerance) -> Change:
     """One row of the baseline against the fresh one that takes its place."""
     shared = [f"{column} {getattr(then, column) or 'none'} -> {getattr(now, column) or 'none'}"
               for column in SHARED if getattr(then, column) != getattr(now, column)]  # fmt: skip
@@ -229,40 +169,51 @@ def _change(then, now, tolerance: Tolerance) -> Change:
         own = own or [f"overrides {said}"]
     allowed = tolerance.allowed(then.metric, then.mean, then.std, then.n, now.n)
     gain = (now.mean - then.mean) * (1 if METRICS[then.metric].higher_is_better else -1)
-    verdict = "regression" if gain < -allowed - ROUNDING else "improvement" if gain > allowed + ROUNDING else "within"
+    verdict = _verdict(gain, allowed)
     if shared or (own and verdict != "regression"):
         verdict = "changed"
     method = label(then.method, then.overrides)
     return Change(_shared(then), method, then.metric, verdict, then.mean, now.mean, allowed, (*shared, *own), not shared)
 
 
-def _shared(row) -> dict[str, str]:
+def _verdict(gain: float, allowed: float) -> Verdict:
+    """Of two numbers that may be compared."""
+    if gain < -allowed - ROUNDING:
+        return "regression"
+    return "improvement" if gain > allowed + ROUNDING else "within"
+
+
+def _shared(row: Row) -> dict[str, str]:
     return {column: getattr(row, column) for column in SHARED}
 
 
 def _seeds(then: str, now: str) -> str:
     """Which order/seed one side has and the other has not."""
-    old, new = then.split(), now.split()
-    sides = (("the baseline", old, new), ("these results", new, old))
-    alone = [(side, [seed for seed in own if seed not in others]) for side, own, others in sides]
-    said = "; ".join(f"only in {side} {' '.join(own)}" for side, own in alone if own)
+    seeds_then, seeds_now = then.split(), now.split()
+    lost = [seed for seed in seeds_then if seed not in seeds_now]
+    added = [seed for seed in seeds_now if seed not in seeds_then]
+    alone = [("the baseline", lost), ("these results", added)]
+    said = "; ".join(f"only in {side} {' '.join(seeds)}" for side, seeds in alone if seeds)
     return f"other order/seed than the baseline ({said})"
 
 
 def _versions(stored: pd.DataFrame, fresh: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(Python or library, version of the baseline, version now)."""
-    sides = []
-    for table in (stored, fresh):
-        found: dict[str, dict[str, None]] = {}
-        for cell in dict.fromkeys(table["versions"]):
-            for name, value in baselines.separated(cell).items():
-                found.setdefault(name, {}).update(dict.fromkeys(value.split(" and ")))
-        sides.append({name: " and ".join(own) for name, own in found.items()})
-    names = dict.fromkeys([*run_facts.VERSIONS, *sides[0], *sides[1]])
-    return [(name, *(side.get(name, run_facts.NOT_STATED) for side in sides)) for name in names]
+    then, now = _versions_of(stored), _versions_of(fresh)
+    names = dict.fromkeys([*run_facts.VERSIONS, *then, *now])
+    return [(name, then.get(name, run_facts.NOT_STATED), now.get(name, run_facts.NOT_STATED)) for name in names]
 
 
-def _key(row) -> tuple[str, ...]:
+def _versions_of(table: pd.DataFrame) -> dict[str, str]:
+    """Python or library -> its version; several of one are joined."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in dict.fromkeys(table["versions"]):
+        for name, value in baselines.separated(cell).items():
+            found.setdefault(name, {}).update(dict.fromkeys(value.split(" and ")))
+    return {name: " and ".join(own) for name, own in found.items()}
+
+
+def _key(row: Row) -> tuple[str, ...]:
     return tuple(getattr(row, column) for column in CONDITIONS)
 
 
@@ -272,7 +223,7 @@ def _weights(table: pd.DataFrame, conditions: Mapping[str, str]) -> list[str]:
     return sorted(set(" ".join(own["weights"]).split()))
 
 
-def _partners(stored: pd.DataFrame, fresh: pd.DataFrame) -> dict[tuple, tuple]:
+def _partners(stored: pd.DataFrame, fresh: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, ...]]:
     """From the conditions of a baseline row to those of the fresh row that takes its place.
 
     Equal ones first. Of what is left, a method that has one row on either side is the same run, changed: first where only
@@ -280,13 +231,22 @@ def _partners(stored: pd.DataFrame, fresh: pd.DataFrame) -> dict[tuple, tuple]:
     """
     then, now = ([_key(row) for row in table.drop_duplicates(CONDITIONS).itertuples()] for table in (stored, fresh))
     partners = {key: key for key in set(then) & set(now)}
-    protocol, method, overrides = (CONDITIONS.index(name) for name in ("protocol", "method", "overrides"))
-    for what in (lambda key: key[:overrides] + key[overrides + 1 :], lambda key: (key[protocol], key[method])):
-        left: dict[tuple, tuple[list[tuple], list[tuple]]] = {}  # what they have in common -> (stored, fresh)
+    without_overrides = [name for name in CONDITIONS if name != "overrides"]
+    for kept in (without_overrides, ["protocol", "method"]):
+        waiting_then = _alike([key for key in then if key not in partners], kept)
         taken = set(partners.values())
-        for side, keys in enumerate((then, now)):
-            for key in keys:
-                if key not in (partners if side == 0 else taken):
-                    left.setdefault(what(key), ([], []))[side].append(key)
-        partners |= {ours[0]: theirs[0] for ours, theirs in left.values() if len(ours) == len(theirs) == 1}
+        waiting_now = _alike([key for key in now if key not in taken], kept)
+        for common, keys in waiting_then.items():
+            candidates = waiting_now.get(common, [])
+            if len(keys) == len(candidates) == 1:
+                partners[keys[0]] = candidates[0]
     return partners
+
+
+def _alike(keys: Sequence[tuple[str, ...]], columns: Sequence[str]) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
+    """The conditions of rows, those together that are equal in these columns."""
+    places = [CONDITIONS.index(column) for column in columns]
+    found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for key in keys:
+        found.setdefault(tuple(key[place] for place in places), []).append(key)
+    return found

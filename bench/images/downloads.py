@@ -128,7 +128,7 @@ def _staging(data: Path, key: str) -> Iterator[Path]:
         lock = FileLock(data / f".{key}.lock")
         lock.acquire()
     except OSError as error:
-        raise DownloadFailed(f"{data} cannot be written: {error.strerror or error}") from error
+        raise DownloadFailed(f"{data} cannot be written: {one_line(error)}") from error
     try:
         for abandoned in data.glob(f".{key}-*.partial"):
             shutil.rmtree(abandoned, ignore_errors=True)

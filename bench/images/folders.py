@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 
 APPLICATION = "continual-clip-bench"
 OPTIONS = {"data": "--data-dir or BENCH_DATA", "cache": "--cache-dir or BENCH_CACHE", "results": "--out"}
@@ -85,6 +85,6 @@ def refused(error: OSError, folders: Folders, out: Path | None = None) -> BenchE
             continue
         place = folder.absolute()
         if path == place or place in path.parents or (path in place.parents and not place.exists()):
-            why = error.strerror or str(error)
+            why = one_line(error)
             return BenchError(f"the {what} folder {folder} cannot be used ({path}: {why}); name another one with {OPTIONS[what]}")
     return None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 
 TORCHVISION = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # its image folders
 # still pictures that Pillow reads by itself; not documents, videos and containers of measurements
@@ -82,7 +82,7 @@ class Walk:
         try:
             entries = sorted(os.scandir(place), key=lambda entry: entry.name)
         except OSError as error:
-            raise BenchError(f"{place}: the folder cannot be read ({error.strerror})") from error
+            raise BenchError(f"{place}: the folder cannot be read ({one_line(error)})") from error
         for entry in entries:
             if is_litter(entry.name):
                 continue

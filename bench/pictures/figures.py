@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.pictures.style import INK, MUTED, Style, blank, label_ends, label_points, show_duration, show_percent
+from bench.reports.formats import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,7 +98,7 @@ def heat_map(matrix: np.ndarray, names: Sequence[str], low: float = 0.0) -> "Fig
         for k in range(len(names)):
             if numbered and not np.isnan(matrix[t, k]):
                 dark = (matrix[t, k] - low) / (1 - low) > 0.6
-                axes.text(k + 0.5, i + 0.5, f"{100 * matrix[t, k]:.0f}", ha="center", va="center",
+                axes.text(k + 0.5, i + 0.5, percent(matrix[t, k], digits=0), ha="center", va="center",
                           color="#ffffff" if dark else "#000000", fontsize=9 if len(names) < 10 else 7.5)  # fmt: skip
         if t + 1 < len(names):  # the staircase between learned and future tasks
             axes.plot([t + 1, t + 1], [i, i + 1], color=STAIRS, linewidth=2, solid_capstyle="projecting")
@@ -127,7 +128,7 @@ def reliability(confidence: np.ndarray, accuracy: np.ndarray, share: np.ndarray,
     axes.vlines(confidence[filled], confidence[filled], accuracy[filled], color=style.colour, linewidth=1.2, alpha=0.6)
     axes.scatter(confidence[filled], accuracy[filled], s=12 + 500 * share[filled], color=style.colour, alpha=0.85, linewidth=0,
                  clip_on=False, zorder=3)  # fmt: skip
-    axes.text(0.04, 0.96, f"ECE {100 * ece:.1f}%", transform=axes.transAxes, va="top", color=INK, fontsize=11)
+    axes.text(0.04, 0.96, f"ECE {percent(ece)}%", transform=axes.transAxes, va="top", color=INK, fontsize=11)
     axes.text(0.97, 0.04, "overconfident", transform=axes.transAxes, ha="right", color=MUTED)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):

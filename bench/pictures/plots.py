@@ -5,6 +5,7 @@ The numbers come from bench.pictures.series and bench.results.metrics, bench.pic
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,16 @@ import numpy as np
 
 from bench.errors import BenchError, unknown_name
 from bench.pictures import figures, series
+from bench.pictures.file_names import slug, stem
 from bench.pictures.style import FORMATS, INK, MUTED, REFERENCE, Style, encode, look, styles
 from bench.reports import ranking, statistics
 from bench.results import accuracy, calibration
-from bench.results.groups import Entry, Group, Results, build, load, slug
-from bench.results.metrics import METRICS, RunData, final_scores
+from bench.results.conditions import ZERO_SHOT
+from bench.results.groups import Group, MethodRuns, arranged
+from bench.results.loaded import Results, load
+from bench.results.metrics import METRICS, final_scores
 from bench.results.records import restrictions
-from bench.results.run_table import ZERO_SHOT
+from bench.results.run_data import RunData
 from bench.system.files import write_atomically
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ def plot(paths: Iterable[Path], folder: Path, kinds: Sequence[str] = (), format:
         if kind not in (*KINDS, "ranking"):
             raise unknown_name("kind of picture", kind, [*KINDS, "ranking"])
     found = load(paths)
-    groups = build(found)
+    groups = arranged(found)
     looks = method_styles(groups)
     per_group = [kind for kind in kinds if kind != "ranking"]
     pictures = []
@@ -77,6 +81,8 @@ def save(picture: Picture, folder: Path, format: str) -> Path:
     from textwrap import wrap
 
     with look(salt=picture.stem):
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
         figure = picture.draw()
         width = figure.get_figwidth()
         caption = "; ".join(filter(None, [picture.where, picture.note]))
@@ -84,7 +90,9 @@ def save(picture: Picture, folder: Path, format: str) -> Path:
         top = 0.19 * len(title) + 0.155 * len(note) + 0.13  # inches
         height = figure.get_figheight() + top
         figure.set_figheight(height)
-        figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top / height))
+        layout = figure.get_layout_engine()
+        assert isinstance(layout, ConstrainedLayoutEngine)  # as bench.pictures.style.blank has made the figure
+        layout.set(rect=(0, 0, 1, 1 - top / height))
         figure.text(0.06 / width, 1 - 0.07 / height, "\n".join(title), va="top", fontsize=10.5, fontweight="bold")
         figure.text(0.06 / width, 1 - (0.1 + 0.19 * len(title)) / height, "\n".join(note), va="top", fontsize=8, color=MUTED)
         path = folder / f"{picture.stem}.{format}"
@@ -94,10 +102,10 @@ def save(picture: Picture, folder: Path, format: str) -> Path:
 
 def method_styles(groups: Iterable[Group]) -> dict[str, Style]:
     """One look a method, the same in all pictures; zero-shot is a grey reference."""
-    entries = [entry for group in groups for entry in group.entries]
-    learners = sorted({entry.label for entry in entries if entry.method != ZERO_SHOT})
-    joint = {entry.label for entry in entries if entry.joint}
-    return styles(learners, joint) | {entry.label: REFERENCE for entry in entries if entry.method == ZERO_SHOT}
+    methods = [own for group in groups for own in group.methods]
+    learners = sorted({own.label for own in methods if own.method != ZERO_SHOT})
+    joint = {own.label for own in methods if own.joint}
+    return styles(learners, joint) | {own.label: REFERENCE for own in methods if own.method == ZERO_SHOT}
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------
@@ -107,16 +115,16 @@ def _competing(group: Group, otherwise: str) -> str:
     return "each task's own classes compete" if group.task_incremental else otherwise
 
 
-def _averaged(entries: Iterable[Entry], band: str = "") -> str:
-    counts = sorted({len(entry.runs) for entry in entries})
+def _averaged(methods: Iterable[MethodRuns], band: str = "") -> str:
+    counts = sorted({len(own.runs) for own in methods})
     if counts == [1]:
         return "one run each"
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"mean over {many} runs" + (f", {band}: ± standard deviation" if band else "")
 
 
-def _hollow(entries: Iterable[Entry]) -> list[str]:
-    return ["hollow: learned all tasks at once"] if any(entry.joint for entry in entries) else []
+def _hollow(methods: Iterable[MethodRuns]) -> list[str]:
+    return ["hollow: learned all tasks at once"] if any(own.joint for own in methods) else []
 
 
 def _where(group: Group) -> str:
@@ -129,15 +137,15 @@ def _curves(
     group: Group, kind: str, title: str, note: str, values: Callable[[RunData], np.ndarray], look_of: Looks
 ) -> list[Picture]:
     lines, drawn = [], []
-    for entry in group.entries:
-        mean, spread = series.mean_and_spread(np.array([values(run) for run in entry.runs]))
+    for own in group.methods:
+        mean, spread = series.mean_and_spread(np.array([values(run) for run in own.runs]))
         if not np.isnan(mean).all():
-            lines.append(figures.Curve(entry.label, look_of[entry.label], mean, spread))
-            drawn.append(entry)
+            lines.append(figures.Curve(own.label, look_of[own.label], mean, spread))
+            drawn.append(own)
     if not lines:
         return []
     note = "; ".join([note, _averaged(drawn, "band"), *_hollow(drawn)])
-    return [Picture(kind, f"{group.stem}_{kind}", title, _where(group), note, lambda: figures.curves(lines))]
+    return [Picture(kind, f"{stem(group)}_{kind}", title, _where(group), note, lambda: figures.curves(lines))]
 
 
 def _accuracy(group: Group, found: Results, look_of: Looks) -> list[Picture]:
@@ -152,58 +160,58 @@ def _future(group: Group, found: Results, look_of: Looks) -> list[Picture]:
 
 
 def _matrix(group: Group, found: Results, look_of: Looks) -> list[Picture]:
-    matrices = {entry.label: series.mean_matrix(entry) for entry in group.entries}
+    matrices = {own.label: series.mean_matrix(own) for own in group.methods}
     values = np.concatenate([matrix[~np.isnan(matrix)] for matrix in matrices.values()])
     low = min(0.9, np.floor(10 * values.min(initial=1.0)) / 10)  # the same colours for all methods
     note = _competing(group, "learned tasks: the classes learned so far compete; right of the line, future tasks: all classes")
     return [
         Picture(
-            "matrix", f"{group.stem}_matrix_{slug(entry.label)}", f"Accuracy of {entry.label} on each task, in percent",
-            _where(group), f"{note}; {_averaged([entry])}",
-            lambda matrix=matrices[entry.label]: figures.heat_map(matrix, group.tasks, low),
+            "matrix", f"{stem(group)}_matrix_{slug(own.label)}", f"Accuracy of {own.label} on each task, in percent",
+            _where(group), f"{note}; {_averaged([own])}",
+            partial(figures.heat_map, matrices[own.label], group.tasks, low),
         )
-        for entry in group.entries if not np.isnan(matrices[entry.label]).all()
+        for own in group.methods if not np.isnan(matrices[own.label]).all()
     ]  # fmt: skip
 
 
 def _reliability(group: Group, found: Results, look_of: Looks) -> list[Picture]:
     pictures = []
-    for entry in group.entries:
-        runs = series.with_samples(entry, found)
+    for own in group.methods:
+        runs = own.with_samples(found.samples_of).runs
         scores = [pair for run in runs if (pair := final_scores(run))]
         if len(scores) < len(runs):
             continue
         confidence, correct = (np.concatenate(arrays) for arrays in zip(*scores))
         ece = float(np.mean([METRICS["ece"].function(run) for run in runs]))
-        points = series.bins(confidence, correct)
-        style = Style(INK) if entry.method == ZERO_SHOT else look_of[entry.label]
+        bins = series.bins(confidence, correct)
+        style = Style(INK) if own.method == ZERO_SHOT else look_of[own.label]
         pooled = "one run" if len(runs) == 1 else f"images of {len(runs)} runs, ECE: mean over runs"
         note = f"all test images after the last task; {calibration.BINS} bins, area: share of the images; {pooled}"
         pictures.append(
-            Picture("reliability", f"{group.stem}_reliability_{slug(entry.label)}", f"Reliability of {entry.label}",
-                    _where(group), note, lambda points=points, ece=ece, style=style: figures.reliability(*points, ece, style))
+            Picture("reliability", f"{stem(group)}_reliability_{slug(own.label)}", f"Reliability of {own.label}",
+                    _where(group), note, partial(figures.reliability, *bins, ece, style))
         )  # fmt: skip
     return pictures
 
 
 def _cost(group: Group, found: Results, look_of: Looks) -> list[Picture]:
     points, drawn, reference, devices = [], [], None, set()
-    for entry in group.entries:
-        mean, spread = (float(value) for value in series.mean_and_spread(entry.last))
-        if entry.method == ZERO_SHOT:
-            reference = reference or (entry.label, mean)
+    for own in group.methods:
+        mean, spread = (float(value) for value in series.mean_and_spread(own.last))
+        if own.method == ZERO_SHOT:
+            reference = reference or (own.label, mean)
             continue
-        manifests = [found.manifests.get(run_id, {}) for run_id in entry.run_ids]
+        manifests = [found.manifests.get(run_id, {}) for run_id in own.run_ids]
         seconds = float(np.mean([series.training_seconds(manifest) for manifest in manifests]))
         if not np.isnan(seconds) and not np.isnan(mean):
             # a method that learns nothing measurable still has a place on a logarithmic axis
-            points.append(figures.Point(entry.label, look_of[entry.label], max(seconds, 1e-3), mean, spread))
-            drawn.append(entry)
+            points.append(figures.Point(own.label, look_of[own.label], max(seconds, 1e-3), mean, spread))
+            drawn.append(own)
             devices |= {manifest.get("environment", {}).get("device", "unknown device").strip() for manifest in manifests}
     if not points:
         return []
     note = "; ".join([f"time spent in learning on {', '.join(sorted(devices))}", _averaged(drawn, "bars"), *_hollow(drawn)])
-    return [Picture("cost", f"{group.stem}_cost", "Accuracy at the end against training time", _where(group), note,
+    return [Picture("cost", f"{stem(group)}_cost", "Accuracy at the end against training time", _where(group), note,
                     lambda: figures.cost(points, reference))]  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 """The numbers behind the pictures: pure functions of runs, per-image arrays and manifests. Accuracies are fractions."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from bench.results import calibration
-from bench.results.groups import Entry, Results
-from bench.results.metrics import RunData
+from bench.results.groups import MethodRuns
+from bench.results.run_data import RunData
 
 
 def future_accuracy(run: RunData) -> np.ndarray:
@@ -28,9 +29,9 @@ def mean_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values.mean(axis=0), spread
 
 
-def mean_matrix(entry: Entry) -> np.ndarray:
+def mean_matrix(own: MethodRuns) -> np.ndarray:
     """(T, T) accuracy, mean over runs: learned tasks as the scenario scores them, future ones right of the diagonal."""
-    return np.mean([run.learned_and_future for run in entry.runs], axis=0)
+    return np.mean([run.learned_and_future for run in own.runs], axis=0)
 
 
 def bins(confidence: np.ndarray, correct: np.ndarray, count: int = calibration.BINS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,12 +48,7 @@ def bins(confidence: np.ndarray, correct: np.ndarray, count: int = calibration.B
     return mean, hit, size / len(confidence)
 
 
-def with_samples(entry: Entry, found: Results) -> list[RunData]:
-    """The runs of an entry with their per-image arrays, as far as those were kept."""
-    return [replace(run, samples=found.samples_of(run_id) or {}) for run_id, run in zip(entry.run_ids, entry.runs)]
-
-
-def training_seconds(manifest: dict) -> float:
+def training_seconds(manifest: Mapping[str, Any]) -> float:
     """Seconds spent in learning, all tasks together; NaN if they were not noted."""
     tasks = manifest.get("cost", {}).get("seconds_per_task")
     return float(sum(task["learn"] for task in tasks)) if tasks else float("nan")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.typing import RcKeyType
 
 INK, MUTED, GRID = "#1f2328", "#757575", "#dcdfe3"
 SERIES = ("#0072b2", "#c8480a", "#009e73", "#c659a4", "#bd8b00", "#4b2a85", "#6b1f2e")
@@ -42,10 +45,12 @@ class Style:
     filled: bool = True  # hollow markers are for methods that learned all tasks at once
 
     @property
-    def marks(self) -> dict[str, str]:
-        """As arguments of matplotlib's plot."""
-        face = {} if self.filled else {"markerfacecolor": "none", "markeredgewidth": 1.6}
-        return {"color": self.colour, "marker": self.marker or "none", "linestyle": self.dash, **face}
+    def marks(self) -> dict[str, Any]:
+        """As arguments of matplotlib's plot, which are of many types."""
+        found: dict[str, Any] = {"color": self.colour, "marker": self.marker or "none", "linestyle": self.dash}
+        if not self.filled:
+            found |= {"markerfacecolor": "none", "markeredgewidth": 1.6}
+        return found
 
 
 REFERENCE = Style(MUTED, dash="--")
@@ -72,7 +77,7 @@ def look(salt: str, editable_text: bool = False) -> Iterator[None]:
         import matplotlib
     except ImportError:
         raise BenchError("pictures need matplotlib: pip install matplotlib") from None
-    settings = {
+    settings: dict[RcKeyType, Any] = {
         "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9.5, "text.parse_math": False,
         "text.usetex": False, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED,
         "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
@@ -113,7 +118,7 @@ DURATIONS = {
 }  # fmt: skip
 
 
-def show_percent(axis) -> None:
+def show_percent(axis: "Axis") -> None:
     """Ticks at whole percentages."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -121,7 +126,7 @@ def show_percent(axis) -> None:
     axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
-def show_duration(axis, low: float, high: float) -> None:
+def show_duration(axis: "Axis", low: float, high: float) -> None:
     """Ticks that a person reads as time, on an axis from low to high seconds."""
     ticks = [tick for tick in DURATIONS if low <= tick <= high]
     ticks = ticks[:: 1 + len(ticks) // 8]
@@ -187,22 +192,32 @@ def label_points(figure: "Figure", axes: "Axes", points: Sequence[tuple[float, f
         Bbox([[x - around, y - around], [x + around, y + around]]) for x, y in axes.transData.transform([p[:2] for p in points])
     ]
     taken += [text.get_window_extent() for text in axes.texts]
-    line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
-    for i, (x, y, text) in enumerate(points):
-
-        def write(place, x=x, y=y, text=text):
-            note = axes.annotate(text, (x, y), place, textcoords="offset points", ha="left" if place[0] > 0 else "right",
-                                 va="center", linespacing=1.0, arrowprops=None if np.hypot(*place) < 13 else line)  # fmt: skip
-            note.set_in_layout(False)
-            return note
-
+    for i, point in enumerate(points):
         for place in PLACES:
-            note = write(place)
+            note = _write_beside(axes, point, place)
             box = note.get_window_extent()
             clear = not any(box.overlaps(other) for j, other in enumerate(taken) if j != i)
             if clear and inside.containsx(box.x0) and inside.containsx(box.x1):
                 break
             note.remove()
         else:
-            note = write(PLACES[0])
+            note = _write_beside(axes, point, PLACES[0])
         taken.append(note.get_window_extent())
+
+
+def _write_beside(axes: "Axes", point: tuple[float, float, str], place: tuple[float, float]) -> "Annotation":
+    """The text of a point (x, y, text) at a place beside it; joined to it by a thin line unless it is near."""
+    x, y, text = point
+    line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
+    note = axes.annotate(
+        text,
+        (x, y),
+        place,
+        textcoords="offset points",
+        ha="left" if place[0] > 0 else "right",
+        va="center",
+        linespacing=1.0,
+        arrowprops=None if np.hypot(*place) < 13 else line,
+    )
+    note.set_in_layout(False)
+    return note

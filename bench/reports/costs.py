@@ -1,16 +1,18 @@
 """What methods cost: seconds, memory, parameters and stored data, from the manifests of finished runs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.errors import BenchError
-from bench.reports.formats import Cell, Table, write
-from bench.results import groups
-from bench.results.groups import Group, Results
+from bench.reports.formats import Table, TableCell, write
+from bench.results import loaded
+from bench.results.groups import Group, arranged
+from bench.results.loaded import Results
 
-COSTS = {  # heading -> a number of the manifest's "cost", in the heading's unit
+COSTS: dict[str, Callable[[dict[str, Any]], float]] = {  # heading -> a number of the manifest's "cost", in the heading's unit
     "Preparing (s)": lambda cost: cost["seconds_prepare"],
     "Learning (s)": lambda cost: sum(task["learn"] for task in cost["seconds_per_task"]),
     "Evaluation (s)": lambda cost: sum(task["evaluate"] for task in cost["seconds_per_task"]),
@@ -25,8 +27,8 @@ COSTS = {  # heading -> a number of the manifest's "cost", in the heading's unit
 
 def render(paths: Iterable[Path], format: str = "plain") -> str:
     """The cost tables of the runs at or below the paths, one for each set of comparable runs."""
-    results = groups.load(paths)
-    tables = [table for group in groups.build(results) if (table := cost_table(group, results))]
+    results = loaded.load(paths)
+    tables = [table for group in arranged(results) if (table := cost_table(group, results))]
     if not tables:
         raise BenchError("these records came without their manifest.json, which holds the costs")
     return write(tables, format)
@@ -35,13 +37,14 @@ def render(paths: Iterable[Path], format: str = "plain") -> str:
 def cost_table(group: Group, results: Results) -> Table | None:
     """What each method costs, mean over its runs; None if no manifest says so."""
     rows, data = [], []
-    for entry in group.entries:
-        costs = [results.manifests[run_id]["cost"] for run_id in entry.run_ids if "cost" in results.manifests.get(run_id, {})]
+    for own in group.methods:
+        costs = [results.manifests[run_id]["cost"] for run_id in own.run_ids if "cost" in results.manifests.get(run_id, {})]
         if not costs:
             continue
         means = {heading: _mean(number, costs) for heading, number in COSTS.items()}
-        rows.append([Cell(entry.label), *[Cell(_number(value)) for value in means.values()], Cell(str(len(costs)))])
-        data.append({"method": entry.label, **{h: None if np.isnan(value) else value for h, value in means.items()}})
+        cells = [own.label, *[_number(value) for value in means.values()], str(len(costs))]
+        rows.append([TableCell(text) for text in cells])
+        data.append({"method": own.label, **{h: None if np.isnan(value) else value for h, value in means.items()}})
     if not rows:
         return None
     notes = [
@@ -52,7 +55,7 @@ def cost_table(group: Group, results: Results) -> Table | None:
     return Table(f"{group.heading}: cost", "Mean over runs.", ["method", *COSTS, "runs"], rows, notes, group.conditions, data)
 
 
-def _mean(number, costs: list[dict]) -> float:
+def _mean(number: Callable[[dict[str, Any]], float], costs: Sequence[dict[str, Any]]) -> float:
     """NaN where a manifest does not have the number."""
     try:
         return float(np.mean([number(cost) for cost in costs]))

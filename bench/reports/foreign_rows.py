@@ -8,21 +8,20 @@ scenario where its file says one; if several tables fit, or none, it gets a tabl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.reports.formats import Cell, Table
+from bench.reports.formats import Table, TableCell, counted, percent
+from bench.reports.rows import Column, metric_block, task_blocks
 from bench.results.foreign import accuracy_files
 from bench.results.foreign.accuracy_matrix import DETERMINED, AccuracyMatrix
 from bench.results.foreign.files import STANDARD_INPUT
-from bench.results.metrics import CLASS_INCREMENTAL, DEFAULTS, METRICS, RunData
-
-if TYPE_CHECKING:
-    from bench.reports.rows import Column
+from bench.results.metrics import DEFAULTS, METRICS
+from bench.results.run_data import CLASS_INCREMENTAL, RunData
+from bench.results.run_folder import RECORDS
 
 MARK = "§"
-DECIMALS = 1  # of percentages, as in the rows of own runs
+DASH = "a dash: not available"
 RECORDS_COLUMNS = ("run_id", "protocol_version")  # one of them is left in a records file that is damaged
 
 
@@ -44,7 +43,7 @@ class Foreign:
         known = "nothing else is known of it, so it is not ranked"
         return f"{MARK} measured by another program, read from {Path(self.file).name}{tasks}; {known}"
 
-    def value(self, column: "Column", scenario: str) -> float | None:
+    def value(self, column: Column, scenario: str) -> float | None:
         if column.key in ("last_samples", "avg_samples") and self.one.moments is not None:
             return self.one.metrics()[column.key]
         if column.key in METRICS and column.key not in DETERMINED:
@@ -66,7 +65,7 @@ def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _is_records(path: Path) -> bool:
-    if path.name == "records.csv":
+    if path.name == RECORDS:
         return True
     try:
         with open(path, "rb") as file:
@@ -91,15 +90,16 @@ def place_of(foreign: Foreign, tables: Sequence[tuple[str, int]]) -> int | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-def add_rows(table: Table, found: Sequence[Foreign], columns: "Sequence[Column]", scenario: str) -> None:
+def add_rows(table: Table, found: Sequence[Foreign], columns: Sequence[Column], scenario: str) -> None:
     """A row of its own for each matrix, below those of own runs."""
     for foreign in found:
         values = {column.key: foreign.value(column, scenario) for column in columns}
-        table.rows.append([Cell(foreign.label), *[Cell(_percent(value)) for value in values.values()], Cell("1")])
+        table.rows.append([TableCell(foreign.label), *[TableCell(percent(value)) for value in values.values()], TableCell("1")])
         facts = {"method": foreign.one.label, "overrides": "", "source": foreign.file, "foreign": True, "runs": 1}
         table.data.append(facts | values)
-    if any(cell.text == "-" for row in table.rows[len(table.rows) - len(found) :] for cell in row):
-        table.notes += ["a dash: not available"] * ("a dash: not available" not in table.notes)
+    own = table.rows[len(table.rows) - len(found) :]
+    if DASH not in table.notes and any(cell.text == "-" for row in own for cell in row):
+        table.notes.append(DASH)
     table.notes += dict.fromkeys(foreign.note for foreign in found)
 
 
@@ -107,8 +107,6 @@ def apart(found: Sequence[Foreign], metrics: Sequence[str] | None, view: str, ta
     """Tables of foreign matrices only, one for each number of tasks; `tables`: those of own runs, (scenario, tasks)."""
     if view == "matrix":
         return [_matrix(foreign) for foreign in found]
-    from bench.reports.rows import metric_column, task_blocks  # needs pandas, which bench metrics does without
-
     made = []
     shapes = [(foreign.one.scenario or CLASS_INCREMENTAL, len(foreign.one.tasks)) for foreign in found]
     for scenario, tasks in dict.fromkeys(shapes):
@@ -118,13 +116,14 @@ def apart(found: Sequence[Foreign], metrics: Sequence[str] | None, view: str, ta
             names = own[0].one.tasks if len({tuple(f.one.tasks) for f in own}) == 1 else [f"task {k + 1}" for k in range(tasks)]
             blocks = task_blocks(scenario, names)
         else:
-            blocks = [("", [metric_column(name) for name in chosen])]
-        for title, columns in blocks:
-            caption = f"Measured by other programs; {tasks} task{'s' * (tasks > 1)}" + (f"; {title}" if title else "")
-            table = Table(caption, "Percent, one run a row.", ["method", *[c.title for c in columns], "runs"], [])
-            lower = [METRICS[name].title for name in chosen if not METRICS[name].higher_is_better and view == "summary"]
-            table.notes += [f"lower is better: {', '.join(lower)}"] * bool(lower)
-            add_rows(table, own, columns, scenario)
+            blocks = [metric_block(chosen)]
+        for block in blocks:
+            caption = f"Measured by other programs; {counted(tasks, 'task')}" + (f"; {block.title}" if block.title else "")
+            table = Table(caption, "Percent, one run a row.", ["method", *[c.title for c in block.columns], "runs"], [])
+            lower = [column.title for column in block.columns if not column.higher_is_better]
+            if lower:
+                table.notes.append(f"lower is better: {', '.join(lower)}")
+            add_rows(table, own, block.columns, scenario)
             table.notes += _why_apart(own, tables)
             made.append(table)
     return made
@@ -142,7 +141,7 @@ def _why_apart(found: Sequence[Foreign], tables: Sequence[tuple[str, int]]) -> l
 
 def _matrix(foreign: Foreign) -> Table:
     one = foreign.one
-    rows = [[Cell(f"after {name}"), *[Cell(_percent(None if np.isnan(value) else value)) for value in line]]
+    rows = [[TableCell(f"after {name}"), *[TableCell(percent(value)) for value in line]]
             for name, line in zip(one.tasks, one.matrix)]  # fmt: skip
     data = [{"method": one.label, "overrides": "", "source": foreign.file, "foreign": True, "after_task": t,
              **{name: None if np.isnan(value) else float(value) for name, value in zip(one.tasks, line)}}
@@ -156,7 +155,3 @@ def marked(tables: list[Table]) -> list[Table]:
     for table in tables:
         table.data = [{**row, "foreign": row.get("foreign", False)} for row in table.data]
     return tables
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{round(100 * fraction, DECIMALS) + 0.0:.{DECIMALS}f}"

@@ -6,6 +6,7 @@ fractions at full precision. Cells know whether they are best or second best; ea
 
 import html
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,20 +15,26 @@ from typing import Any, Literal
 from bench.errors import BenchError
 
 INDENT = "  "  # a first cell that starts with this belongs to the row above
+DECIMALS = 1  # of percentages in a table; what is compared gets one more (`points`)
+Mark = Literal["", "best", "second"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
+    """What one cell of a table prints."""
+
     text: str
-    mark: Literal["", "best", "second"] = ""
+    mark: Mark = ""
 
 
 @dataclass
 class Table:
+    """What people read, and the same numbers as data."""
+
     caption: str
     reading: str  # unit and what a cell is made of
     header: list[str]
-    rows: list[list[Cell]]
+    rows: list[list[TableCell]]
     notes: list[str] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)  # what all rows have in common
     data: list[dict[str, Any]] = field(default_factory=list)  # the rows as numbers, for CSV and JSON
@@ -35,7 +42,39 @@ class Table:
 
     @property
     def marked(self) -> bool:
+        """Is a cell the best or the second best of its column?"""
         return any(cell.mark for row in self.rows for cell in row)
+
+
+def percent(fraction: float | None, digits: int = DECIMALS, signed: bool = False) -> str:
+    """A fraction in percent, without a minus sign on a zero; "-" where there is none (None or NaN).
+
+    >>> percent(0.12345), percent(0.12345, digits=2), percent(0.0, signed=True), percent(None), percent(float("nan"))
+    ('12.3', '12.35', '0.0', '-', '-')
+    """
+    if fraction is None or math.isnan(fraction):
+        return "-"
+    number = round(100 * fraction, digits) + 0.0  # + 0.0: of -0.0 it makes 0.0
+    sign = "+" if signed and number else ""
+    return f"{number:{sign}.{digits}f}"
+
+
+def points(fraction: float | None, signed: bool = False) -> str:
+    """A percentage that is compared, or a difference of two: with one digit more than a table of levels needs.
+
+    >>> points(0.12345), points(0.01, signed=True), points(-0.00001, signed=True), points(float("nan"))
+    ('12.35', '+1.00', '0.00', '-')
+    """
+    return percent(fraction, DECIMALS + 1, signed)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "task"), counted(3, "task")
+    ('1 task', '3 tasks')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def write(tables: list[Table], format: str) -> str:
@@ -45,13 +84,20 @@ def write(tables: list[Table], format: str) -> str:
     return FORMATS[format](tables)
 
 
+def _all_notes(table: Table, key: str, escape: Callable[[str], str] = str) -> list[str]:
+    """The notes below a table, with the key to its marks, if it has any, in front."""
+    notes = [escape(note) for note in table.notes]
+    return [key, *notes] if table.marked else notes
+
+
 def _plain(tables: list[Table]) -> str:
     return "\n\n".join(_plain_one(table) for table in tables)
 
 
 def _plain_one(table: Table) -> str:
     suffix = {"best": "**", "second": "*", "": ""}
-    pad = [2 * any(row[i].mark for row in table.rows) for i in range(len(table.header))]  # so that digits stay aligned
+    marked = [any(row[i].mark for row in table.rows) for i in range(len(table.header))]
+    pad = [2 if one else 0 for one in marked]  # room for stars, so that digits stay aligned
     body = [[cell.text + suffix[cell.mark].ljust(pad[i]) for i, cell in enumerate(row)] for row in table.rows]
     titles = [title.replace("/", "/\n").split("\n") for title in table.header]
     height = max(map(len, titles))
@@ -63,23 +109,24 @@ def _plain_one(table: Table) -> str:
         justified = [cell.ljust(w) if i < table.left else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths))]
         return "  ".join(justified).rstrip()
 
-    notes = ["** best, * second best"] * table.marked + table.notes
+    notes = _all_notes(table, "** best, * second best")
     rule = "  ".join("-" * width for width in widths)
-    return "\n".join([table.caption, table.reading, "", *map(line, head), rule, *map(line, body), *[""] * bool(notes), *notes])
+    gap = [""] if notes else []
+    return "\n".join([table.caption, table.reading, "", *map(line, head), rule, *map(line, body), *gap, *notes])
 
 
 def _markdown(tables: list[Table]) -> str:
     def escape(text: str) -> str:
         return re.sub(r"([|*_<>`\[\]\\])", r"\\\1", text).replace(INDENT, "&emsp;")
 
-    def show(cell: Cell) -> str:
+    def show(cell: TableCell) -> str:
         text = escape(cell.text)
         return {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(cell.mark, text)
 
     def one(table: Table) -> str:
         ruler = [":---"] * table.left + ["---:"] * (len(table.header) - table.left)
         rows = [list(map(escape, table.header)), ruler, *[[show(cell) for cell in row] for row in table.rows]]
-        notes = ["**bold**: best, <u>underlined</u>: second best"] * table.marked + [escape(note) for note in table.notes]
+        notes = _all_notes(table, "**bold**: best, <u>underlined</u>: second best", escape)
         body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
         return f"{escape(table.caption)}. {escape(table.reading)}\n\n{body}" + ("\n\n" + "  \n".join(notes) if notes else "")
 
@@ -98,12 +145,12 @@ def _latex(tables: list[Table]) -> str:
         text = "".join(_LATEX.get(character, character) for character in text)
         return re.sub(r"(?<![\w.)}])-(?=\d)", "$-$", text).replace(INDENT, r"\quad ")
 
-    def show(cell: Cell) -> str:
+    def show(cell: TableCell) -> str:
         text = escape(cell.text)
         return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(cell.mark, text)
 
     def one(table: Table) -> str:
-        notes = [r"Bold: best; underlined: second best."] * table.marked + [escape(note) for note in table.notes]
+        notes = _all_notes(table, "Bold: best; underlined: second best.", escape)
         return "\n".join(
             [
                 r"\begin{table}[t]",
@@ -129,7 +176,7 @@ def _html(tables: list[Table]) -> str:
     def escape(text: str) -> str:
         return html.escape(text).replace(INDENT, "&emsp;").replace(" ± ", "&nbsp;±&nbsp;")
 
-    def show(cell: Cell, column: int) -> str:
+    def show(cell: TableCell, column: int) -> str:
         text = escape(cell.text)
         text = {"best": f"<strong>{text}</strong>", "second": f"<u>{text}</u>"}.get(cell.mark, text)
         return f'<th scope="row">{text}</th>' if column == 0 else f"<td>{text}</td>"
@@ -137,8 +184,7 @@ def _html(tables: list[Table]) -> str:
     def one(table: Table) -> str:
         head = "".join(f'<th scope="col">{escape(title)}</th>' for title in table.header)
         rows = ["<tr>" + "".join(show(cell, i) for i, cell in enumerate(row)) + "</tr>" for row in table.rows]
-        notes = ["<strong>bold</strong>: best, <u>underlined</u>: second best"] * table.marked
-        notes += [escape(note) for note in table.notes]
+        notes = _all_notes(table, "<strong>bold</strong>: best, <u>underlined</u>: second best", escape)
         return "\n".join(
             [
                 "<table>",

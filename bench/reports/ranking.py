@@ -4,7 +4,7 @@ A block is a protocol; the score of a method there is its mean over runs. Ranks 
 averaged over different conditions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,13 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.reports import statistics
-from bench.reports.formats import Cell, Table, write
+from bench.reports.formats import Table, TableCell, counted, points, write
 from bench.results import records, samples
-from bench.results.metrics import METRICS, TASK_INCREMENTAL, find
-from bench.results.run_table import SEEDS, SHARED, points, repeated_run, values
+from bench.results.conditions import SEEDS, SHARED
+from bench.results.metrics import METRICS, find
+from bench.results.run_data import TASK_INCREMENTAL
+from bench.results.run_table import repeated_run, values
+from bench.results.samples import SamplesOf
 
 LEVEL = 0.05
 
@@ -45,7 +48,7 @@ def render(paths: Sequence[Path], metric: str | None = None, format: str = "plai
 def rank(
     table: pd.DataFrame,
     metric: str | None = None,
-    samples_of: Callable[[str], Mapping[str, np.ndarray] | None] | None = None,
+    samples_of: SamplesOf | None = None,
 ) -> Ranking:
     """Rank the methods of these records.
 
@@ -127,7 +130,7 @@ def to_table(ranking: Ranking) -> Table:
     n = len(ranking.blocks)
     titles = list(dict.fromkeys(METRICS[name].title for name in ranking.metrics))
     table = Table(
-        caption=f"{len(ranking.names)} methods ranked by {' and '.join(titles)} on {n} protocol{'s' * (n > 1)}",
+        caption=f"{len(ranking.names)} methods ranked by {' and '.join(titles)} on {counted(n, 'protocol')}",
         reading="Mean rank (1 is best); on each protocol the rank and, in brackets, the mean over runs in percent.",
         header=["method", "mean rank", *ranking.blocks],
         rows=[],
@@ -135,7 +138,7 @@ def to_table(ranking: Ranking) -> Table:
     )
     for i, name in enumerate(ranking.names):
         places = [f"{place:g} ({points(score)})" for place, score in zip(ranking.block_ranks[:, i], ranking.scores[:, i])]
-        table.rows.append([Cell(cell) for cell in (name, f"{ranking.ranks[i]:.2f}", *places)])
+        table.rows.append([TableCell(cell) for cell in (name, f"{ranking.ranks[i]:.2f}", *places)])
         table.data.append(
             {"method": name, "mean_rank": float(ranking.ranks[i])}
             | {f"{block}_rank": float(place) for block, place in zip(ranking.blocks, ranking.block_ranks[:, i])}
@@ -147,7 +150,7 @@ def to_table(ranking: Ranking) -> Table:
 def _verdict(ranking: Ranking) -> list[str]:
     n = len(ranking.blocks)
     if ranking.cd is None or ranking.p is None:
-        few = f"{n} protocol{'s' * (n > 1)}: too few for a critical difference (at least {statistics.MIN_BLOCKS})"
+        few = f"{counted(n, 'protocol')}: too few for a critical difference (at least {statistics.MIN_BLOCKS})"
         return [f"{few}; the order is only descriptive"]
     p = f"Friedman p {'<' if ranking.p < 0.001 else '='} {max(ranking.p, 0.001):.3f}"
     if ranking.p >= LEVEL:

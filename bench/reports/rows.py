@@ -1,18 +1,19 @@
-"""Records -> the rows of comparison tables, before anything is printed: methods, their runs, the columns' functions."""
+"""The columns of comparison tables, before anything is printed: each a number of a run, and its mean and spread over runs."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from bench.results import accuracy, comparable
-from bench.results.metrics import METRICS, TASK_INCREMENTAL, RunData, find
-from bench.results.run_table import ZERO_SHOT, label
+from bench.results import accuracy
+from bench.results.metrics import find
+from bench.results.run_data import TASK_INCREMENTAL, RunData
 
-SamplesOf = Callable[[str], Mapping[str, np.ndarray] | None]  # from a run id to its per-sample scores
+if TYPE_CHECKING:
+    from bench.results.groups import MethodRuns
 
 
 @dataclass(frozen=True)
@@ -24,105 +25,58 @@ class Column:
     function: Callable[[RunData], float]
     higher_is_better: bool = True
 
+    def known(self, own: "MethodRuns") -> list[float]:
+        """The number of every run of a method for which it is available."""
+        return [value for value in own.numbers(self.key, self.function) if not np.isnan(value)]
 
-@dataclass
-class Row:
-    """A method with its hyper-parameters: all of its runs under the same conditions."""
-
-    method: str
-    overrides: str
-    runs: list[RunData]
-    seeds: list[tuple[int, int]]  # (order seed, seed) of each run
-    run_ids: list[str]
-    values: dict[str, list[float]] = field(default_factory=dict)  # column key -> value of every run, NaN = not available
-
-    @property
-    def label(self) -> str:
-        return label(self.method, self.overrides)
-
-    @property
-    def joint(self) -> bool:
-        return self.runs[0].joint
-
-    def fill(self, columns: list[Column]) -> None:
-        for column in columns:
-            if column.key not in self.values:
-                self.values[column.key] = [column.function(run) for run in self.runs]
-
-    def known(self, key: str) -> list[float]:
-        return [value for value in self.values[key] if not np.isnan(value)]
-
-    def mean(self, key: str) -> float | None:
-        values = self.known(key)
+    def mean(self, own: "MethodRuns") -> float | None:
+        values = self.known(own)
         return fmean(values) if values else None
 
-    def std(self, key: str) -> float | None:
-        values = self.known(key)
+    def std(self, own: "MethodRuns") -> float | None:
+        values = self.known(own)
         return stdev(values) if len(values) > 1 else None
 
 
 def metric_column(name: str) -> Column:
+    """The column of a metric."""
     metric = find(name)
     return Column(name, metric.title, metric.function, metric.higher_is_better)
 
 
-def groups(records: pd.DataFrame, samples_of: SamplesOf | None) -> Iterator[tuple[dict, list[Row], list[str]]]:
-    """(conditions, rows, task names) of every set of comparable runs."""
-    for found in comparable.sets(records):
-        rows = []
-        for (method, overrides), own in found.methods.items():
-            data = [found.data[run_id] for run_id in own["run_id"]]
-            if samples_of:
-                data = [replace(run, samples=samples_of(run_id) or {}) for run, run_id in zip(data, own["run_id"])]
-            seeds = list(zip(own["order_seed"].astype(int), own["seed"].astype(int)))
-            rows.append(Row(method, overrides, data, seeds, list(own["run_id"])))
-        yield found.conditions, rows, found.tasks
+@dataclass(frozen=True)
+class Block:
+    """The columns of one table."""
+
+    title: str  # what they show; empty: metrics
+    columns: list[Column]
 
 
-def zero_shot_row(rows: list[Row]) -> Row | None:
-    own = sorted((row for row in rows if row.method == ZERO_SHOT), key=lambda row: row.overrides)
-    return own[0] if own else None
+def metric_block(names: Sequence[str]) -> Block:
+    """The columns of the summary: one number a metric."""
+    return Block("", [metric_column(name) for name in names])
 
 
-def add_baselines(rows: list[Row]) -> None:
-    """Give every run the zero-shot accuracies of its class order, for forward transfer."""
-    zero_shot = zero_shot_row(rows)
-    if zero_shot is None:
-        return
-    of_order: dict[int, list[np.ndarray]] = {}
-    for run, (order, _) in zip(zero_shot.runs, zero_shot.seeds):
-        of_order.setdefault(order, []).append(run.before_learning)
-    for row in rows:
-        for i, (order, _) in enumerate(row.seeds):
-            if order in of_order:
-                row.runs[i] = replace(row.runs[i], baseline=np.mean(of_order[order], axis=0))
-
-
-def order(row: Row, key: str) -> tuple:
-    """Zero-shot first, then from best to worst, methods without the metric last."""
-    mean = row.mean(key)
-    sign = -1 if METRICS[key].higher_is_better else 1
-    return row.method != ZERO_SHOT, mean is None, sign * (mean or 0), row.label
-
-
-def _entry(function: Callable[[RunData], np.ndarray], i: int, run: RunData) -> float:
-    return float(function(run)[i])
-
-
-def task_blocks(scenario: str, names: list[str]) -> list[tuple[str, list[Column]]]:
-    """The columns of the per-task view: (what they show, columns)."""
+def task_blocks(scenario: str, names: list[str]) -> list[Block]:
+    """The columns of the per-task view: one number a task."""
 
     def columns(key: str, heads: list[str], function: Callable[[RunData], np.ndarray]) -> list[Column]:
-        return [Column(f"{key}/{head}", head, partial(_entry, function, i)) for i, head in enumerate(heads)]
+        return [Column(f"{key}/{head}", head, partial(_number_of_task, function, i)) for i, head in enumerate(heads)]
 
     if scenario == TASK_INCREMENTAL:
+        transfer = columns("mtil_transfer", names, lambda run: accuracy.transfer_per_task(run.learned))
         return [
-            ("Transfer of each task", columns("mtil_transfer", names, lambda run: accuracy.transfer_per_task(run.learned))[1:]),
-            ("Avg of each task", columns("mtil_avg", names, lambda run: accuracy.avg_per_task(run.learned))),
-            ("Last of each task", columns("mtil_last", names, lambda run: run.learned[-1])),
+            Block("Transfer of each task", transfer[1:]),
+            Block("Avg of each task", columns("mtil_avg", names, lambda run: accuracy.avg_per_task(run.learned))),
+            Block("Last of each task", columns("mtil_last", names, lambda run: run.learned[-1])),
         ]
     moments = [f"after {name}" for name in names]
+    after_each = columns("step", moments, lambda run: accuracy.after_each_task(run.learned))
     return [
-        ("accuracy on the tasks learned so far", columns("step", moments, lambda run: accuracy.after_each_task(run.learned))),
-        ("accuracy on each task at the end", columns("last", names, lambda run: run.learned[-1])),
+        Block("accuracy on the tasks learned so far", after_each),
+        Block("accuracy on each task at the end", columns("last", names, lambda run: run.learned[-1])),
     ]
+
+
+def _number_of_task(function: Callable[[RunData], np.ndarray], task: int, run: RunData) -> float:
+    return float(function(run)[task])

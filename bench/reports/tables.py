@@ -6,6 +6,7 @@ it is marked; a method that learned all tasks at once is shown, but not ranked. 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,16 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.reports.foreign_rows import Foreign, add_rows, apart, marked, place_of
-from bench.reports.formats import INDENT, Cell, Table, write
-from bench.reports.rows import Column, Row, SamplesOf, add_baselines, groups, metric_column, order, task_blocks, zero_shot_row
-from bench.results import published as publications
+from bench.reports.formats import DECIMALS, Mark, Table, TableCell, percent, write
+from bench.reports.published_rows import PublishedRows
+from bench.reports.rows import Block, Column, metric_block, metric_column, task_blocks
 from bench.results import run_facts
-from bench.results.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, find
+from bench.results.conditions import ZERO_SHOT, heading
+from bench.results.groups import Group, MethodRuns, comparable
+from bench.results.metrics import DEFAULTS, find
 from bench.results.records import refuse_mixture
-from bench.results.run_table import heading
+from bench.results.samples import SamplesOf
 
-DECIMALS = 1  # of percentages
 VIEWS = ("summary", "tasks", "matrix")
 
 
@@ -61,201 +63,193 @@ def build(
     """As render, before a format is chosen."""
     if view not in VIEWS:
         raise BenchError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
-    for name in [*(metrics or []), *([sort] if sort else [])]:
-        find(name)
+    named = [*(metrics or []), *([sort] if sort else [])]
+    need_samples = [name for name in named if find(name).needs == "samples"]
     if not len(records) and foreign:
         return apart(foreign, metrics, view, [])
     if not len(records):
         raise BenchError("no records to make a table of; bench run writes them")
     refuse_mixture(records)
-    tables = []
-    found = list(groups(records, samples_of if _need_samples(metrics, sort) else None))
-    places = [place_of(one, [(conditions["scenario"], len(names)) for conditions, _, names in found]) for one in foreign]
-    for number, (conditions, rows, names) in enumerate(found):
-        scenario = conditions["scenario"]
-        final = "mtil_last" if scenario == TASK_INCREMENTAL else "last"
-        chosen = metrics or DEFAULTS[scenario]
-        add_baselines(rows)
-        key = sort or final
-        for row in rows:
-            row.fill([metric_column(name) for name in dict.fromkeys([key, final])])
-        rows.sort(key=lambda row: order(row, key))
-        head = heading(conditions, also=("exemplars", "templates"))
+    groups = comparable(records)
+    if samples_of and need_samples:
+        groups = [group.with_samples(samples_of) for group in groups]
+    groups = [_sorted(group.with_baselines(), sort) for group in groups]
+    shapes = [(group.conditions["scenario"], len(group.tasks)) for group in groups]
+    places = [place_of(one, shapes) for one in foreign]
+    tables: list[Table] = []
+    for number, group in enumerate(groups):
         if view == "matrix":
-            tables += [_matrix_table(row, names, conditions, head) for row in rows]
+            tables += [_matrix_table(own, group) for own in group.methods]
             continue
-        blocks = [("", [metric_column(name) for name in chosen])] if view == "summary" else task_blocks(scenario, names)
-        for title, columns in blocks:
-            caption = f"{head}; {title}" if title else head
-            table = _comparison(rows, columns, final, conditions, caption, published)
-            add_rows(table, [one for one, place in zip(foreign, places) if place == number], columns, scenario)
+        for block in _blocks(group, metrics, view):
+            table = _comparison(group, block, published)
+            beside = [one for one, place in zip(foreign, places) if place == number]
+            add_rows(table, beside, block.columns, group.conditions["scenario"])
             tables.append(table)
-        tables[-1].notes += _mixtures(rows, manifests or {})
-    alone = [(one, place) for one, place in zip(foreign, places) if place is None or view == "matrix"]
+        tables[-1].notes += _mixtures(group, manifests or {})
+    alone = [one for one, place in zip(foreign, places) if place is None or view == "matrix"]
     if alone:
-        shapes = [(conditions["scenario"], len(names)) for conditions, _, names in found]
-        tables += apart([one for one, _ in alone], metrics, view, shapes)
+        tables += apart(alone, metrics, view, shapes)
     return marked(tables) if foreign else tables
 
 
-def _mixtures(rows: list[Row], manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _sorted(group: Group, sort: str | None) -> Group:
+    """Zero-shot first, then from best to worst in the metric `sort`, methods without it last."""
+    column = metric_column(sort) if sort else _final(group)
+    sign = -1 if column.higher_is_better else 1
+
+    def place(own: MethodRuns) -> tuple[bool, bool, float, str]:
+        mean = column.mean(own)
+        return own.method != ZERO_SHOT, mean is None, sign * (mean or 0), own.label
+
+    return replace(group, methods=sorted(group.methods, key=place))
+
+
+def _final(group: Group) -> Column:
+    """The accuracy at the end of the stream: by it methods are ordered, and held against zero-shot."""
+    return metric_column("mtil_last" if group.task_incremental else "last")
+
+
+def _blocks(group: Group, metrics: Sequence[str] | None, view: str) -> list[Block]:
+    """The columns of each of a group's tables."""
+    scenario = group.conditions["scenario"]
+    if view == "summary":
+        return [metric_block(metrics or DEFAULTS[scenario])]
+    return task_blocks(scenario, group.tasks)
+
+
+def _head(group: Group) -> str:
+    return heading(group.conditions, also=("exemplars", "templates"))
+
+
+def _mixtures(group: Group, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A note on every row that averages over runs which differ in how they were made."""
     notes = []
-    for row in rows:
-        found = run_facts.mixtures([manifests[run_id] for run_id in row.run_ids if run_id in manifests])
+    for own in group.methods:
+        found = run_facts.mixtures([manifests[run_id] for run_id in own.run_ids if run_id in manifests])
         if found:
-            notes.append(f"{row.label}: averaged over runs that differ in {', '.join(found)}")
+            notes.append(f"{own.label}: averaged over runs that differ in {', '.join(found)}")
     return notes
 
 
-def _need_samples(metrics: Sequence[str] | None, sort: str | None) -> bool:
-    return any(METRICS[name].needs == "samples" for name in [*(metrics or []), *([sort] if sort else [])])
+# -- from a group to a table ------------------------------------------------------------------------------------
 
 
-# -- from rows to a table ---------------------------------------------------------------------------------------
-
-
-def _number(fraction: float) -> str:
-    return f"{round(100 * fraction, DECIMALS) + 0.0:.{DECIMALS}f}"  # + 0.0: no minus sign on a zero
-
-
-def _text(row: Row, key: str) -> str:
-    mean, std, known = row.mean(key), row.std(key), len(row.known(key))
-    if mean is None:
-        return "-"
-    text = _number(mean) + (f" ± {_number(std)}" if std is not None else "")
-    return text if known == len(row.runs) else f"{text} (n={known})"
-
-
-def _marks(rows: list[Row], column: Column) -> dict[int, str]:
-    """Row index -> best or second, judged on what is printed; equal numbers share a mark."""
-    sign = 1 if column.higher_is_better else -1
-    printed = {i: sign * round(100 * mean, DECIMALS) for i, row in enumerate(rows)
-               if not row.joint and (mean := row.mean(column.key)) is not None}  # fmt: skip
-    ranks = sorted(set(printed.values()), reverse=True)
-    if len(ranks) < 2:
-        return {}
-    places = {ranks[0]: "best"} | ({ranks[1]: "second"} if len(printed) > 2 else {})
-    return {i: places[value] for i, value in printed.items() if value in places}
-
-
-def _comparison(rows, columns, final, conditions, caption, published) -> Table:
-    for row in rows:
-        row.fill(columns)
-    marks = {column.key: _marks(rows, column) for column in columns}
-    zero_shot = zero_shot_row(rows)
-    floor = zero_shot.mean(final) if zero_shot else None
-    below = [None not in (floor, mean := row.mean(final)) and mean < floor - 1e-9 for row in rows]
-    runs = max(len(row.runs) for row in rows)
+def _comparison(group: Group, block: Block, published: pd.DataFrame | None) -> Table:
+    """A row for every method, with what papers say of it below."""
+    columns = block.columns
+    below = _below_zero_shot(group)
+    runs = max(len(own.runs) for own in group.methods)
     spread = "mean ± standard deviation over runs (seeds and class orders)" if runs > 1 else "one run a row"
     table = Table(
-        caption=caption,
+        caption=f"{_head(group)}; {block.title}" if block.title else _head(group),
         reading=f"Percent, {spread}.",
         header=["method", *[column.title for column in columns], "runs"],
         rows=[],
-        notes=_notes(rows, columns, below, final),
-        conditions=conditions,
+        notes=_notes(group, columns, below),
+        conditions=group.conditions,
     )
-    beside = publications.beside(published, conditions) if published is not None else {}
-    sources: dict[str, int] = {}
-    for i, row in enumerate(rows):
-        name = row.label + " †" * below[i] + " ‡" * row.joint
-        cells = [Cell(_text(row, column.key), marks[column.key].get(i, "")) for column in columns]
-        table.rows.append([Cell(name), *cells, Cell(str(len(row.runs)))])
-        table.data.append(_data(row, columns, below[i]))
-        if not row.overrides:
-            for source in beside.pop(row.method, []):
-                _add_published(table, source, columns, row, sources)
-    for method in sorted(beside):
-        for source in beside[method]:
-            _add_published(table, source, columns, None, sources)
-    if published is not None:
-        table.notes += _source_notes(sources, conditions)
+    papers = PublishedRows(table, columns, published) if published is not None else None
+    marks = {column.key: _marks(group.methods, column) for column in columns}
+    for own in group.methods:
+        signs = (" †" if own.label in below else "") + (" ‡" if own.joint else "")
+        cells = [TableCell(_text(own, column), marks[column.key].get(own.label, "")) for column in columns]
+        table.rows.append([TableCell(own.label + signs), *cells, TableCell(str(len(own.runs)))])
+        table.data.append(_data(own, columns, own.label in below))
+        if papers:
+            papers.below(own)
+    if papers:
+        papers.finish()
     return table
 
 
-def _add_published(table: Table, source: publications.Source, columns, row: Row | None, sources: dict[str, int]) -> None:
-    """One published row: below the measured row of its method, or with the method's name when nothing was measured."""
-    if not any(column.key in source.values for column in columns):
-        return
-    number = sources.setdefault(source.where, len(sources) + 1)
-    label = f"published [{number}]" + (f", {source.flag}" if source.flag else "")
-    comparable = row is not None and source.comparable and table.conditions["limits"] in ("", "nan")
-    cells = []
-    data = {"method": source.method, "source": source.where, "flag": source.flag}
+def _below_zero_shot(group: Group) -> set[str]:
+    """The methods that end below zero-shot CLIP: training has cost them more than it gave."""
+    final = _final(group)
+    floor = final.mean(group.zero_shot) if group.zero_shot else None
+    found = set()
+    for own in group.methods:
+        mean = final.mean(own)
+        if floor is not None and mean is not None and mean < floor - 1e-9:
+            found.add(own.label)
+    return found
+
+
+def _marks(methods: Sequence[MethodRuns], column: Column) -> dict[str, Mark]:
+    """Label of a method -> best or second, judged on what is printed; equal numbers share a mark."""
+    sign = 1 if column.higher_is_better else -1
+    printed = {}
+    for own in methods:
+        mean = column.mean(own)
+        if mean is not None and not own.joint:
+            printed[own.label] = sign * round(100 * mean, DECIMALS)
+    ranks = sorted(set(printed.values()), reverse=True)
+    if len(ranks) < 2:
+        return {}
+    places: dict[float, Mark] = {ranks[0]: "best"}
+    if len(printed) > 2:
+        places[ranks[1]] = "second"
+    return {label: places[value] for label, value in printed.items() if value in places}
+
+
+def _text(own: MethodRuns, column: Column) -> str:
+    mean, std, known = column.mean(own), column.std(own), len(column.known(own))
+    if mean is None:
+        return "-"
+    text = percent(mean) + (f" ± {percent(std)}" if std is not None else "")
+    return text if known == len(own.runs) else f"{text} (n={known})"
+
+
+def _data(own: MethodRuns, columns: Sequence[Column], below: bool) -> dict[str, Any]:
+    data: dict[str, Any] = {"method": own.method, "overrides": own.overrides, "source": "measured"}
+    data |= {"runs": len(own.runs), "below_zero_shot": below}
     for column in columns:
-        value, std = source.values.get(column.key), source.stds.get(column.key)
-        if value is None:
-            cells.append(Cell(""))
-            continue
-        text = _printed(value) + (f" ± {_printed(std)}" if std is not None else "")
-        data[column.key] = value / 100
-        measured = row.mean(column.key) if comparable else None
-        if measured is not None:
-            text += f" ({100 * measured - value:+.{DECIMALS}f})"
-            data[f"{column.key}_difference"] = measured - value / 100
-        cells.append(Cell(text))
-    table.rows.append([Cell(INDENT + label if row else f"{source.method}, {label}"), *cells, Cell("")])
-    table.data.append(data)
-
-
-def _printed(percent: float) -> str:
-    """A published number with the digits that it was published with, at least one decimal."""
-    return f"{percent:.1f}" if round(percent, 1) == percent else f"{percent:g}"
-
-
-def _source_notes(sources: dict[str, int], conditions: dict[str, str]) -> list[str]:
-    if not sources:
-        return [f"no published number of these metrics for {conditions['protocol']}"]
-    notes = ["published: as printed there; in brackets: measured minus published"]
-    if conditions["limits"] not in ("", "nan"):
-        notes = ["published: as printed there; no difference, because the images here are others or fewer"]
-    return notes + [f"[{number}] {where}" for where, number in sources.items()]
-
-
-def _data(row: Row, columns: list[Column], below: bool) -> dict:
-    data = {"method": row.method, "overrides": row.overrides, "source": "measured"}
-    data |= {"runs": len(row.runs), "below_zero_shot": below}
-    for column in columns:
-        data[column.key] = row.mean(column.key)
-        data[f"{column.key}_std"] = row.std(column.key)
-        data[f"{column.key}_n"] = len(row.known(column.key))
+        data[column.key] = column.mean(own)
+        data[f"{column.key}_std"] = column.std(own)
+        data[f"{column.key}_n"] = len(column.known(own))
     return data
 
 
-def _notes(rows: list[Row], columns: list[Column], below: list[bool], final: str) -> list[str]:
+def _notes(group: Group, columns: Sequence[Column], below: set[str]) -> list[str]:
     notes = []
     lower = [column.title for column in columns if not column.higher_is_better]
     if lower:
         notes.append(f"lower is better: {', '.join(lower)}")
-    if any(below):
-        notes.append(f"† ends below zero-shot ({METRICS[final].title})")
-    if any(row.joint for row in rows):
+    if below:
+        notes.append(f"† ends below zero-shot ({_final(group).title})")
+    if any(own.joint for own in group.methods):
         notes.append("‡ learned all tasks at once (upper bound), not ranked")
-    if any(row.mean(column.key) is None for row in rows for column in columns):
+    if any(column.mean(own) is None for own in group.methods for column in columns):
         notes.append("a dash: not available")
-    for row in rows:
-        repeated = sorted({pair for pair in row.seeds if row.seeds.count(pair) > 1})
+    return notes + _notes_on_seeds(group.methods)
+
+
+def _notes_on_seeds(methods: Sequence[MethodRuns]) -> list[str]:
+    """What a reader must know of seeds: one that was run twice, class orders that only some methods have met."""
+    notes = []
+    for own in methods:
+        repeated = sorted({pair for pair in own.seeds if own.seeds.count(pair) > 1})
         if repeated:
             order, seed = repeated[0]
-            notes.append(f"{row.label}: several runs of order seed {order}, seed {seed}, which differ outside the records")
-    orders = {row.label: sorted({order for order, _ in row.seeds}) for row in rows}
+            notes.append(f"{own.label}: several runs of order seed {order}, seed {seed}, which differ outside the records")
+    orders = {own.label: sorted({order for order, _ in own.seeds}) for own in methods}
     if len({tuple(found) for found in orders.values()}) > 1:
         listed = "; ".join(f"{label}: {', '.join(map(str, found))}" for label, found in orders.items())
         notes.append(f"class orders differ between rows, compare with care ({listed})")
     return notes
 
 
-def _matrix_table(row: Row, names: list[str], conditions: dict[str, str], head: str) -> Table:
+def _matrix_table(own: MethodRuns, group: Group) -> Table:
     """Accuracy matrix of one method: learned tasks as the scenario scores them, future tasks to the right of them."""
-    mean = np.mean([run.learned_and_future for run in row.runs], axis=0)  # (T, T)
-    rows = [[Cell(f"after {name}"), *[Cell("-" if np.isnan(value) else _number(value)) for value in line]]
-            for name, line in zip(names, mean)]  # fmt: skip
-    data = [{"method": row.method, "overrides": row.overrides, "after_task": t,
-             **{name: None if np.isnan(value) else float(value) for name, value in zip(names, line)}}
-            for t, line in enumerate(mean)]  # fmt: skip
+    mean = np.mean([run.learned_and_future for run in own.runs], axis=0)  # (T, T)
+    rows, data = [], []
+    for after, (name, line) in enumerate(zip(group.tasks, mean)):
+        rows.append([TableCell(f"after {name}"), *[TableCell(percent(value)) for value in line]])
+        known = {task: None if np.isnan(value) else float(value) for task, value in zip(group.tasks, line)}
+        data.append({"method": own.method, "overrides": own.overrides, "after_task": after, **known})
     how = "own classes compete"
-    if conditions["scenario"] != TASK_INCREMENTAL:
+    if not group.task_incremental:
         how = "among the seen classes, right of the diagonal (future tasks) among all"
-    reading = f"Percent, mean over {len(row.runs)} run(s); {how}."
-    return Table(f"{row.label}: accuracy matrix on {head}", reading, ["", *names], rows, conditions=conditions, data=data)
+    reading = f"Percent, mean over {len(own.runs)} run(s); {how}."
+    caption = f"{own.label}: accuracy matrix on {_head(group)}"
+    return Table(caption, reading, ["", *group.tasks], rows, conditions=group.conditions, data=data)

@@ -11,6 +11,7 @@ The worked examples use EXAMPLE, a stream of three tasks with IMAGES test images
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 NOT_AVAILABLE = float("nan")
 EXAMPLE = np.array(
@@ -23,10 +24,10 @@ EXAMPLE = np.array(
 IMAGES = np.array([100, 100, 200])
 
 
-def _mean(values) -> float:
+def _mean(values: npt.ArrayLike) -> float:
     """Mean that is NaN for no values (without numpy's warning) and whenever one of them is NaN."""
-    values = np.asarray(values, dtype=float)
-    return float(values.sum()) / values.size if values.size else NOT_AVAILABLE
+    numbers = np.asarray(values, dtype=float)
+    return float(numbers.sum()) / numbers.size if numbers.size else NOT_AVAILABLE
 
 
 # -- how good: averages over learned tasks ----------------------------------------------------------------------

@@ -1,49 +1,32 @@
-"""Finished runs, sorted into what one picture may show together: a protocol under one set of conditions, as in tables."""
+"""Records -> groups of runs that may be compared, and in each group the runs of every method.
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+Tables, pictures, comparisons, rankings and the gate all start from these groups, so that none of them can let runs meet that
+another one keeps apart, and all hold a method against the same zero-shot runs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bench.results import accuracy, comparable, records, samples
-from bench.results.metrics import TASK_INCREMENTAL, RunData
-from bench.results.run_table import SEEDS, SHARED, ZERO_SHOT, heading, label
-from bench.system.files import sha256
+from bench.results import accuracy
+from bench.results.conditions import SEEDS, SHARED, ZERO_SHOT, heading, label
+from bench.results.loaded import Results
+from bench.results.run_data import TASK_INCREMENTAL, RunData, matrices_of_runs
+from bench.results.samples import SamplesOf
 
 
 @dataclass(frozen=True)
-class Results:
-    """Finished runs at or below some paths."""
-
-    table: pd.DataFrame  # their records
-    manifests: dict[str, dict]  # run id -> manifest.json; not there for records that came without one
-    samples_of: Callable[[str], Mapping[str, np.ndarray] | None]  # run id -> per-image arrays
-
-
-def load(paths: Iterable[Path]) -> Results:
-    paths = [Path(path) for path in paths]
-    table = records.load(paths)
-    manifests = records.manifests(file for path in paths for file in records.find(path))
-    return Results(table, manifests, samples.of_runs(paths))
-
-
-def nothing() -> Results:
-    """No runs at all."""
-    return Results(records.nothing(), {}, lambda run_id: None)
-
-
-@dataclass(frozen=True)
-class Entry:
+class MethodRuns:
     """A method with its hyper-parameters: all of its runs in one group."""
 
     method: str
     overrides: str
     table: pd.DataFrame  # one row a run: CONDITIONS, SEEDS, run_id
     runs: list[RunData]  # the same runs
+    _numbers: dict[str, list[float]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -54,7 +37,13 @@ class Entry:
         return list(self.table["run_id"])
 
     @property
+    def seeds(self) -> list[tuple[int, int]]:
+        """(order seed, seed) of each run."""
+        return list(zip(*(self.table[column].astype(int).tolist() for column in SEEDS)))
+
+    @property
     def joint(self) -> bool:
+        """Did it learn all tasks at once?"""
         return self.runs[0].joint
 
     @cached_property
@@ -62,14 +51,31 @@ class Entry:
         """(runs,) accuracy after the last task, mean over tasks."""
         return np.array([accuracy.last(run.learned) for run in self.runs])
 
+    def numbers(self, name: str, function: Callable[[RunData], float]) -> list[float]:
+        """The number of that name of each run, NaN = not available. Computed once, because those of images take their time."""
+        if name not in self._numbers:
+            self._numbers[name] = [function(run) for run in self.runs]
+        return self._numbers[name]
+
+    def with_samples(self, samples_of: SamplesOf) -> "MethodRuns":
+        """The same runs with their per-image arrays, as far as those were kept."""
+        runs = [replace(run, samples=samples_of(run_id) or {}) for run_id, run in zip(self.run_ids, self.runs)]
+        return replace(self, runs=runs)
+
+    def by_seed(self) -> "MethodRuns":
+        """The same runs in the order of their seeds."""
+        data = dict(zip(self.run_ids, self.runs))
+        table = self.table.sort_values(SEEDS)
+        return replace(self, table=table, runs=[data[run_id] for run_id in table["run_id"]])
+
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that may be compared."""
+    """Runs under the same conditions."""
 
-    conditions: dict[str, str]
-    tasks: list[str]
-    entries: list[Entry]  # zero-shot first, then from best to worst at the end of the stream
+    conditions: dict[str, str]  # SHARED
+    tasks: list[str]  # their names
+    methods: list[MethodRuns]
     apart: str = ""  # what sets it apart from other groups of its protocol, as name=value;...
 
     @property
@@ -85,43 +91,73 @@ class Group:
         return heading(self.conditions)
 
     @property
-    def stem(self) -> str:
-        """A file name's beginning.
-
-        >>> Group({"protocol": "mini60-6x10"}, [], [], "limits=train=5").stem
-        'mini60-6x10_limits=train=5'
-        """
-        return slug(self.protocol) + (f"_{slug(self.apart)}" if self.apart else "")
+    def run_ids(self) -> list[str]:
+        return [run_id for own in self.methods for run_id in own.run_ids]
 
     @property
-    def run_ids(self) -> list[str]:
-        return [run_id for entry in self.entries for run_id in entry.run_ids]
+    def zero_shot(self) -> MethodRuns | None:
+        """The method that the others are read against; of several kinds of it, that with its own hyper-parameters."""
+        found = sorted((own for own in self.methods if own.method == ZERO_SHOT), key=lambda own: own.overrides)
+        return found[0] if found else None
 
-    def entry(self, method_label: str) -> Entry:
-        return next(entry for entry in self.entries if entry.label == method_label)
+    def with_samples(self, samples_of: SamplesOf) -> "Group":
+        """The same runs with their per-image arrays, as far as those were kept."""
+        return replace(self, methods=[own.with_samples(samples_of) for own in self.methods])
+
+    def with_baselines(self) -> "Group":
+        """The same runs, each with the zero-shot accuracies of its class order, which forward transfer is measured from."""
+        baselines = self._before_learning()
+        methods = []
+        for own in self.methods:
+            runs = [replace(run, baseline=baselines.get(order)) for run, (order, _) in zip(own.runs, own.seeds)]
+            methods.append(replace(own, runs=runs))
+        return replace(self, methods=methods)
+
+    def _before_learning(self) -> dict[int, np.ndarray]:
+        """Order seed -> (T,) zero-shot accuracy on each task just before it is learned; the first one has none."""
+        if self.zero_shot is None:
+            return {}
+        found: dict[int, list[np.ndarray]] = {}
+        for run, (order, _) in zip(self.zero_shot.runs, self.zero_shot.seeds):
+            found.setdefault(order, []).append(run.before_learning)
+        return {order: np.mean(accuracies, axis=0) for order, accuracies in found.items()}
+
+    def method(self, method_label: str) -> MethodRuns:
+        return next(own for own in self.methods if own.label == method_label)
 
 
-def slug(text: str) -> str:
-    """A text as a part of a file name; where characters are lost, a digest keeps different texts apart.
-
-    >>> slug("coop (epochs=3;rate=-1)"), slug("../<b>")
-    ('coop-epochs=3,rate=-1', 'b-9f46ae')
-    """
-    readable = text.replace(" (", "-").replace(")", "").replace(";", ",")
-    safe = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", readable).strip("-.")
-    return safe if safe == readable else f"{safe}-{sha256(text.encode())[:6]}".lstrip("-")
-
-
-def build(results: Results) -> list[Group]:
-    """All groups, in the order in which their records were found."""
+def comparable(records: pd.DataFrame) -> list[Group]:
+    """All groups; these, their methods and runs as they come in the records. Runs without an accuracy are left out."""
+    found = matrices_of_runs(records)
+    runs = records.drop_duplicates("run_id")
+    runs = runs[runs["run_id"].isin(found)]
+    named = records.drop_duplicates(["run_id", "eval_task"])[["run_id", "eval_task", "eval_name"]]
     groups = []
-    for found in comparable.sets(results.table):
-        entries = []
-        for (method, overrides), own in found.methods.items():
-            own = own.sort_values(SEEDS)
-            entries.append(Entry(method, overrides, own, [found.data[run_id] for run_id in own["run_id"]]))
-        entries.sort(key=lambda entry: (entry.method != ZERO_SHOT, -np.nan_to_num(entry.last.mean(), nan=-1), entry.label))
-        groups.append(Group(found.conditions, found.tasks, entries))
+    for shared, together in runs.groupby(SHARED, sort=False, dropna=False):
+        conditions = {name: str(value) for name, value in zip(SHARED, shared)}
+        methods = []
+        for (method, overrides), table in together.groupby(["method", "overrides"], sort=False, dropna=False):
+            data = [RunData(conditions["scenario"], *found[run_id]) for run_id in table["run_id"]]
+            methods.append(MethodRuns(method, overrides if isinstance(overrides, str) else "", table, data))
+        tasks = _task_names(named[named["run_id"].isin(together["run_id"])])
+        groups.append(Group(conditions, tasks, methods))
+    return groups
+
+
+def _task_names(named: pd.DataFrame) -> list[str]:
+    """Names of the tasks; numbers where class orders give a task different names, or two tasks have the same."""
+    found = named.groupby("eval_task")["eval_name"].unique()
+    names = [own[0] if len(own) == 1 else f"task {task + 1}" for task, own in found.items()]
+    return names if len(set(names)) == len(names) else [f"task {k + 1}" for k in range(len(names))]
+
+
+def arranged(results: Results) -> list[Group]:
+    """All groups as pictures and pages show them: zero-shot first, then from best to worst, runs in the order of their seeds."""
+    groups = []
+    for group in comparable(results.table):
+        methods = [own.by_seed() for own in group.methods]
+        methods.sort(key=lambda own: (own.method != ZERO_SHOT, -np.nan_to_num(own.last.mean(), nan=-1), own.label))
+        groups.append(replace(group, methods=methods))
     return [_set_apart(group, groups) for group in groups]
 
 
@@ -129,5 +165,4 @@ def _set_apart(group: Group, groups: list[Group]) -> Group:
     """Note the conditions in which a group differs from others of its protocol."""
     siblings = [other.conditions for other in groups if other.protocol == group.protocol]
     differing = [column for column in SHARED if len({conditions[column] for conditions in siblings}) > 1]
-    apart = ";".join(f"{column}={group.conditions[column] or 'none'}" for column in differing)
-    return Group(group.conditions, group.tasks, group.entries, apart)
+    return replace(group, apart=";".join(f"{column}={group.conditions[column] or 'none'}" for column in differing))

@@ -6,6 +6,8 @@ classes: "energy" (log-sum-exp of the logits), "max_softmax" (confidence), "entr
 The worked examples have three seen images with scores 3, 2, 1 and two novel ones with 1.5, 0.5.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 SCORES = {"energy": ("energy", 1), "max_softmax": ("confidence", 1), "entropy": ("entropy", -1)}  # stored name, sign
@@ -62,7 +64,7 @@ def fpr95(seen: np.ndarray, novel: np.ndarray, recall: float = 0.95) -> float:
     return float(novel_above[:stop][::-1][np.argmin(distance)] / len(novel))
 
 
-def over_moments(function, moments: list[tuple[np.ndarray, np.ndarray]]) -> float:
+def over_moments(function: Callable[[np.ndarray, np.ndarray], float], moments: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """The mean of one of the functions above over (seen, novel) pairs, one after every task but the last."""
     values = [function(seen, novel) for seen, novel in moments]
     return float(np.mean(values)) if values else float("nan")

@@ -1,12 +1,18 @@
-"""Numbers from papers, which ship with the package: loading them, and laying them beside measured ones."""
+"""Numbers from papers, which ship with the package: loading them, and laying them beside measured ones.
 
+pandas is imported where it is used: reading somebody's matrix asks for the order of tasks alone, and starts faster without it.
+"""
+
+import csv
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ["method", "protocol", "backbone", "metric", "value", "std", "reported_in", "table", "certainty"]
 
@@ -23,27 +29,32 @@ class Source:
     stds: dict[str, float]  # metric -> its standard deviation as printed, where there is one
 
 
-def _read(name: str) -> pd.DataFrame:
-    with files("bench.shipped").joinpath("published", name).open(encoding="utf-8") as file:
-        return pd.read_csv(file)
-
-
 @cache
-def _load() -> pd.DataFrame:
-    names = sorted(entry.name for entry in files("bench.shipped").joinpath("published").iterdir())
-    tables = [_read(name) for name in names if name.endswith(".csv") and not name.startswith("mtil_")]
+def _load() -> "pd.DataFrame":
+    import pandas as pd
+
+    folder = files("bench.shipped").joinpath("published")
+    tables = []
+    for name in sorted(file.name for file in folder.iterdir()):
+        if name.endswith(".csv") and not name.startswith("mtil_"):
+            with folder.joinpath(name).open(encoding="utf-8") as file:
+                tables.append(pd.read_csv(file))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 
-def load() -> pd.DataFrame:
+def load() -> "pd.DataFrame":
     """All published numbers, one row each; values as printed (percent)."""
     return _load().copy()
 
 
 def mtil_orders() -> dict[str, list[str]]:
     """The data sets of MTIL in the order in which they are learned: {"I": [...], "II": [...]}."""
-    table = _read("mtil_orders.csv").sort_values("position")
-    return {order: list(rows["dataset"]) for order, rows in table.groupby("order")}
+    with files("bench.shipped").joinpath("published", "mtil_orders.csv").open(encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: (row["order"], int(row["position"])))
+    orders: dict[str, list[str]] = {}
+    for row in rows:
+        orders.setdefault(row["order"], []).append(row["dataset"])
+    return orders
 
 
 def difference_in_backbone(reported: str, backbone: str, pretrained: str) -> tuple[str, bool]:
@@ -66,8 +77,10 @@ def difference_in_backbone(reported: str, backbone: str, pretrained: str) -> tup
     return ("", True) if weights == pretrained else ("other weights", False)
 
 
-def beside(published: pd.DataFrame, conditions: dict[str, str]) -> dict[str, list[Source]]:
+def beside(published: "pd.DataFrame", conditions: dict[str, str]) -> dict[str, list[Source]]:
     """What papers say on a table's protocol: {method: sources}. Sources are kept apart, never merged."""
+    import pandas as pd
+
     missing = [column for column in COLUMNS if column not in published.columns]
     if missing:
         raise BenchError(f"published numbers: column {missing[0]!r} is missing; expected {', '.join(COLUMNS)}")

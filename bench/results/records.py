@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError, one_line
+from bench.errors import NO_CSV, BenchError, reading
 from bench.results import run_facts
+from bench.results.run_folder import RECORDS, RunFolder
 
 SCHEMA = 1
 TOWERS = " + "  # between the backbone's name and those of other pretrained towers
+RUN_AGAIN = "run again with --fresh"  # what mends a file of a run that is damaged
 SYNTHETIC = "synthetic"  # `limits` then starts with data=synthetic
 
 COLUMNS = {
@@ -74,18 +76,14 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def _text(path: Path) -> str:
-    try:
+    with reading(path):
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read ({one_line(error)})") from error
 
 
 def _parse(text: str, where: str) -> pd.DataFrame:
-    try:
+    with reading(where, NO_CSV, (ValueError,)):
         # numbers are parsed only after validation has looked at them; empty cells of text columns stay empty text
         table = pd.read_csv(StringIO(text), dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise BenchError(f"{where}: not a CSV file that can be parsed ({one_line(error)})") from error
     validate(table, where)
     return table
 
@@ -141,7 +139,7 @@ def find(path: Path) -> list[Path]:
         return [path]
     if not path.exists():
         raise BenchError(f"{path}: no such file or folder; bench run writes results")
-    return sorted(p for p in path.rglob("records.csv") if (p.parent / "manifest.json").exists())
+    return sorted(file for file in path.rglob(RECORDS) if RunFolder(file.parent).finished)
 
 
 def load(paths: Iterable[Path]) -> pd.DataFrame:
@@ -175,7 +173,7 @@ def _refuse_other_numbers(table: pd.DataFrame, files: Sequence[Path]) -> None:
 
 def manifests(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """Run id -> manifest, of those records files that have one beside them."""
-    found = [read_manifest(file.parent) for file in files if (file.parent / "manifest.json").exists()]
+    found = [read_manifest(file.parent) for file in files if RunFolder(file.parent).finished]
     return {manifest["run_id"]: manifest for manifest in found}
 
 
@@ -231,20 +229,16 @@ def _parse_together(files: list[Path]) -> pd.DataFrame:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished run; one that has not changed since is not read again."""
-    path = folder / "manifest.json"
-    try:
+    path = RunFolder(folder).manifest
+    with reading(path, advice=RUN_AGAIN):
         facts = path.stat()
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read ({one_line(error)}); run again with --fresh") from error
     return _manifest(path, facts.st_mtime_ns, facts.st_size)
 
 
 @functools.lru_cache(maxsize=4096)
 def _manifest(path: Path, changed_ns: int, size: int) -> dict[str, Any]:
-    try:
+    with reading(path, errors=(OSError, ValueError), advice=RUN_AGAIN):
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{path}: cannot be read ({one_line(error)}); run again with --fresh") from error
     if not isinstance(manifest, dict) or "run_id" not in manifest:
-        raise BenchError(f"{path}: is not a manifest that bench run has written; run again with --fresh")
+        raise BenchError(f"{path}: is not a manifest that bench run has written; {RUN_AGAIN}")
     return manifest

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.errors import BenchError, one_line
+from bench.errors import reading
 from bench.results import records
+from bench.results.run_folder import RunFolder
 
 
 class Samples(Mapping[str, np.ndarray]):
@@ -15,10 +16,8 @@ class Samples(Mapping[str, np.ndarray]):
     def __init__(self, path: Path):
         from safetensors import SafetensorError, safe_open
 
-        try:
+        with reading(path, errors=(SafetensorError, OSError), advice=records.RUN_AGAIN):
             self._file = safe_open(path, framework="numpy")
-        except (SafetensorError, OSError) as error:
-            raise BenchError(f"{path}: cannot be read ({one_line(error)}); run again with --fresh") from error
         self._names = frozenset(self._file.keys())
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -33,15 +32,19 @@ class Samples(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def of_runs(paths: Iterable[Path]) -> Callable[[str], Samples | None]:
-    """A function from run id to its samples, for the finished runs at or below the paths; None where there are none."""
-    folders = {}
+SamplesOf = Callable[[str], Mapping[str, np.ndarray] | None]  # from a run id to its per-image arrays; None: they were not kept
+
+
+def of_runs(paths: Iterable[Path]) -> SamplesOf:
+    """Of the finished runs at or below the paths."""
+    folders: dict[str, RunFolder] = {}
     for file in (file for path in paths for file in records.find(Path(path))):
-        if (file.parent / "manifest.json").exists():
-            folders[records.read_manifest(file.parent)["run_id"]] = file.parent
+        folder = RunFolder(file.parent)
+        if folder.finished:
+            folders[records.read_manifest(folder.path)["run_id"]] = folder
 
     def samples_of(run_id: str) -> Samples | None:
-        path = folders.get(run_id, Path()) / "samples.safetensors"
-        return Samples(path) if run_id in folders and path.exists() else None
+        folder = folders.get(run_id)
+        return Samples(folder.samples) if folder and folder.samples.exists() else None
 
     return samples_of

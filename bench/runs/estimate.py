@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from bench.results.run_folder import finished_runs
 from bench.runs.checkpoint import finished_tasks
 from bench.runs.plan import Run
 
@@ -82,10 +83,10 @@ class _Past:
     def __init__(self, folders: set[Path]):
         self.runs: dict[tuple, list[Cost]] = {}
         for folder in folders:
-            for file in folder.glob("*/*/*/manifest.json"):
+            for own in finished_runs(folder):
                 try:
-                    manifest = json.loads(file.read_text())
-                    cost = Cost(_seconds(manifest["cost"]), sum(one.stat().st_size for one in file.parent.iterdir()))
+                    manifest = json.loads(own.manifest.read_text())
+                    cost = Cost(_seconds(manifest["cost"]), sum(one.stat().st_size for one in own.path.iterdir()))
                     keys = [_key(manifest["identity"], names) for names in LIKENESS]
                 except (OSError, ValueError, KeyError, TypeError):
                     continue  # damaged, or of another version: no guide

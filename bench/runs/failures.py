@@ -21,7 +21,6 @@ from bench.system.files import write_atomically
 if TYPE_CHECKING:
     from bench.runs.plan import Run
 
-FILE = "failure.json"
 Cause = Literal["run", "machine"]
 
 
@@ -94,13 +93,13 @@ def record(run: "Run", failure: Failure) -> None:
         "attempts": [dataclasses.asdict(one) for one in [*of(run), failure]],
     }
     with contextlib.suppress(OSError):
-        write_atomically(run.folder / FILE, json.dumps(facts, indent=1))
+        write_atomically(run.files.failure, json.dumps(facts, indent=1))
 
 
 def of(run: "Run") -> list[Failure]:
     """The attempts that failed, the last one last; none if the record cannot be read."""
     try:
-        return [Failure(**attempt) for attempt in json.loads((run.folder / FILE).read_text())["attempts"]]
+        return [Failure(**attempt) for attempt in json.loads((run.files.failure).read_text())["attempts"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
@@ -112,4 +111,4 @@ def lasting(run: "Run") -> Failure | None:
 
 
 def forget(run: "Run") -> None:
-    (run.folder / FILE).unlink(missing_ok=True)
+    (run.files.failure).unlink(missing_ok=True)

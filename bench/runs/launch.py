@@ -62,7 +62,7 @@ def forget(runs: Sequence[Run], option: str) -> None:
 
 def claim(run: Run) -> Claim:
     """Nobody else carries out this run meanwhile; Held if somebody does."""
-    return Claim(run.out / ".locks" / f"{run.run_id}.lock")
+    return Claim(run.files.lock)
 
 
 def launch(

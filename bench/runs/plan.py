@@ -4,9 +4,7 @@ A plan is made of facts (bench/runs/facts.py) and opens no image; what runs impo
 """
 
 import dataclasses
-import hashlib
 import itertools
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError
 from bench.images.dataset import Content
 from bench.results.records import SCHEMA, SYNTHETIC
+from bench.results.run_folder import RunFolder, run_id_of
 from bench.runs import assignments as changes
 from bench.runs.assignments import Assignment
 from bench.runs.facts import Facts
@@ -99,11 +98,15 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
+        return run_id_of(self.identity)
 
     @property
     def folder(self) -> Path:
-        return self.out / self.protocol.name / self.method_name / self.run_id
+        return self.files.path
+
+    @property
+    def files(self) -> RunFolder:
+        return RunFolder.of(self.out, self.protocol.name, self.method_name, self.run_id)
 
     @property
     def weights_label(self) -> str:
@@ -113,11 +116,11 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.safetensors"
+        return self.files.checkpoint
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "manifest.json").exists()
+        return self.files.finished
 
     @property
     def label(self) -> str:

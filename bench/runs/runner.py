@@ -26,6 +26,7 @@ from bench.images.dataset import Folders
 from bench.learning.evaluation import Cell, evaluate
 from bench.learning.method import Method
 from bench.results import records
+from bench.results.run_folder import RECORDS, SAMPLES
 from bench.runs import checkpoint, failures, method_source
 from bench.runs.method_source import Source
 from bench.runs.plan import Run
@@ -257,8 +258,8 @@ def _write_results(
 ) -> None:
     table = records.to_csv(journal.rows).encode()
     samples = save_tensors(dict(sorted(journal.samples.items())))
-    write_atomically(run.folder / "records.csv", table)
-    write_atomically(run.folder / "samples.safetensors", samples)
+    write_atomically(run.files.records, table)
+    write_atomically(run.files.samples, samples)
     images = hashlib.sha256()
     for task in stream.tasks:
         for split in (task.train, task.test):
@@ -292,9 +293,9 @@ def _write_results(
         "environment": environment(backbone.device),
         **_begun_elsewhere(journal, backbone),
         "earlier_failures": [dataclasses.asdict(failure) for failure in failures.of(run)],
-        "checksums": {"records.csv": sha256(table), "samples.safetensors": sha256(samples)},
+        "checksums": {RECORDS: sha256(table), SAMPLES: sha256(samples)},
     }
-    write_atomically(run.folder / "manifest.json", json.dumps(manifest, indent=1, default=str))
+    write_atomically(run.files.manifest, json.dumps(manifest, indent=1, default=str))
 
 
 def _begun_elsewhere(journal: checkpoint.Journal, backbone: Backbone) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bench.results import metrics
+from bench.results import metrics, run_data
 from tests.conformance.stored_logits import accuracy_matrices
 from tests.conformance.vectors import error_ratio
 
@@ -25,7 +25,7 @@ FIELDS = {  # field of expected.json -> metric of the harness
 def _fields(logits: np.ndarray, labels: np.ndarray, classes_per_task: list[int]) -> dict:
     """Every field of one case, as fractions."""
     matrices, n = accuracy_matrices(logits, labels, classes_per_task)
-    run = metrics.RunData(metrics.CLASS_INCREMENTAL, matrices, n)
+    run = run_data.RunData(run_data.CLASS_INCREMENTAL, matrices, n)
     values = metrics.of_run(run, FIELDS.values())
     learned = np.tril(np.ones((len(n), len(n)), dtype=bool))
     return {

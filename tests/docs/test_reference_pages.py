@@ -94,7 +94,7 @@ def test_the_page_on_results_names_what_a_run_writes(tmp_path):
 def test_the_page_on_results_names_what_a_failure_writes(tmp_path):
     run = small_runs.small_run("zero-shot", tmp_path)
     failures.record(run, failures.of_machine("killed"))
-    found = json.loads((run.folder / failures.FILE).read_text())
+    found = json.loads((run.files.failure).read_text())
     text = page("results-format.md")
     assert set(rows_below(text, "failure.json")) == set(found)
     assert all(f"`{name}`" in text for name in found["attempts"][0])

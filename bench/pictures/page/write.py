@@ -16,13 +16,15 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.pictures import plots
+from bench.pictures.file_names import slug
 from bench.pictures.page.reproduction import command
 from bench.pictures.style import GRID, INK, MUTED, SERIES, encode, look
 from bench.reports import tables
 from bench.reports.costs import cost_table
 from bench.reports.formats import INDENT, Table
 from bench.results import published
-from bench.results.groups import Entry, Group, Results, build, load, slug
+from bench.results.groups import Group, MethodRuns, arranged
+from bench.results.loaded import Results, load
 from bench.results.metrics import DEFAULTS, METRICS
 from bench.results.records import restrictions
 from bench.system.files import write_atomically
@@ -32,7 +34,7 @@ SURE = ("ece", "auroc", "aupr", "fpr95")  # how far a method knows what it knows
 
 
 @dataclass(frozen=True)
-class Run:
+class ListedRun:
     """One run, as the page lists it."""
 
     run_id: str
@@ -62,7 +64,7 @@ class Section:
     cost: Table | None
     meanings: dict[str, str]  # title of a column -> what it is
     drawings: dict[str, list[Drawing]]  # kind -> pictures
-    runs: dict[str, list[Run]] = field(default_factory=dict)  # label of a method -> its runs
+    runs: dict[str, list[ListedRun]] = field(default_factory=dict)  # label of a method -> its runs
 
 
 def write(paths: Iterable[Path], output: Path) -> Path:
@@ -86,12 +88,12 @@ def render(results: Results) -> str:
     )
     script = files("bench.pictures.page").joinpath("report.js").read_text(encoding="utf-8")
     style = files("bench.pictures.page").joinpath("report.css").read_text(encoding="utf-8")
-    groups = build(results)
+    groups = arranged(results)
     return environment.get_template("report.html").render(
         sections=[_section(i, group, results, groups) for i, group in enumerate(groups)],
         ranking=_ranking(results),
         runs=len(set(results.table["run_id"])),
-        methods=len({entry.label for group in groups for entry in group.entries}),
+        methods=len({own.label for group in groups for own in group.methods}),
         version=VERSION,
         indent=INDENT,
         restrictions=restrictions,
@@ -121,16 +123,17 @@ def _section(number: int, group: Group, results: Results, groups: list[Group]) -
         cost=cost_table(group, results),
         meanings={METRICS[name].title: METRICS[name].summary for name in shown},
         drawings=drawings,
-        runs={entry.label: _runs(entry, results) for entry in group.entries},
+        runs={own.label: _runs(own, results) for own in group.methods},
     )
 
 
-def _runs(entry: Entry, results: Results) -> list[Run]:
+def _runs(own: MethodRuns, results: Results) -> list[ListedRun]:
     found = []
-    for row in entry.table.to_dict("records"):
+    for row in own.table.to_dict("records"):
         manifest = results.manifests.get(row["run_id"], {})
         text = json.dumps(manifest, indent=1, ensure_ascii=False) if manifest else ""
-        found.append(Run(row["run_id"], f"order seed {row['order_seed']}, seed {row['seed']}", command(row, manifest), text))
+        title = f"order seed {row['order_seed']}, seed {row['seed']}"
+        found.append(ListedRun(row["run_id"], title, command(row, manifest), text))
     return found
 
 
@@ -166,6 +169,7 @@ def adapt(svg: str, description: str) -> str:
     svg = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in referred else "", svg)
     svg = re.sub(r"#[0-9a-f]{6}\b", lambda match: THEME.get(match[0], match[0]), svg)
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg)
+    assert size is not None  # matplotlib says how large the picture is
     opening = f'<svg role="img" aria-label="{escape(description)}" style="max-width: {float(size[1]) * 4 / 3:.0f}px"'
     svg = svg.replace(size[0], "", 1).replace("<svg", opening, 1)
     return Markup(re.sub(r"\n\s*\n", "\n", svg))

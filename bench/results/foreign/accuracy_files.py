@@ -81,12 +81,14 @@ def _of_sheets(
         stem = where if where == "standard input" else Path(where).stem
         label = stem if len(found) == 1 else sheet.label or f"{stem}, table {number}"
         for one in _matrices(sheet.rows, label, place, order, bare):
-            spread = [SPREAD] * any("±" in cell or "+/-" in cell for row in sheet.rows for cell in row)
-            matrices.append(_checked(replace(one, notes=[*sheet.notes, *one.notes, *spread]), place, unit))
+            notes = [*sheet.notes, *one.notes]
+            if any("±" in cell or "+/-" in cell for row in sheet.rows for cell in row):
+                notes.append(SPREAD)
+            matrices.append(_checked(replace(one, notes=notes), place, unit))
     return matrices
 
 
-def _matrices(rows: list[list[str]], label: str, where: str, order, bare: bool) -> list[AccuracyMatrix]:
+def _matrices(rows: list[list[str]], label: str, where: str, order: Sequence[str] | None, bare: bool) -> list[AccuracyMatrix]:
     raw = [[cell.strip() for cell in row] for row in rows]
     raw = [row for row in raw if any(row) and not row[0].startswith("#")]
     if not raw:

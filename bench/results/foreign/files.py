@@ -12,7 +12,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import BenchError, reading
 from bench.system.text_files import MARKS
 
 MOST_BYTES = 64 * 2**20  # a matrix of 1000 tasks, printed with every digit, has a third of this
@@ -53,7 +53,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 def read_bytes(path: Path) -> bytes:
     """All of a file, or of standard input if the path is "-"."""
-    try:
+    with reading(path, errors=(OSError, ValueError)):  # ValueError: a NUL in the name
         if str(path) == STANDARD_INPUT:
             data = sys.stdin.buffer.read(MOST_BYTES + 1)
         elif path.is_dir():
@@ -61,8 +61,6 @@ def read_bytes(path: Path) -> bytes:
         else:
             with open(path, "rb") as file:
                 data = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise BenchError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if len(data) > MOST_BYTES:
         raise BenchError(f"{path}: is larger than {MOST_BYTES >> 20} MB; no accuracy matrix is, give the matrix alone")
     return data
@@ -76,7 +74,8 @@ def text_of(data: bytes, where: str) -> tuple[str, list[str]]:
         raise BenchError(f"{where}: is a binary file of an unknown kind; {_SAVE_ARRAY}")
     if _MARKUP.match(text):
         raise BenchError(f"{where}: is a web page or other XML; copy its table into a CSV file")
-    return text.replace("\r\n", "\n").replace("\r", "\n"), [f"text read as {encoding}"] * (encoding == "Windows-1252")
+    guessed = encoding == "Windows-1252"
+    return text.replace("\r\n", "\n").replace("\r", "\n"), [f"text read as {encoding}"] if guessed else []
 
 
 def refuse(data: bytes, where: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.results.foreign.accuracy_matrix import AccuracyMatrix
 from bench.results.foreign.literals import NUMPY_SCALAR, number
-from bench.results.metrics import CLASS_INCREMENTAL, TASK_INCREMENTAL
+from bench.results.run_data import CLASS_INCREMENTAL, TASK_INCREMENTAL
 
 _KEYS = re.compile(r"""["'](?:accuracy_\d+_task\d+|accmean_task\d+)["']\s*:""")
 _CELL = re.compile(r"accuracy_(\d+)_task(\d+)$")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import BenchError
+from bench.errors import BenchError, reading
 from bench.results.foreign.files import MOST_BYTES, NUMPY, is_npz
 from bench.results.foreign.sheets import MOST_CELLS, Sheet
 
@@ -41,10 +41,8 @@ def read_numpy(data: bytes, where: str) -> list[Sheet]:
     names = [info.filename for info in archive.infolist()]
     if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
         raise BenchError(f"{where}: unpacks to more than {MOST_BYTES >> 20} MB; write the matrix alone with numpy.save")
-    try:
+    with reading(where, "is a damaged .npz file", (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError)):
         arrays = {name.removesuffix(".npy"): _load(archive.read(name), f"{where}, {name}") for name in names}
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise BenchError(f"{where}: is a damaged .npz file ({error})") from error
     square = {name: array for name, array in arrays.items() if array.ndim == 2}
     if len(square) != 1:
         listed = ", ".join(f"{name} {'x'.join(map(str, array.shape)) or 'scalar'}" for name, array in arrays.items())
@@ -72,7 +70,7 @@ def _array_sheet(array: np.ndarray, where: str, note: str) -> Sheet:
     if array.ndim != 2 or 0 in array.shape or array.size > MOST_CELLS:
         shape = " x ".join(map(str, array.shape)) or "single number"
         raise BenchError(f"{where}: is an array of shape {shape}; a square is expected, row = after learning a task")
-    return Sheet("", [[str(float(value)) for value in row] for row in array], [note] * bool(note))
+    return Sheet("", [[str(float(value)) for value in row] for row in array], [note] if note else [])
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------
@@ -118,9 +116,10 @@ def read_json(text: str, where: str) -> list[Sheet]:
             f"{where}: is JSON without an accuracy matrix; expected are rows of numbers, [[...], [...]], also below a key,"
             " or records with after_task, eval_task and accuracy"
         )
-    several = len(found) > 1
-    return [Sheet(f"matrix {k}" if several else "", rows, [f"matrix at {path}"] * bool(path and not several))
-            for k, (path, rows) in enumerate(found, start=1)]  # fmt: skip
+    if len(found) > 1:
+        return [Sheet(f"matrix {k}", rows) for k, (_, rows) in enumerate(found, start=1)]
+    ((path, rows),) = found
+    return [Sheet("", rows, [f"matrix at {path}"] if path else [])]
 
 
 def _matrices(node: Any, path: str, depth: int) -> list[tuple[str, list[list[str]]]]:

@@ -18,7 +18,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.results.foreign.accuracy_matrix import AccuracyMatrix
 from bench.results.foreign.literals import display, number
-from bench.results.metrics import CLASS_INCREMENTAL
+from bench.results.run_data import CLASS_INCREMENTAL
 
 _LINE = re.compile(r"(?:\b(CNN|NME)\s*:\s*)?(\{'total'.*\})\s*$")
 _CURVE = re.compile(r"\b(CNN|NME) top1 curve:\s*(\[.*\])\s*$")

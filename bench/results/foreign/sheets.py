@@ -5,7 +5,7 @@ import io
 import re
 from dataclasses import dataclass, field
 
-from bench.errors import BenchError
+from bench.errors import NO_CSV, BenchError, reading
 from bench.results.foreign.written_numbers import is_missing, is_number, plain
 
 _RULER = re.compile(r"\s*[|+]?\s*:?-+:?\s*([|+]\s*:?-+:?\s*)*[|+]?\s*")
@@ -100,10 +100,8 @@ def delimited(text: str, where: str) -> list[list[str]]:
 def _split(text: str, delimiter: str, where: str) -> list[list[str]]:
     if delimiter == " ":
         return [line.split() for line in text.split("\n")]
-    try:
+    with reading(where, NO_CSV, (csv.Error,)):
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
-    except csv.Error as error:
-        raise BenchError(f"{where}: not a CSV file that can be parsed ({error})") from error
 
 
 def _score(rows: list[list[str]]) -> int:

@@ -5,7 +5,7 @@ its numbers: each is the mean of the others, as exactly as it was printed.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -37,10 +37,11 @@ def left_out(rows: list[list[str]]) -> tuple[list[list[str]], list[str]]:
     summaries = [i for i, row in enumerate(rows) if is_summary(row[0]) and 0 not in columns and _measured(row[1:])]
     names += [f"the row {rows[i][0]!r}" for i in summaries]
     kept = [[cell for j, cell in enumerate(row) if j not in columns] for i, row in enumerate(rows) if i not in summaries]
-    return kept, [f"left out, not a task: {', '.join(names)}"] * bool(names)
+    return kept, [f"left out, not a task: {', '.join(names)}"] if names else []
 
 
-def _measured(cells) -> bool:
+def _measured(cells: Iterable[str]) -> bool:
+    """Do the cells hold a number, and nothing that is neither number nor gap?"""
     cells = list(cells)
     return any(number(cell) is not None for cell in cells) and all(number(cell) is not None or is_missing(cell) for cell in cells)
 

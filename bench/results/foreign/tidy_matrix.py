@@ -31,9 +31,7 @@ def _column(head: list[str], names: Sequence[str]) -> int | None:
     return next((head.index(name) for name in names if name in head), None)
 
 
-def read_tidy(
-    head: list[str], rows: list[list[str]], stem: str, where: str, order: Sequence[str] | None
-) -> list[AccuracyMatrix]:
+def read_tidy(head: list[str], rows: list[list[str]], stem: str, where: str, order: Sequence[str] | None) -> list[AccuracyMatrix]:
     """Every matrix in the rows."""
     after, evaluated, value = (_needed(head, names) for names in (AFTER, EVALUATED, VALUE))
     images = _column(head, IMAGES)
@@ -46,10 +44,10 @@ def read_tidy(
     rows = [row for row in rows if row[after] not in summaries and row[evaluated] not in summaries]
     if not rows:
         raise BenchError(f"{where}: has rows of {', '.join(summaries)} only, no task")
-    left_out = [f"left out, not a task: rows of {', '.join(summaries)}"] * bool(summaries)
+    left_out = [f"left out, not a task: rows of {', '.join(summaries)}"] if summaries else []
     beside = [i for i in range(len(head)) if i not in (after, evaluated, value, images) and not MEASURED.search(head[i])]
     telling = [i for i in beside if 1 < len({row[i] for row in rows}) and not _follows(rows, i, after, evaluated)]
-    groups: dict[tuple, list[list[str]]] = {}
+    groups: dict[tuple[str, ...], list[list[str]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[i] for i in telling), []).append(row)
     known = _column(head, ("order",))
@@ -90,7 +88,8 @@ def _assemble(
     scored = list(dict.fromkeys(evaluated for _, evaluated, *_ in cells))
     if order is None:
         order, how = _guess_order(cells, learned, scored, where)
-        notes += [how] * bool(how)
+        if how:
+            notes.append(how)
     if set(order) != set(scored):
         raise BenchError(f"{where}: {label}: the tasks in it are {', '.join(scored)}, the order names {', '.join(order)}")
     place = {name: k for k, name in enumerate(order)}
@@ -136,7 +135,9 @@ def _all_digits(names: Sequence[str]) -> bool:
     return all(name.isdecimal() and len(name) < 10 for name in names)
 
 
-def _guess_order(cells, learned: list[str], scored: list[str], where: str) -> tuple[list[str], str]:
+def _guess_order(
+    cells: Sequence[tuple[str, str, str, str]], learned: list[str], scored: list[str], where: str
+) -> tuple[list[str], str]:
     """(tasks in learning order, a note on how it was found)."""
     if _all_digits(scored):
         return sorted(scored, key=int), ""

@@ -5,6 +5,7 @@ Short rows are lower triangles. Averages beside the square are left out with a n
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,7 +40,8 @@ def read_wide(rows: list[list[str]], label: str, where: str, order: Sequence[str
     if names and names[0].lower() in BEFORE:
         baseline, names, cells, matrix = matrix[0], names[1:], cells[1:], matrix[1:]
         tasks = tasks if header else names
-    matrix, tasks, names, baseline, more = _without_means(cells, matrix, list(tasks), names, baseline, header, where)
+    found, more = _without_means(_Body(cells, matrix, list(tasks), names, baseline, header), where)
+    matrix, tasks, names, baseline = found.matrix, found.tasks, found.names, found.baseline
     notes += more
     if matrix.shape[0] != matrix.shape[1]:
         raise BenchError(
@@ -66,29 +68,47 @@ def read_wide(rows: list[list[str]], label: str, where: str, order: Sequence[str
     return AccuracyMatrix(label, order, matrix, baseline=baseline, notes=notes, unit=unit)
 
 
-def _without_means(cells, matrix, tasks, names, baseline, header: bool, where: str):
+@dataclass(frozen=True)
+class _Body:
+    """The accuracies of a table with their labels."""
+
+    cells: list[list[str]]  # as they are written
+    matrix: np.ndarray
+    tasks: list[str]  # of the columns; those of the rows where there is no header
+    names: list[str]  # of the rows; empty where there are none
+    baseline: np.ndarray | None
+    header: bool
+
+    def without_column(self, column: int) -> "_Body":
+        baseline = None if self.baseline is None else np.delete(self.baseline, column)
+        tasks = self.tasks[:column] + self.tasks[column + 1 :] if self.header else self.tasks
+        return replace(self, matrix=np.delete(self.matrix, column, axis=1), tasks=tasks, baseline=baseline)
+
+    def without_row(self, row: int) -> "_Body":
+        names = self.names[:row] + self.names[row + 1 :]
+        return replace(self, matrix=np.delete(self.matrix, row, axis=0), names=names, tasks=self.tasks if self.header else names)
+
+
+def _without_means(body: _Body, where: str) -> tuple[_Body, list[str]]:
     """The same without an unnamed last or first column, or row, of means, and a note for each."""
     notes = []
-    column = mean_column(cells, matrix)
-    turned = [list(one) for one in zip(*cells)]
-    row = mean_column(turned, matrix.T)
-    height, width = matrix.shape
+    column = mean_column(body.cells, body.matrix)
+    row = mean_column([list(one) for one in zip(*body.cells)], body.matrix.T)
+    height, width = body.matrix.shape
+    found = body
     if height == width and (column is None) != (row is None):
         what = "column" if row is None else "row"
         raise BenchError(
             f"{where}: the {'first' if 0 in (column, row) else 'last'} {what} is the mean of the other {what}s; without it this"
             " is no square: leave the averages out"
         )
-    if column is not None and (height < width or row is not None) and not (header and tasks[column]):
-        matrix, notes = np.delete(matrix, column, axis=1), ["left out, not a task: a column that is the mean of the others"]
-        tasks = tasks[:column] + tasks[column + 1 :] if header else tasks
-        baseline = None if baseline is None else np.delete(baseline, column)
-    if row is not None and (height > width or column is not None) and not (names and names[row]):
-        matrix = np.delete(matrix, row, axis=0)
-        names = names[:row] + names[row + 1 :]
-        tasks = tasks if header else names
+    if column is not None and (height < width or row is not None) and not (body.header and body.tasks[column]):
+        found = found.without_column(column)
+        notes.append("left out, not a task: a column that is the mean of the others")
+    if row is not None and (height > width or column is not None) and not (body.names and body.names[row]):
+        found = found.without_row(row)
         notes.append("left out, not a task: a row that is the mean of the others")
-    return matrix, tasks, names, baseline, notes
+    return found, notes
 
 
 def _bare_names(names: Sequence[str]) -> list[str]:
@@ -152,7 +172,8 @@ def numbers(cells: Sequence[Sequence[str]], where: str) -> tuple[np.ndarray, str
         value = number(cell)
         if value is None:
             raise BenchError(f"{where}: {cell[:60]!r} is not an accuracy")
-        signs.update([percent_sign(cell)] * bool(value))
+        if value:  # a plain 0 may stand among percentages
+            signs.add(percent_sign(cell))
         return value
 
     found = np.array([[one(cell) for cell in row] for row in cells], dtype=float)

@@ -24,6 +24,7 @@ from bench.clip import backbone as backbones
 from bench.errors import BenchError
 from bench.images.dataset import Folders
 from bench.results import records
+from bench.results.run_folder import RunFolder
 from bench.runs import launch, runner
 from bench.runs.plan import Run
 from bench.runs.profiling.operations import OperationCounter, clock, matrix_rate
@@ -113,7 +114,7 @@ def _timed(run: Run, device: torch.device, folders: Folders) -> Profile:
             backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
         with recorded(lambda: backbone.image_passes) as passes:
             _carry_out(run, folders)
-    return Profile(run, seconds.spent, passes.spent, {}, _images(run.folder), peak_bytes(device), own)
+    return Profile(run, seconds.spent, passes.spent, {}, _images(run.files), peak_bytes(device), own)
 
 
 def counted(run: Run, folders: Folders) -> dict[str, float]:
@@ -129,10 +130,10 @@ def _carry_out(run: Run, folders: Folders) -> None:
         raise BenchError(outcome.reason)
 
 
-def _images(folder: Path) -> int:
+def _images(files: RunFolder) -> int:
     """Training images of all tasks, and test images once for every time that they were scored."""
-    trained = sum(task["train_images"] for task in records.read_manifest(folder)["tasks"])
-    scored = records.read_csv(folder / "records.csv").drop_duplicates(["after_task", "eval_task"])
+    trained = sum(task["train_images"] for task in records.read_manifest(files.path)["tasks"])
+    scored = records.read_csv(files.records).drop_duplicates(["after_task", "eval_task"])
     return trained + int(scored["n"].astype(int).sum())
 
 

@@ -13,7 +13,7 @@ from bench.pictures import plots
 from bench.pictures.page import write
 from bench.pictures.page.reproduction import command
 from bench.reports import tables
-from bench.results import groups, records
+from bench.results import groups, loaded, records
 from tests.bench.fake_records import fake_records
 from tests.results_folder import write_run
 
@@ -58,7 +58,7 @@ def test_images_of_a_class_are_more_alike_than_others():
 def test_results_on_them_are_not_put_beside_real_ones(tmp_path):
     write_run(tmp_path / "real", MATRIX)
     write_run(tmp_path / "made", MATRIX, limits="data=synthetic;train=5")
-    for read in (records.load, groups.load):
+    for read in (records.load, loaded.load):
         with pytest.raises(BenchError, match="runs on synthetic images .* lie beside runs on real ones"):
             read([tmp_path])
         read([tmp_path / "real"])
@@ -75,9 +75,9 @@ def test_tables_refuse_a_mixture_and_mark_what_is_synthetic():
 
 def test_pictures_and_reports_say_it(tmp_path):
     write_run(tmp_path, MATRIX, limits="data=synthetic")
-    results = groups.load([tmp_path])
+    results = loaded.load([tmp_path])
     assert "SYNTHETIC images: accuracies mean nothing" in write.render(results)
-    group = groups.build(results)[0]
+    group = groups.arranged(results)[0]
     assert "SYNTHETIC" in plots.of_group(group, results, plots.method_styles([group]))[0].where
 
 

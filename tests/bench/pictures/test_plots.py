@@ -10,7 +10,8 @@ from bench.errors import BenchError
 from bench.pictures import figures, plots, series
 from bench.pictures import style as drawing
 from bench.results import accuracy, calibration
-from bench.results.groups import build, load
+from bench.results.groups import arranged
+from bench.results.loaded import load
 from bench.results.metrics import METRICS
 from tests.results_folder import write_run
 
@@ -33,7 +34,7 @@ def folder(tmp_path):
 
 def pictures(folder, *kinds):
     found = load([folder])
-    groups = build(found)
+    groups = arranged(found)
     looks = plots.method_styles(groups)
     return [picture for group in groups for picture in plots.of_group(group, found, looks, kinds)]
 
@@ -57,7 +58,7 @@ def test_accuracy_curve_is_the_mean_over_seeds(folder):
 
 
 def test_spread_is_the_standard_deviation_over_seeds(folder):
-    with_seeds = next(entry for entry in build(load([folder]))[0].entries if entry.label == "coop")
+    with_seeds = arranged(load([folder]))[0].method("coop")
     _, spread = series.mean_and_spread(np.array([accuracy.after_each_task(run.learned) for run in with_seeds.runs]))
     np.testing.assert_allclose(spread, 0.2 / np.sqrt(2))  # the two seeds differ by 0.2 everywhere
 
@@ -95,7 +96,7 @@ def test_task_incremental_matrix_uses_the_tasks_own_classes(tmp_path):
     write_run(tmp_path, CGIL, method="cgil", scenario="task-incremental")
     (picture,) = pictures(tmp_path, "matrix")
     assert "own classes compete" in picture.note
-    np.testing.assert_allclose(series.mean_matrix(build(load([tmp_path]))[0].entries[0]), CGIL)
+    np.testing.assert_allclose(series.mean_matrix(arranged(load([tmp_path]))[0].methods[0]), CGIL)
 
 
 def test_reliability_points_give_the_ece_of_the_metric():
@@ -110,8 +111,7 @@ def test_reliability_points_give_the_ece_of_the_metric():
 def test_reliability_diagram_prints_the_ece_of_the_runs(folder):
     picture = next(picture for picture in pictures(folder, "reliability") if picture.title == "Reliability of cgil")
     found = load([folder])
-    entry = build(found)[0].entry("cgil")
-    run = series.with_samples(entry, found)[0]
+    run = arranged(found)[0].method("cgil").with_samples(found.samples_of).runs[0]
     assert f"ECE {100 * METRICS['ece'].function(run):.1f}%" in [text.get_text() for text in drawn(picture).axes[0].texts]
     # 80% of the images are right and have confidence 0.9, the others 0.6
     assert METRICS["ece"].function(run) == pytest.approx(0.8 * 0.1 + 0.2 * 0.6)
@@ -221,5 +221,8 @@ def test_large_matrix_has_a_colour_bar_of_vectors(tmp_path):
 
 
 def test_module_does_not_import_torch():
-    code = "import sys; from bench import plots, report; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    code = (
+        "import sys; from bench.pictures import plots; from bench.pictures.page import write; "
+        "sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

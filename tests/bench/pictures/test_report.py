@@ -20,7 +20,8 @@ from bench.pictures.page.reproduction import command
 from bench.pictures.style import SERIES
 from bench.reports import costs, tables
 from bench.reports.formats import Table
-from bench.results.groups import build, load
+from bench.results.groups import arranged
+from bench.results.loaded import load
 from bench.results.records import CONDITIONS
 from tests.results_folder import write_run
 
@@ -147,7 +148,7 @@ def test_command_of_a_real_run_plans_that_run_again(options, tmp_path, cache, mo
     call("run", "--protocol", "mini-digits-2x5+exemplars=2-per-class", "--limit-train", "2", "--limit-test", "1",
          "--device", "cpu", *shlex.split(options))  # fmt: skip
     results = load([Path("results")])
-    (run,) = build(results)[0].entries[0].table.to_dict("records")
+    (run,) = arranged(results)[0].methods[0].table.to_dict("records")
     program, *words = shlex.split(command(run, results.manifests[run["run_id"]]))
     assert program == "bench"
     planned = call(*words, "--dry-run")
@@ -198,7 +199,7 @@ def test_command_without_a_manifest_takes_weights_from_their_label(backbone, lab
 
 def test_cost_is_the_mean_over_runs(folder):
     results = load([folder])
-    table = costs.cost_table(build(results)[0], results)
+    table = costs.cost_table(arranged(results)[0], results)
     assert isinstance(table, Table)
     cgil = next(row for row in table.data if row["method"] == "cgil (epochs=3)")
     assert cgil["Learning (s)"] == 9.0 and cgil["Evaluation (s)"] == 3.0 and cgil["Trainable parameters"] == 2048

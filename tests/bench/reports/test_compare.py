@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.reports import compare, ranking
-from bench.results import groups, records
+from bench.results import loaded, records
 from bench.results.metrics import METRICS
 from bench.results.run_table import values
 from tests.results_folder import write_run
@@ -244,7 +244,7 @@ def test_every_format_holds_the_difference(tmp_path, format):
 def test_the_order_of_rows_changes_nothing_and_records_stay_as_they_are(tmp_path):
     write_pairs(tmp_path, 2)
     write_run(tmp_path, BAD, method="zero-shot")
-    found = groups.load([tmp_path])
+    found = loaded.load([tmp_path])
     kept = found.table.copy()
     names = [name for name, metric in METRICS.items() if metric.needs != "samples"]
     one = values(found.table, names).sort_values("run_id", ignore_index=True)
@@ -311,7 +311,7 @@ def test_lower_is_better_reverses_the_ranks(tmp_path):
     write_run(tmp_path, GOOD, method="cgil")
     write_run(tmp_path, BAD, method="coop")
     assert ranking.rank(records.load([tmp_path]), "forgetting").names == ["cgil", "coop"]
-    assert ranking.rank(records.load([tmp_path]), "ece", groups.load([tmp_path]).samples_of).metrics == ["ece"]
+    assert ranking.rank(records.load([tmp_path]), "ece", loaded.load([tmp_path]).samples_of).metrics == ["ece"]
 
 
 def test_each_scenario_is_ranked_by_its_own_last(tmp_path):
@@ -343,8 +343,23 @@ def test_one_method_is_no_ranking(tmp_path):
         ranking.rank(records.load([tmp_path]))
 
 
+def test_two_methods_are_compared_without_what_is_slow_to_load(tmp_path):
+    """scipy.stats takes longer to import than everything else that a comparison does."""
+    for method in ("cgil", "coop"):
+        write_run(tmp_path, [[0.9, 0.5], [0.8, 0.7]], method=method)
+    code = (
+        "import sys; from pathlib import Path; from bench.reports import compare; "
+        f"compare.render('cgil', 'coop', [Path({str(tmp_path)!r})]); "
+        "print([name for name in ('torch', 'scipy.stats', 'sklearn', 'matplotlib') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_nothing_here_imports_torch():
-    code = "import sys; from bench import compare, gate, gate_report, ranking; print('torch' in sys.modules)"
+    code = (
+        "import sys; from bench.gate import comparison, report; from bench.reports import compare, ranking; "
+        "print('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
@@ -444,10 +459,10 @@ def test_runs_on_the_same_images_stay_together_whatever_an_earlier_version_did_n
 
 def test_device_and_code_that_differ_within_a_row_are_said(tmp_path):
     from bench.reports import tables
-    from bench.results import groups
+    from bench.results import loaded
 
     write_run(tmp_path, GOOD, method="cgil", seed=0)
     alter(write_run(tmp_path, GOOD, method="cgil", seed=1), identity={"device": "cuda"})
-    found = groups.load([tmp_path])
+    found = loaded.load([tmp_path])
     said = tables.render(found.table, manifests=found.manifests)
     assert "cgil: averaged over runs that differ in device (cpu, cuda)" in said

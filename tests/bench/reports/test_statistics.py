@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import friedmanchisquare
+from scipy.stats import binomtest, friedmanchisquare, norm, t
 
 from bench.reports import statistics
 
@@ -48,6 +48,24 @@ def test_one_difference_has_no_interval():
 def test_mcnemar_counts_the_outcomes_of_a_fair_coin(only_a, only_b, p):
     assert statistics.mcnemar(only_a, only_b) == pytest.approx(p)  # C(12,0)+C(12,1)+C(12,2)+C(12,3) = 299
     assert statistics.mcnemar(only_b, only_a) == statistics.mcnemar(only_a, only_b)
+
+
+@pytest.mark.parametrize("images", [1, 2, 7, 40, 1000, 5001])
+def test_mcnemar_is_the_exact_binomial_test(images):
+    """The function that it is computed by is faster to load than scipy's test, and must say the same."""
+    for only_a in {0, 1, images // 3, images // 2, images}:
+        expected = binomtest(only_a, images).pvalue
+        assert statistics.mcnemar(only_a, images - only_a) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 400])
+def test_the_tail_of_the_interval_is_hesterbergs(n, monkeypatch):
+    """Phi(-sqrt(n / (n-1)) * t) by scipy's distributions, which are slow to load, is what the quantiles are taken at."""
+    asked = []
+    monkeypatch.setattr(np, "quantile", lambda means, places: asked.append(places) or (0.0, 0.0))
+    statistics.bootstrap_interval(np.arange(n))
+    tail = norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1))
+    assert asked == [[tail, 1 - tail]]
 
 
 def test_holm_multiplies_the_smallest_most_and_keeps_the_order():

@@ -15,7 +15,7 @@ import pytest
 from bench.errors import BenchError
 from bench.reports import formats, tables
 from bench.results import metrics, published, samples
-from bench.results import run_table as values
+from bench.results.conditions import SHARED
 from tests.bench.fake_records import fake_records
 
 ALL = ("zero-shot", "finetune", "coop", "cgil", "joint")
@@ -97,7 +97,7 @@ def test_lower_is_better_for_forgetting():
     assert marks == {"zero-shot": "best", "cgil": "best", "finetune †": "best", "coop": "second"}
 
 
-@pytest.mark.parametrize("column", values.SHARED)
+@pytest.mark.parametrize("column", SHARED)
 def test_runs_under_different_conditions_are_never_averaged_or_ranked_together(column):
     records = pd.concat([fake_records(), fake_records(**{column: "task-incremental" if column == "scenario" else "other"})])
     found = tables.build(records, ["last"])
@@ -320,10 +320,12 @@ def test_mistakes_are_answered_in_one_line():
 def test_no_torch_is_imported():
     code = (
         "import sys; sys.path.insert(0, '.')\n"
-        "from bench import accuracy_files, accuracy_matrix, calibration, metrics, novelty, published, samples, tables\n"
+        "from bench.reports import compare, costs, foreign_metrics, ranking, tables\n"
+        "from bench.results import calibration, metrics, novelty, published, samples\n"
+        "from bench.results.foreign import accuracy_files\n"
         "from tests.bench.fake_records import fake_records\n"
         "tables.render(fake_records(), published=published.load())\n"
-        "accuracy_matrix.report(accuracy_files.read_csv('90,60\\n85,88', 'x'))\n"
+        "foreign_metrics.report(accuracy_files.read_csv('90,60\\n85,88', 'x'))\n"
         "import numpy as np; novelty.auroc(np.array([2.0, 1.0]), np.array([0.0]))\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -1,10 +1,13 @@
 """Foreign accuracy matrices: every layout gives the same numbers, and what is wrong is said in one line."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.results.foreign import accuracy_matrix
+from bench.reports import foreign_metrics
 from bench.results.foreign.accuracy_files import read, read_csv
 
 MATRIX = np.array([[90, 60, 50], [85, 88, 56], [80, 84, 86]]) / 100
@@ -154,7 +157,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_report_of_one_matrix():
-    text = accuracy_matrix.report(read_csv(WIDE["header"], "mine.csv"))
+    text = foreign_metrics.report(read_csv(WIDE["header"], "mine.csv"))
     assert text.startswith("Metrics of mine; 3 tasks\n")
     numbers = {line.split()[0]: line.split()[-1] for line in text.splitlines() if len(line.split()) > 1}
     assert numbers["ci_transfer"] == "55.50" and numbers["mtil_transfer"] == "56.50" and numbers["last"] == "83.33"
@@ -164,8 +167,19 @@ def test_report_of_one_matrix():
 
 @pytest.mark.parametrize("format", ["markdown", "latex", "html", "csv", "json"])
 def test_report_in_other_formats(format):
-    text = accuracy_matrix.report(read_csv(WIDE["header"], "mine.csv"), format)
+    text = foreign_metrics.report(read_csv(WIDE["header"], "mine.csv"), format)
     assert "0.555" in text if format in ("csv", "json") else "55.50" in text
+
+
+def test_matrices_are_read_without_what_is_slow_to_load(tmp_path):
+    (tmp_path / "mine.csv").write_text(WIDE["header"])
+    code = (
+        "import sys; from pathlib import Path; from bench.reports import foreign_metrics; "
+        "from bench.results.foreign import accuracy_files; "
+        f"foreign_metrics.report(accuracy_files.read(Path({str(tmp_path / 'mine.csv')!r}))); "
+        "print([name for name in ('torch', 'pandas', 'scipy', 'matplotlib') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 # -- other toolkits ---------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import doctest
 import numpy as np
 import pytest
 
-from bench.results import calibration, metrics
+from bench.results import calibration, metrics, run_data
 
 
 def random_scores(n: int, classes: int = 6, seed: int = 0):
@@ -71,9 +71,9 @@ def test_a_runs_calibration_is_that_of_its_last_row():
         samples[f"confidence/1/{task}/seen"] = confidence[rows]
         samples[f"prediction/1/{task}/seen"] = prediction[rows]
     matrices = {"seen": np.array([[0.5, np.nan], [0.5, 0.5]])}
-    values = metrics.of_run(metrics.RunData("class-incremental", matrices, np.array([50, 40]), samples), ["ece", "ece_batch32"])
+    values = metrics.of_run(run_data.RunData("class-incremental", matrices, np.array([50, 40]), samples), ["ece", "ece_batch32"])
     assert values["ece"] == pytest.approx(calibration.ece(confidence, prediction == labels))
     assert values["ece_batch32"] > values["ece"]
     del samples["confidence/1/0/seen"]
-    missing = metrics.of_run(metrics.RunData("class-incremental", matrices, np.array([50, 40]), samples), ["ece", "ece_batch32"])
+    missing = metrics.of_run(run_data.RunData("class-incremental", matrices, np.array([50, 40]), samples), ["ece", "ece_batch32"])
     assert missing == {"ece": None, "ece_batch32": None}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.results import accuracy, metrics
+from bench.results import accuracy, metrics, run_data
 from tests.bench.fake_records import fake_records
 
 SPEC = np.array([[90, 60, 50], [85, 88, 56], [80, 84, 86]]) / 100
@@ -128,7 +128,7 @@ def test_a_missing_cell_that_the_formula_needs_makes_it_not_available(function):
 
 
 def test_one_task_has_no_transfer_and_no_forgetting():
-    run = metrics.RunData("class-incremental", {"seen": np.array([[0.7]]), "task": np.array([[0.7]])}, np.array([10.0]))
+    run = run_data.RunData("class-incremental", {"seen": np.array([[0.7]]), "task": np.array([[0.7]])}, np.array([10.0]))
     values = metrics.of_run(run)
     assert (values["last"], values["avg"], values["avg_samples"]) == (0.7, 0.7, 0.7)
     for name in ("bwt", "forgetting", "ci_transfer", "ci_transfer_task", "mtil_transfer", "image_pooled_transfer", "auroc"):
@@ -144,7 +144,7 @@ def one_run(**options):
 
 def test_matrices_hold_each_record_in_its_cell():
     records = one_run(tasks=4)
-    found, n = metrics.matrices(records)
+    found, n = run_data.matrices(records)
     assert set(found) == {"seen", "task", "all", "future"} and n.tolist() == [200] * 4
     for row in records.itertuples():
         assert found[row.candidates][row.after_task, row.eval_task] == row.value
@@ -162,7 +162,7 @@ def test_computing_changes_no_record_and_ignores_row_order():
 
 def test_task_incremental_runs_are_measured_among_the_tasks_own_classes():
     records = one_run(scenario="task-incremental")
-    values, (found, _) = metrics.compute(records), metrics.matrices(records)
+    values, (found, _) = metrics.compute(records), run_data.matrices(records)
     assert values["last"] == values["mtil_last"] == pytest.approx(accuracy.last(found["task"]))
     assert values["bwt"] == pytest.approx(accuracy.bwt(found["task"]))
 
@@ -175,7 +175,7 @@ def test_a_joint_run_has_a_last_and_nothing_else():
 def test_forward_transfer_needs_a_baseline():
     records = one_run()
     assert metrics.compute(records)["forward_transfer"] is None
-    future = metrics.matrices(records)[0]["all"]
+    future = run_data.matrices(records)[0]["all"]
     with_baseline = metrics.compute(records, baseline=np.array([np.nan, 0.3, 0.4]))["forward_transfer"]
     assert with_baseline == pytest.approx((future[0, 1] - 0.3 + future[1, 2] - 0.4) / 2)
 
@@ -189,7 +189,7 @@ def test_runs_that_disagree_about_their_images_are_refused():
 
 def test_several_runs_are_not_taken_for_one():
     with pytest.raises(ValueError, match="one run"):
-        metrics.matrices(fake_records(methods=("cgil",), seeds=(0, 1)))
+        run_data.matrices(fake_records(methods=("cgil",), seeds=(0, 1)))
 
 
 def test_unknown_metric_is_answered_with_close_names():

@@ -5,7 +5,7 @@ import doctest
 import numpy as np
 import pytest
 
-from bench.results import metrics, novelty
+from bench.results import metrics, novelty, run_data
 
 FUNCTIONS = [novelty.auroc, novelty.aupr, novelty.fpr95]
 
@@ -65,8 +65,8 @@ def test_separable_scores_are_detected_perfectly():
     assert [function(seen, novel) for function in FUNCTIONS] == [1.0, 1.0, 0.0]
 
 
-def run_with(samples: dict, tasks: int = 3) -> metrics.RunData:
-    return metrics.RunData("class-incremental", {"seen": np.full((tasks, tasks), 0.5)}, np.full(tasks, 20.0), samples)
+def run_with(samples: dict, tasks: int = 3) -> run_data.RunData:
+    return run_data.RunData("class-incremental", {"seen": np.full((tasks, tasks), 0.5)}, np.full(tasks, 20.0), samples)
 
 
 def test_a_runs_value_is_the_mean_over_every_task_but_the_last():

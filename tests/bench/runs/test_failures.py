@@ -27,7 +27,7 @@ def raised(error: BaseException) -> BaseException:
 def test_every_attempt_is_kept_with_its_traceback(run):
     failures.record(run, failures.of_machine("worker killed by signal 9"))
     failures.record(run, failures.of_error(run, raised(RunFailure("the loss is not finite"))))
-    facts = json.loads((run.folder / failures.FILE).read_text())
+    facts = json.loads((run.files.failure).read_text())
     assert facts["status"] == "failed" and facts["run_id"] == run.run_id and facts["identity"] == run.identity
     assert facts["reason"] == "the loss is not finite" and "in raised" in facts["traceback"]
     assert [one["reason"] for one in facts["attempts"]] == ["worker killed by signal 9", "the loss is not finite"]
@@ -70,7 +70,7 @@ def test_too_little_gpu_memory_names_the_options_that_need_less(run, tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"attempts": 3}', '{"attempts": [{"x": 1}]}'])
 def test_a_damaged_record_is_none(run, content):
     run.folder.mkdir(parents=True)
-    (run.folder / failures.FILE).write_text(content)
+    (run.files.failure).write_text(content)
     assert failures.of(run) == [] and failures.lasting(run) is None
 
 
