@@ -20,12 +20,14 @@ from bench.images import complaints as dataset_checks
 from bench.images.complaints import few
 from bench.images.dataset import Folders
 from bench.results import records
-from bench.runs import launch
-from bench.runs.plan import Run
+from bench.runs import assignments, launch
+from bench.runs.run import Run
 from bench.streams import names as protocol_names
 from bench.streams.features import FeatureStore
+from bench.streams.opening import open_stream
 from bench.streams.protocol import Protocol, TaskPlan
-from bench.streams.stream import ScenarioKind, Split, Stream
+from bench.streams.scenario import ScenarioKind
+from bench.streams.stream import Split, Stream
 from bench.system import registry
 
 ORDER_SEEDS = range(10)  # those that are tried
@@ -54,7 +56,7 @@ class Bench:
         """The stream of order seed 0. Data sets are opened once for each place where features are kept."""
         folders = replace(self.folders, features_apart=self.scratch / place)
         store = FeatureStore(backbones.load("mini", None, "cpu"), folders.features)
-        return self.protocol.stream(0, store, folders, None, None)
+        return open_stream(self.protocol, 0, store, folders)
 
 
 def check(name: str, folders: Folders) -> list[Result]:
@@ -173,10 +175,11 @@ def a_method_runs_on_it(bench: Bench) -> str:
     """can be run: zero-shot CLIP, on two training and two test images of every class"""
     method = registry.load("method", RUN_WITH)
     run = Run(
-        protocol=bench.protocol,
-        method_name=RUN_WITH,
-        method=method,
-        settings=method.settings_for(bench.protocol.name),
+        protocol=bench.protocol.name,
+        protocol_version=bench.protocol.version,
+        method=RUN_WITH,
+        method_version=method.version,
+        settings=assignments.identifying(method.settings_for(bench.protocol.name)),
         overrides="",
         backbone="mini",
         pretrained=None,
@@ -187,6 +190,7 @@ def a_method_runs_on_it(bench: Bench) -> str:
         limit_train=IMAGES,
         limit_test=IMAGES,
         out=bench.scratch / "results",
+        given=bench.name,
     )
     folders = replace(bench.folders, features_apart=bench.scratch / "features")
     with launch.limited_threads(1):

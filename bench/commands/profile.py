@@ -6,10 +6,9 @@ from typing import Any
 import click
 
 from bench.commands import run as run_command
-from bench.errors import BenchError
 
 AS_IN_RUN = (
-    "protocols", "methods", "seeds", "order_seeds", "backbone", "pretrained", "device", "precision", "assignments", "ablations",
+    "protocols", "methods", "seeds", "order_seeds", "backbone", "pretrained", "device", "precision", "set", "ablate",
     "data", "limit_train", "limit_test", "threads",
 )  # fmt: skip
 OPTIONS = [
@@ -30,23 +29,15 @@ def options(command: Callable) -> Callable:
 
 def run(given: dict[str, Any], folders) -> str:
     """Carry out the command and return what it prints; `given` holds the options by name."""
-    for option, name in (("--protocol", "protocols"), ("--methods", "methods")):
-        if not given[name]:
-            raise BenchError(f"{option} is wanted")
-    run_command.refuse_unknown(given["protocols"], given["methods"])
+    asked = run_command.request_of(given)
+    run_command.refuse_unknown(asked.protocols, asked.methods)
 
-    from pathlib import Path
-
-    from bench.clip import backbone as backbones
     from bench.runs import plan
     from bench.runs.facts import Facts
     from bench.runs.profiling import profile
 
-    device = backbones.resolve_device(given["device"])
-    as_given = {name: given[name] for name in AS_IN_RUN if name not in ("data", "threads")}
-    as_given |= {"device": device, "precision": backbones.resolve_precision(given["precision"], device)}
-    with Facts(folders.cache, here=True, data=folders.data) as facts:
-        runs, notes = plan.build(**as_given, synthetic=given["data"] == "synthetic", out=Path(), facts=facts)
+    with Facts(folders, here=True) as facts:
+        runs, notes = plan.build(facts.resolved(asked), facts)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     threads = given["threads"] or (1 if given["backbone"] == "mini" else None)

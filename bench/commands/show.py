@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from bench.checks.stated import UNSTATED, claim, is_built_in, is_stated, source_of
 from bench.errors import unknown_name
+from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, source_of
 from bench.results.metrics import METRICS
 from bench.streams import names
 from bench.system import registry
 
 if TYPE_CHECKING:
     from bench.streams.protocol import Protocol, TaskPlan
-    from bench.streams.stream import Scenario
+    from bench.streams.scenario import Scenario
 
 KINDS = ("method", "protocol", "dataset")
 EVALUATED = {

@@ -35,8 +35,10 @@ import torch
 from bench.clip.backbone import Backbone
 from bench.errors import RunFailure
 from bench.learning.test_batches import TestBatches
-from bench.streams.reference import Reference, ReferenceNames
-from bench.streams.stream import Scenario, Task
+from bench.streams.reference import Reference
+from bench.streams.reference_sources import ReferenceNames
+from bench.streams.scenario import Scenario
+from bench.streams.stream import Task
 from bench.system.randomness import Draws
 
 
@@ -44,7 +46,7 @@ def setting(default: Any, help: str, source: str = "", *, added_later: bool = Fa
     """A hyper-parameter: its default, what it does (with its unit), and where the default comes from.
 
     source: without one, that of a built-in method is its authors' code, and of any other nothing is stated
-    (bench/checks/stated.py). added_later: there were results before it, and its default is what they were computed with. At its
+    (bench/learning/stated.py). added_later: there were results before it, and its default is what they were computed with. At its
     default it is no part of a run's identity, so that these results stay valid.
     """
     return dataclasses.field(default=default, metadata={"help": help, "source": source, "added_later": added_later})

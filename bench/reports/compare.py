@@ -18,9 +18,8 @@ from bench.results import groups, run_facts
 from bench.results.groups import Results
 from bench.results.metrics import DEFAULTS, METRICS, TASK_INCREMENTAL, find
 from bench.results.run_table import SEEDS, SHARED, heading, points, repeated_run, values
-from bench.runs import method_source
-from bench.runs.method_source import Source
-from bench.system import registry
+from bench.system import method_source, registry
+from bench.system.method_source import Source
 
 PERCENT = round(100 * statistics.CONFIDENCE)
 DIGESTS = {"weights_digest": "weights", "images_digest": "images"}  # of a manifest: they can differ under equal conditions
