@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from bench.checks.promises import Result, tried
-from bench.checks.stated import UNSTATED, claim
 from bench.clip import backbone as backbones
 from bench.clip.backbone import Backbone
 from bench.images.dataset import Folders, ImageSource
 from bench.learning.method import Method
+from bench.learning.stated import UNSTATED, claim
 from bench.streams import reference
 from bench.streams.features import FeatureStore, Layer
+from bench.streams.opening import open_stream
 from bench.streams.protocol import Protocol, TaskPlan
 from bench.streams.stream import Stream, Task
 from bench.system import registry
@@ -119,7 +120,7 @@ def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -
         return [TaskPlan(f"task {t}", "mini60", tuple(int(k) for k in row)) for t, row in enumerate(labels)]
 
     protocol = Protocol("contract", "1", method.scenarios[0], "the stream of bench check", tasks, fixed_order=True)
-    return protocol.stream(0, store, folders, TRAIN_IMAGES, TEST_IMAGES)
+    return open_stream(protocol, 0, store, folders, TRAIN_IMAGES, TEST_IMAGES)
 
 
 # -- the promises: each returns a complaint, or "" when kept ----------------------------------------------------

@@ -19,12 +19,14 @@ from bench.errors import BenchError
 from bench.images.complaints import SPLITS, few, require
 from bench.images.dataset import Folders
 from bench.results import records
-from bench.runs import launch
-from bench.runs.plan import Run
+from bench.runs import assignments, launch
+from bench.runs.run import Run
 from bench.streams import names as protocol_names
 from bench.streams.features import FeatureStore
+from bench.streams.opening import open_stream
 from bench.streams.protocol import Protocol, TaskPlan
-from bench.streams.stream import ScenarioKind, Split, Stream
+from bench.streams.scenario import ScenarioKind
+from bench.streams.stream import Split, Stream
 from bench.system import registry
 
 ORDER_SEEDS = range(10)  # those that are tried
@@ -53,7 +55,7 @@ class Trial:
         """The stream of order seed 0. Data sets are opened once for each place where features are kept."""
         folders = replace(self.folders, features_apart=self.scratch / place)
         store = FeatureStore(backbone.load("mini", None, "cpu"), folders.features)
-        return self.protocol.stream(0, store, folders, None, None)
+        return open_stream(self.protocol, 0, store, folders)
 
 
 def check(name: str, folders: Folders) -> list[Result]:
@@ -178,10 +180,11 @@ def a_method_runs_on_it(trial: Trial) -> str:
     """can be run: zero-shot CLIP, on two training and two test images of every class"""
     method = registry.load("method", RUN_WITH)
     run = Run(
-        protocol=trial.protocol,
-        method_name=RUN_WITH,
-        method=method,
-        settings=method.settings_for(trial.protocol.name),
+        protocol=trial.protocol.name,
+        protocol_version=trial.protocol.version,
+        method=RUN_WITH,
+        method_version=method.version,
+        settings=assignments.identifying(method.settings_for(trial.protocol.name)),
         overrides="",
         backbone="mini",
         pretrained=None,
@@ -192,6 +195,7 @@ def a_method_runs_on_it(trial: Trial) -> str:
         limit_train=IMAGES,
         limit_test=IMAGES,
         out=trial.scratch / "results",
+        given=trial.name,
     )
     folders = replace(trial.folders, features_apart=trial.scratch / "features")
     with launch.limited_threads(1):

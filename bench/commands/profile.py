@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders, with_options
-from bench.commands.run import OPTIONS, refuse_unknown
-from bench.errors import BenchError
+from bench.commands.run import OPTIONS, refuse_unknown, request_of
 
 if TYPE_CHECKING:
     from bench.images.dataset import Folders
 
 AS_IN_RUN = (
-    "protocols", "methods", "seeds", "order_seeds", "backbone", "pretrained", "device", "precision", "assignments", "ablations",
+    "protocols", "methods", "seeds", "order_seeds", "backbone", "pretrained", "device", "precision", "set", "ablate",
     "data", "limit_train", "limit_test", "threads",
 )  # fmt: skip
 OWN = [
@@ -35,21 +34,15 @@ def profile_command(data_dir: Path | None, cache_dir: Path | None, **given: Any)
 
 def run(given: dict[str, Any], folders: "Folders") -> str:
     """Carry out the command and return what it prints; `given` holds the options by name."""
-    for option, name in (("--protocol", "protocols"), ("--methods", "methods")):
-        if not given[name]:
-            raise BenchError(f"{option} is wanted")
-    refuse_unknown(given["protocols"], given["methods"])
+    asked = request_of(given)
+    refuse_unknown(asked.protocols, asked.methods)
 
-    from bench.clip import backbone as backbones
     from bench.runs import plan
     from bench.runs.facts import Facts
     from bench.runs.profiling import profile
 
-    device = backbones.resolve_device(given["device"])
-    as_given = {name: given[name] for name in AS_IN_RUN if name not in ("data", "threads")}
-    as_given |= {"device": device, "precision": backbones.resolve_precision(given["precision"], device)}
-    with Facts(folders.cache, here=True, data=folders.data) as facts:
-        runs, notes = plan.build(**as_given, synthetic=given["data"] == "synthetic", out=Path(), facts=facts)
+    with Facts(folders, here=True) as facts:
+        runs, notes = plan.build(facts.resolved(asked), facts)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     threads = given["threads"] or (1 if given["backbone"] == "mini" else None)

@@ -1,6 +1,7 @@
 """`bench run`: from options, or a study file with options that go before it, to runs, to a launcher, to the table."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ from click.core import ParameterSource
 
 from bench.commands.options import CACHE_DIR, DATA_DIR, Option, chosen_folders, split_names, split_seeds, with_options
 from bench.errors import BenchError, printable, unknown_name
-from bench.runs.request import LARGEST_LIMIT, ONE_OF, Request, Study
+from bench.runs.request import KEYS, LARGEST_LIMIT, ONE_OF, Request, Study
 
 if TYPE_CHECKING:
     from bench.images.dataset import Folders
     from bench.runs.facts import Facts
+    from bench.runs.run import Run
 
 LAUNCHERS = ("here", "slurm")
 
@@ -34,11 +36,9 @@ OPTIONS: dict[str, Option] = {
     "precision": click.option(
         "--precision", default="auto", show_default=True, type=click.Choice(ONE_OF["precision"]),
         help="Of the towers' blocks; auto: float32 on the CPU, half on a GPU."),
-    "assignments": click.option(
-        "--set", "assignments", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter."),
-    "ablations": click.option(
-        "--ablate", "ablations", multiple=True, metavar="METHOD.FIELD=VALUE",
-        help="Run the method with this change too; may be repeated."),
+    "set": click.option("--set", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter."),
+    "ablate": click.option(
+        "--ablate", multiple=True, metavar="METHOD.FIELD=VALUE", help="Run the method with this change too; may be repeated."),
     "data": click.option(
         "--data", default="real", show_default=True, type=click.Choice(ONE_OF["data"]),
         help="synthetic: stand-in images of the right number and size, to measure speed and memory."),
@@ -88,7 +88,7 @@ def run(given: dict[str, Any], folders: "Folders") -> int:
     study = _study(given)
     launcher = _launcher(given, study)
     in_this_process = launcher is launch.in_process and not given["dry_run"]
-    with Facts(folders.cache, here=in_this_process, data=folders.data) as facts:
+    with Facts(folders, here=in_this_process) as facts:
         runs, notes = _planned(study, facts, elsewhere=given["launcher"] == "slurm")
         found = reuse.examine(runs, facts)
     for note in dict.fromkeys(notes):
@@ -163,25 +163,33 @@ def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:
 
 def _study(given: dict[str, Any]) -> Study:
     """The runs that are asked for: those of the options, or of the study file with the given options before it."""
-    from bench.runs import assignments
-    from bench.runs import request as study
+    from bench.runs import request
 
+    if not given["study"]:
+        return Study((request_of(given, ", or --study FILE"),), {})
     sources = click.get_current_context().get_parameter_source
-    names = [name for name in study.KEYS if name in given]
-    changes: dict[str, Any] = {
-        "set": tuple(assignments.parse(text) for text in given["assignments"]),
-        "ablate": tuple(given["ablations"]),
-    }
-    if given["study"]:
-        chosen = {name: given[name] for name in names if sources(name) not in (ParameterSource.DEFAULT, None)}
-        return study.read(given["study"], chosen | changes)
-    for option, name in (("--protocol", "protocols"), ("--methods", "methods")):
-        if not given[name]:
-            raise BenchError(f"{option} is wanted, or --study FILE")
-    return Study((Request(**{name: given[name] for name in names}, **changes),), {})
+    asked = {name: value for name, value in _values(given).items() if sources(name) not in (ParameterSource.DEFAULT, None)}
+    return request.read(given["study"], asked)
 
 
-def _planned(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list, list[str]]:
+def request_of(given: dict[str, Any], otherwise: str = "") -> Request:
+    """The request that a command line makes by itself; otherwise: what may stand in the place of --protocol and --methods."""
+    request = Request(**_values(given))
+    for option, names in (("--protocol", request.protocols), ("--methods", request.methods)):
+        if not names:
+            raise BenchError(f"{option} is wanted{otherwise}")
+    return request
+
+
+def _values(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that are fields of a request, by name."""
+    from bench.runs import assignments
+
+    values = {name: given[name] for name in KEYS if name in given}
+    return values | {"set": tuple(assignments.parse(text) for text in given["set"])}
+
+
+def _planned(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list["Run"], list[str]]:
     """The runs of all parts of the study, each once, and notes. elsewhere: on machines that may have other devices."""
     from bench.runs import plan
 
@@ -189,12 +197,8 @@ def _planned(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list, list[
         refuse_unknown(request.protocols, request.methods)
     runs, notes = [], []
     for request in study.requests:
-        device, precision = _device(request) if elsewhere else facts.device(request.device, request.precision)
-        found, said = plan.build(
-            request.protocols, request.methods, request.order_seeds, request.seeds, request.set, request.backbone,
-            request.pretrained, device, request.limit_train, request.limit_test, request.out,
-            request.data == "synthetic", precision, request.ablate, request.grid, study.methods, facts,
-        )  # fmt: skip
+        resolved = _resolved_for_a_cluster(request) if elsewhere else facts.resolved(request)
+        found, said = plan.build(resolved, facts, study.methods)
         runs += found
         notes += said
     return plan.without_repeats(runs), notes
@@ -213,13 +217,13 @@ def refuse_unknown(protocols: Sequence[str], methods: Sequence[str]) -> None:
             raise unknown_name("method", name, [*registry.names("method"), "all"])
 
 
-def _device(request: Request) -> tuple[str, str]:
+def _resolved_for_a_cluster(request: Request) -> Request:
     """Of machines that this one knows nothing about: it has to be said."""
     if request.device == "auto" or (request.device != "cpu" and request.precision == "auto"):
         raise BenchError(
             "on a cluster say what its machines have: --device cpu, or --device cuda with a --precision (bfloat16, say)"
         )
-    return request.device, "float32" if request.precision == "auto" else request.precision
+    return replace(request, precision="float32" if request.precision == "auto" else request.precision)
 
 
 def _launcher(given: dict[str, Any], study: Study):

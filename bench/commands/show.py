@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from tabulate import tabulate
 
-from bench.checks.stated import UNSTATED, claim, is_built_in, is_stated, source_of
 from bench.errors import unknown_name
+from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, source_of
 from bench.streams import names
 from bench.system import registry
 from bench.system.written_classes import Unreadable, WrittenFunction, written_class
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.images.dataset import Dataset
     from bench.results.metrics import Metric
     from bench.streams.protocol import Protocol, TaskPlan
-    from bench.streams.stream import Scenario
+    from bench.streams.scenario import Scenario
 
 KINDS = ("method", "protocol", "dataset")
 SHOWN = ("Settings", "recipes", "paper", "trains", "conformance", "inputs", "zero_shot", "joint", "scenarios")  # of a method

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.images.dataset import DatasetInfo, Folders
 from bench.images.sources import ImageSource
-from bench.system.randomness import stable_seed
+from bench.system.seeds import stable_seed
 
 VERSION = 1  # bump when the pictures change
 # where a data set does not say how many it has: as ImageNet, since the larger ones of these are parts of it

@@ -36,8 +36,10 @@ from bench.errors import RunFailure
 from bench.learning.settings import NoSettings
 from bench.learning.settings import setting as setting  # methods import it from here
 from bench.learning.test_batches import TestBatches
-from bench.streams.reference import Reference, ReferenceNames
-from bench.streams.stream import Scenario, ScenarioKind, Task
+from bench.streams.reference import Reference
+from bench.streams.reference_sources import ReferenceNames
+from bench.streams.scenario import Scenario, ScenarioKind
+from bench.streams.stream import Task
 from bench.system.randomness import Draws
 
 

@@ -16,9 +16,8 @@ from bench.results import loaded, run_facts
 from bench.results.conditions import SEEDS, SHARED, heading
 from bench.results.loaded import Results
 from bench.results.run_table import repeated_run, values
-from bench.runs import method_source
-from bench.runs.method_source import Source
-from bench.system import registry
+from bench.system import method_source, registry
+from bench.system.method_source import Source
 
 DIGESTS = {"weights_digest": "weights", "images_digest": "images"}  # of a manifest: they can differ under equal conditions
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.runs import method_source
-from bench.runs.method_source import Source
-from bench.streams import identity as stream_identity
+from bench.system import method_source
+from bench.system.digests import of_plain_data
+from bench.system.method_source import Source
 
 VERSIONS = {"Python": "python", "torch": "torch", "open_clip": "open_clip_torch", "numpy": "numpy", "CUDA": "cuda"}
 NOT_STATED = "not stated"
@@ -31,7 +31,7 @@ def settings_and_version(manifest: Mapping[str, Any]) -> dict[str, str]:
 def images(manifest: Mapping[str, Any]) -> str:
     """8 hex digits for the images of the stream; empty where an earlier version has not stored any."""
     found = manifest.get("images")
-    return stream_identity.digest(found)[:8] if isinstance(found, Mapping) and found else ""
+    return of_plain_data(found)[:8] if isinstance(found, Mapping) and found else ""
 
 
 def code(manifest: Mapping[str, Any]) -> str:

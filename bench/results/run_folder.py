@@ -12,12 +12,12 @@
 What writes these files, reads them or looks for them asks here for their names, so that no two places can disagree on them.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bench.system.digests import of_plain_data
 
 RECORDS = "records.csv"
 SAMPLES = "samples.safetensors"
@@ -37,7 +37,7 @@ def run_id_of(identity: Mapping[str, Any]) -> str:
     >>> run_id_of({"method": "coop", "seed": 0}), run_id_of({"method": "coop", "seed": 1})
     ('7fdec9c7f185d1bb', '8b5d94ec2eda1437')
     """
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return of_plain_data(identity)
 
 
 @dataclass(frozen=True)

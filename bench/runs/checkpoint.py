@@ -23,7 +23,7 @@ class Journal:
     """The records of a run up to now."""
 
     finished_tasks: int = 0
-    rows: list[dict] = field(default_factory=list)  # of records.csv
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of records.csv
     samples: dict[str, "torch.Tensor"] = field(default_factory=dict)  # of samples.safetensors
     seconds: list[dict[str, float]] = field(default_factory=list)  # per learned task: learn, evaluate
     image_passes: int = 0  # images that went through an image tower

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.results.run_folder import finished_runs
 from bench.runs.checkpoint import finished_tasks
-from bench.runs.plan import Run
+from bench.runs.run import Run
 
 # what a finished run must have in common with a planned one, from the best guide to the poorest; never another
 # backbone, device or precision, which change the time by orders of magnitude
@@ -81,7 +81,7 @@ class _Past:
     """Finished runs, by what they have in common with planned ones."""
 
     def __init__(self, folders: set[Path]):
-        self.runs: dict[tuple, list[Cost]] = {}
+        self.runs: dict[tuple[Any, ...], list[Cost]] = {}
         for folder in folders:
             for own in finished_runs(folder):
                 try:
@@ -101,7 +101,7 @@ class _Past:
         return None
 
 
-def _key(identity: dict[str, Any], names: Sequence[str]) -> tuple:
+def _key(identity: dict[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
     return (names, *(json.dumps(identity.get(name), sort_keys=True) for name in (*names, *ALWAYS)))
 
 

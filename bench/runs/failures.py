@@ -19,7 +19,7 @@ from bench.errors import RunFailure, one_line
 from bench.system.files import write_atomically
 
 if TYPE_CHECKING:
-    from bench.runs.plan import Run
+    from bench.runs.run import Run
 
 Cause = Literal["run", "machine"]
 
@@ -41,8 +41,7 @@ def of_error(run: "Run", error: BaseException) -> Failure:
     reason = " ".join(reason.split())
     if memory := _advice(run, error):
         reason = f"{reason.split('. ')[0]}; {memory}"
-    cause = "machine" if isinstance(error, OSError) else "run"
-    return _now(cause, reason, "".join(traceback.format_exception(error)))
+    return _now("machine" if isinstance(error, OSError) else "run", reason, "".join(traceback.format_exception(error)))
 
 
 def of_machine(reason: str) -> Failure:
@@ -67,14 +66,14 @@ def _advice(run: "Run", error: BaseException) -> str:
 
 def _smaller(run: "Run") -> list[str]:
     """Options that need less GPU memory, the one that changes least first."""
-    options, settings = [], run.settings if isinstance(run.settings, dict) else dataclasses.asdict(run.settings)
+    options, settings = [], run.settings
     if settings.get("gradient_checkpointing") is False:
-        options.append(f"--set {run.method_name}.gradient_checkpointing=true")
+        options.append(f"--set {run.method}.gradient_checkpointing=true")
     if "accumulate" in settings:
-        options.append(f"--set {run.method_name}.accumulate={settings['accumulate'] * 2}")
+        options.append(f"--set {run.method}.accumulate={settings['accumulate'] * 2}")
     for field, value in settings.items():
         if field.endswith("batch_size") and isinstance(value, int) and value > 1:
-            options.append(f"--set {run.method_name}.{field}={value // 2} (now {value})")
+            options.append(f"--set {run.method}.{field}={value // 2} (now {value})")
     if run.precision == "float32":
         options.append("--precision bfloat16 (now float32)")
     return options or ["a GPU with more memory, or --device cpu"]

@@ -11,28 +11,38 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from bench.errors import BenchError, UnfitMethod
 from bench.images.dataset import Folders
 from bench.images.folders import refused
 from bench.runs import failures
-from bench.runs.plan import Run
+from bench.runs.run import Run
 from bench.system.claims import Claim, Held
 from bench.system.phases import phase
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would stop every other run too
 
 Report = Callable[[Run, int, str], None]  # (run, tasks finished, what is happening now); "" when it is over
 
 
+Status = Literal["finished", "already finished", "running elsewhere", "failed"]
+# which other runs would end as this one did, before they could begin: none is known to, those of the protocol, or those of the
+# method on the protocol
+Scope = Literal["run", "protocol", "method"]
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How one run ended: "finished", "already finished", "running elsewhere" or "failed", and why."""
+    """How one run ended, and why."""
 
     run: Run
-    status: str
+    status: Status
     reason: str = ""
-    hopeless: tuple[str, ...] = ()  # protocol, or protocol and method: others of these would end the same way
+    scope: Scope = "run"
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ def launch(
                 report(outcome.run, 0, "")
                 outcomes[outcome.run.run_id] = outcome
     found = [outcomes[run.run_id] for run in runs]
-    if found and all(outcome.hopeless for outcome in found):
+    if found and all(outcome.scope != "run" for outcome in found):  # nothing could begin
         raise BenchError(found[0].reason)
     return found
 
@@ -107,15 +117,15 @@ def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Ex
     from bench.runs.runner import execute
 
     try:
-        run = run.loaded()
+        loaded = run.loaded()
         with phase("load"):
             backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
         with claim(run):
             try:
-                return Outcome(run, execute(run, backbone, folders, lambda done, what: report(run, done, what)))
-            except (BenchError, *foreign):
-                raise
+                return Outcome(run, execute(loaded, backbone, folders, lambda done, what: report(run, done, what)))
             except Exception as error:
+                if isinstance(error, (BenchError, *foreign)):
+                    raise
                 if isinstance(error, OSError) and (error.errno in NO_DISK or refused(error, folders, run.out)):
                     raise
                 failure = failures.of_error(run, error)
@@ -124,26 +134,33 @@ def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Ex
     except Held as holder:
         return Outcome(run, "running elsewhere", str(holder))
     except UnfitMethod as error:
-        return Outcome(run, "failed", str(error), (run.protocol.name, run.method_name))
+        return Outcome(run, "failed", str(error), "method")
     except BenchError as error:  # missing data, for instance
-        return Outcome(run, "failed", str(error), (run.protocol.name,))
+        return Outcome(run, "failed", str(error), "protocol")
 
 
 class Hopeless:
     """Runs that would fail as others did, before they could begin: their data set is missing, say."""
 
-    def __init__(self):
-        self.reasons: dict[tuple[str, ...], str] = {}
+    def __init__(self) -> None:
+        self._reasons: dict[tuple[Scope, str, str], str] = {}
 
     def note(self, outcome: Outcome) -> None:
-        if outcome.hopeless:
-            self.reasons[outcome.hopeless] = outcome.reason
+        if outcome.scope != "run":
+            self._reasons[_concerned(outcome.run, outcome.scope)] = outcome.reason
 
     def known(self, run: Run) -> Outcome | None:
-        for key in ((run.protocol.name,), (run.protocol.name, run.method_name)):
-            if key in self.reasons:
-                return Outcome(run, "failed", self.reasons[key], key)
+        scopes: tuple[Scope, ...] = ("protocol", "method")
+        for scope in scopes:
+            reason = self._reasons.get(_concerned(run, scope))
+            if reason is not None:
+                return Outcome(run, "failed", reason, scope)
         return None
+
+
+def _concerned(run: Run, scope: Scope) -> tuple[Scope, str, str]:
+    """The same for all runs that end alike."""
+    return scope, run.protocol, run.method if scope == "method" else ""
 
 
 @contextlib.contextmanager
@@ -170,7 +187,7 @@ def progress_bars(runs: Sequence[Run]) -> Iterator[Report]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         overall = bars.add_task("all runs", total=len(runs))
-        current: dict[str, int] = {}
+        current: dict[str, TaskID] = {}
 
         def report(run: Run, done: int, what: str) -> None:
             if not what:

@@ -17,12 +17,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bench.images.folders import as_text
 from bench.runs import failures
 from bench.runs.launch import Hopeless, Outcome, Place, Report
-from bench.runs.plan import Run
+from bench.runs.run import Run
 
 PATIENCE = 30  # seconds for a worker to write its last finished task
 
@@ -34,7 +34,7 @@ class _Pool:
     waiting: deque[Run]
     place: Place
     retries: int
-    events: queue.SimpleQueue  # ("progress", run, done, what), ("outcome", Outcome), ("stop", error), ("idle",)
+    events: queue.SimpleQueue[tuple[Any, ...]]  # ("progress", run, done, what), ("outcome", Outcome), ("stop", error), ("idle",)
     hopeless: Hopeless
     lost: dict[str, int]  # run id -> workers that it has lost
     ending: bool = False
@@ -76,7 +76,7 @@ class _Worker(threading.Thread):
     def __init__(self, pool: _Pool, environment: dict[str, str], threads: int):
         super().__init__(daemon=True)
         self.pool, self.environment, self.threads = pool, environment, threads
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[str] | None = None
 
     def run(self) -> None:
         try:
@@ -95,24 +95,24 @@ class _Worker(threading.Thread):
 
     def _carry_out(self, run: Run) -> Outcome | None:
         """How the run ended; None if its worker was lost and it waits again."""
+        process = self.process or self._begin()
         try:
-            process = self.process or self._begin()
             # the worker sees one GPU only, whichever that is
-            self._say({"run": replace(run, device=run.device.split(":")[0]).to_json()})
-            for line in process.stdout:
+            _say(process, {"run": replace(run, device=run.device.split(":")[0]).to_json()})
+            for line in _pipe(process.stdout):
                 message = json.loads(line)
                 if "what" in message:
                     self.pool.events.put(("progress", run, message["done"], message["what"]))
                 elif "errno" in message:
                     raise OSError(message["errno"], message["reason"], message["file"])
                 else:
-                    return Outcome(run, message["status"], message["reason"], tuple(message["hopeless"]))
+                    return Outcome(run, message["status"], message["reason"], message["scope"])
         except BrokenPipeError:
             pass
-        return self._lost(run)
+        return self._lost(run, process)
 
-    def _lost(self, run: Run) -> Outcome | None:
-        code = self.process.wait()
+    def _lost(self, run: Run, process: subprocess.Popen[str]) -> Outcome | None:
+        code = process.wait()
         self.process = None
         if self.pool.ending:
             return None
@@ -128,8 +128,8 @@ class _Worker(threading.Thread):
             return None
         return Outcome(run, "failed", failure.reason)
 
-    def _begin(self) -> subprocess.Popen:
-        self.process = subprocess.Popen(
+    def _begin(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
             [sys.executable, "-m", "bench.runs.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -137,21 +137,21 @@ class _Worker(threading.Thread):
             env=self.environment,
             start_new_session=True,  # Ctrl-C goes to this process, which lets its workers end in order
         )
+        self.process = process
         folders = self.pool.place.folders
-        self._say({"data": as_text(folders.data), "cache": as_text(folders.cache), "threads": self.threads})
-        return self.process
-
-    def _say(self, message: dict[str, Any]) -> None:
-        self.process.stdin.write(json.dumps(message) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it is gone already: the run that it would get finds that out
+            _say(process, {"data": as_text(folders.data), "cache": as_text(folders.cache), "threads": self.threads})
+        return process
 
     def close(self) -> None:
         """Tell the process to end: at once if it waits, after the write in progress if it works."""
+        process = self.process
+        if process is None:
+            return
         with contextlib.suppress(BrokenPipeError):
-            if self.process and not self.is_alive():
-                self._say({})
-            if self.process:
-                self.process.stdin.close()
+            if not self.is_alive():
+                _say(process, {})
+            _pipe(process.stdin).close()
 
     def wait(self) -> None:
         if self.process:
@@ -160,6 +160,17 @@ class _Worker(threading.Thread):
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.join()
+
+
+def _say(process: subprocess.Popen[str], message: dict[str, Any]) -> None:
+    _pipe(process.stdin).write(json.dumps(message) + "\n")
+    _pipe(process.stdin).flush()
+
+
+def _pipe(end: IO[str] | None) -> IO[str]:
+    """Of a process that was begun with pipes, so it is there."""
+    assert end is not None
+    return end
 
 
 def _environment(worker: int, device: str, threads: int) -> dict[str, str]:

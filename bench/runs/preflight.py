@@ -9,15 +9,19 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from bench.errors import BenchError
 from bench.images import folders, layouts
 from bench.images.dataset import Folders
-from bench.runs import estimate
-from bench.runs.plan import Run
+from bench.runs import assignments, estimate
+from bench.runs.run import Run
+from bench.streams import names, reference_sources
+from bench.streams.reference_sources import ReferenceNames
 from bench.system import offline, registry
 
 BYTES_PER_NUMBER = 4  # of features
+Item = TypeVar("Item")
 LOOKING = "this is only a look"  # why nothing is fetched
 
 
@@ -57,7 +61,7 @@ def _said(error: BenchError) -> str:
     return str(error).replace(f" and the download failed ({LOOKING})", "").replace(f"; the download failed ({LOOKING})", "")
 
 
-def _once(items: Iterable) -> list:
+def _once(items: Iterable[Item]) -> list[Item]:
     return list(dict.fromkeys(items))
 
 
@@ -83,11 +87,9 @@ def _weights(runs: Sequence[Run], places: Folders, found: Found) -> None:
 
 
 def _data_sets(runs: Sequence[Run], places: Folders, found: Found) -> None:
-    from bench.streams import names
-
     found.lines.append("data sets")
     seen: set[str] = set()
-    for given, order_seed in _once((run.protocol.given, run.order_seed) for run in runs if not run.synthetic):  # type: ignore[union-attr]
+    for given, order_seed in _once((run.protocol_given, run.order_seed) for run in runs if not run.synthetic):
         protocol = names.find(given)
         for name in protocol.dataset_names(order_seed):
             if name in seen:
@@ -110,27 +112,32 @@ def _data_sets(runs: Sequence[Run], places: Folders, found: Found) -> None:
 
 
 def _reference_data(runs: Sequence[Run], places: Folders, found: Found) -> None:
-    from bench.streams import reference
-
     asked: dict[tuple[str, str], str] = {}
-    for name, settings in ((run.method_name, run.settings) for run in runs if not run.synthetic):
-        method = registry.load("method", name)
-        wanted = reference.names_of(method, settings)
+    for run in runs:
+        wanted = None if run.synthetic else _reference_names(run)
         if wanted:
-            asked.setdefault(("images", wanted.images), name)
+            asked.setdefault(("images", wanted.images), run.method)
         if wanted and wanted.sentences:
-            asked.setdefault(("sentences", wanted.sentences), name)
+            asked.setdefault(("sentences", wanted.sentences), run.method)
     if not asked:
         return
     found.lines.append("reference data")
     for (what, part), method in asked.items():
         try:
             with offline.nothing_fetched(LOOKING):
-                reference.look_for(what, part, places)
+                reference_sources.look_for(what, part, places)
         except BenchError as error:
             found.lacks(f"for {method}: {_said(error)}")
         else:
             found.fine(f"{what} {part}, for {method}")
+
+
+def _reference_names(run: Run) -> ReferenceNames | None:
+    """What the method of a run asks for: it is asked before it exists, as nothing but its settings decides."""
+    method = registry.load("method", run.method)
+    asking = method.__new__(method)
+    object.__setattr__(asking, "settings", assignments.restored(method.Settings, run.settings))
+    return asking.reference_names
 
 
 def _space(runs: Sequence[Run], places: Folders, found: Found) -> None:
@@ -163,10 +170,9 @@ def _space(runs: Sequence[Run], places: Folders, found: Found) -> None:
 def _bytes_of_features(runs: Sequence[Run]) -> float:
     """Of the frozen image encoder's embeddings of all images that are not limited away, at most."""
     from bench.clip.loading import embedding_width
-    from bench.streams import names
 
     total = 0.0
-    for given, backbone in _once((run.protocol.given, run.backbone) for run in runs):  # type: ignore[union-attr]
+    for given, backbone in _once((run.protocol_given, run.backbone) for run in runs):
         protocol = names.find(given)
         infos = [protocol.dataset(name).info for name in protocol.dataset_names(0)]
         images = sum((info.train_images or 0) + (info.test_images or 0) for info in infos)

@@ -21,7 +21,7 @@ the options of `bench run`, and an option on the command line goes before the fi
 """
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,16 @@ from bench.system.text_files import read_text
 
 LARGEST_SEED = 2**63 - 1  # that results hold as a number
 LARGEST_LIMIT = 10**9  # images of a class
-FEW = ("protocols", "methods", "seeds", "order_seeds", "ablate")  # a list, or one alone
+SEEDS, NAMES = ("seeds", "order_seeds"), ("protocols", "methods", "ablate")  # a list, or one alone
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for, by a command line or by one part of a study."""
+    """What is asked for, by a command line or by one part of a study. The names are those of the options of `bench run`.
+
+    `grid` has the values of one hyper-parameter in each of its items: every combination is a run. Every item of `ablate`
+    (METHOD.FIELD=VALUE) adds runs of its method with that change on top.
+    """
 
     protocols: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
@@ -54,6 +58,11 @@ class Request:
     set: tuple[Assignment, ...] = ()
     grid: tuple[tuple[Assignment, ...], ...] = ()
     ablate: tuple[str, ...] = ()
+
+    @property
+    def synthetic(self) -> bool:
+        """Are stand-in images wanted instead of the data sets' own?"""
+        return self.data == "synthetic"
 
 
 @dataclass(frozen=True)
@@ -107,8 +116,10 @@ def _request(table: dict[str, Any], common: Request, path: Path) -> Request:
         if key not in KEYS:
             raise BenchError(f"{path}: {unknown_name('key', key, [*KEYS, 'runs', 'slurm'])}")
         where = f"{path}: {key}"
-        if key in FEW:
-            changes[key] = _few(value, int if key.endswith("seeds") else str, where)
+        if key in SEEDS:
+            changes[key] = _few(value, _is_seed, f"whole numbers, 0 or larger, is wanted (up to {LARGEST_SEED})", where)
+        elif key in NAMES:
+            changes[key] = _few(value, _is_name, "names in quotes is wanted", where)
         elif key == "set":
             changes[key] = common.set + tuple(_assignments(value, where))
         elif key == "grid":
@@ -124,13 +135,20 @@ def _request(table: dict[str, Any], common: Request, path: Path) -> Request:
     return replace(common, **changes)
 
 
-def _few(value: Any, kind: type, where: str) -> tuple:
+def _few(value: Any, sound: Callable[[Any], bool], wanted: str, where: str) -> tuple[Any, ...]:
+    """The items of a list, or the one that stands alone, each once."""
     values = value if isinstance(value, list) else [value]
-    wanted = "whole numbers, 0 or larger," if kind is int else "names in quotes"
-    if not values or not all(type(one) is kind and (one != "" if kind is str else 0 <= one <= LARGEST_SEED) for one in values):
-        up_to = f" (up to {LARGEST_SEED})" if kind is int else ""
-        raise BenchError(f"{where}: a list of {wanted} is wanted{up_to}")
+    if not values or not all(map(sound, values)):
+        raise BenchError(f"{where}: a list of {wanted}")
     return tuple(dict.fromkeys(values))
+
+
+def _is_seed(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_SEED  # True is no seed
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _positive(value: Any, where: str) -> int:

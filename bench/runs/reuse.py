@@ -7,7 +7,7 @@ is skipped or continued: nothing is reused, and nothing run again, without a wor
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 from bench.errors import BenchError
 from bench.results.records import read_manifest
-from bench.runs import checkpoint, method_source
+from bench.runs import checkpoint
 from bench.runs.facts import Facts
-from bench.runs.method_source import Source
-from bench.runs.plan import PlannedProtocol, Run
+from bench.runs.run import Run
 from bench.streams import identity
-from bench.system import registry
+from bench.system import method_source, registry
+from bench.system.method_source import Source
 
 State = Literal["new", "unfinished", "finished"]
 CODE = "code"
@@ -97,12 +97,11 @@ def differences(run: Run, made_from: Mapping[str, Any], facts: Facts) -> tuple[d
     """(what differs now -> how, in a few words; whether the images could not be compared)."""
     found = {}
     since = Source.from_json(made_from.get("source"))
-    if since and (modules := method_source.changes_on_disk(registry.target("method", run.method_name), since)):
+    if since and (modules := method_source.changes_on_disk(registry.target("method", run.method), since)):
         found[CODE] = ", ".join(modules)
-    given = run.protocol.given if isinstance(run.protocol, PlannedProtocol) else run.given or run.protocol.name
-    if "words" in made_from and made_from["words"] != facts.words(given, run.order_seed):
-        found["words"] = f"the protocol's version is still {run.protocol.version}"
-    images, unknown = _images(run, given, made_from, facts)
+    if "words" in made_from and made_from["words"] != facts.words(run.protocol_given, run.order_seed):
+        found["words"] = f"the protocol's version is still {run.protocol_version}"
+    images, unknown = _images(run, made_from, facts)
     if images:
         found["images"] = images
     reference = made_from.get("reference")
@@ -113,17 +112,17 @@ def differences(run: Run, made_from: Mapping[str, Any], facts: Facts) -> tuple[d
     return found, unknown
 
 
-def _images(run: Run, given: str, made_from: Mapping[str, Any], facts: Facts) -> tuple[str, bool]:
+def _images(run: Run, made_from: Mapping[str, Any], facts: Facts) -> tuple[str, bool]:
     """(the data sets whose images are others now, whether that could not be told)."""
     if run.synthetic or run.content == "pinned":
         return "", False
     if isinstance(then := made_from.get("images"), Mapping):
-        now = facts.images(given, run.order_seed, run.limit_train, run.limit_test)
+        now = facts.images(run.protocol_given, run.order_seed, run.limit_train, run.limit_test)
         if now is None:
             return "", True
         return ", ".join(name for name in now if now[name] != then.get(name)), False
     if then := made_from.get("images_digest"):
-        ordered = facts.images_in_learning_order(given, run.order_seed, run.limit_train, run.limit_test)
+        ordered = facts.images_in_learning_order(run.protocol_given, run.order_seed, run.limit_train, run.limit_test)
         return ("all" if ordered is not None and ordered != then else ""), ordered is None
     return "", False
 
@@ -153,9 +152,9 @@ def remarks(runs: Sequence[Run], found: Mapping[str, Reuse], rerun: bool = False
     for run, count, how in _grouped(runs, found, lambda one: (one.differs or {}).get(CODE) if one.shown else None):
         them = "it is" if count == 1 else "they are"
         remedy = f"{them} run again" if rerun else f"shown as {them}, {_rerun(count)}"
-        said.append(f"{_runs(count, f'of {run.method_name}')} made by other code of the method ({how}); {remedy}")
+        said.append(f"{_runs(count, f'of {run.method}')} made by other code of the method ({how}); {remedy}")
     for run, count, how in _grouped(runs, found, _other_data):
-        which = f"of {run.method_name} on {run.protocol.name}"
+        which = f"of {run.method} on {run.protocol}"
         them = "it is" if count == 1 else "they are"
         remedy = f"{them} run again" if rerun else f"not shown, {_rerun(count)}, another --out keeps both"
         said.append(f"{_runs(count, which)} made {how}; {remedy}")
@@ -163,8 +162,8 @@ def remarks(runs: Sequence[Run], found: Mapping[str, Reuse], rerun: bool = False
     for line in dict.fromkeys(versions):
         said.append(f"{_runs(versions.count(line))} made with {line}; bench gate tells whether numbers have moved")
     unknown = [run for run in runs if found[run.run_id].unknown and found[run.run_id].state == "finished"]
-    for name in dict.fromkeys(run.protocol.name for run in unknown):
-        count = sum(run.protocol.name == name for run in unknown)
+    for name in dict.fromkeys(run.protocol for run in unknown):
+        count = sum(run.protocol == name for run in unknown)
         said.append(f"{_runs(count, f'on {name}')} not compared with the images, which are not here")
     return said
 
@@ -180,12 +179,14 @@ def _other_data(one: Reuse) -> str | None:
     return " and ".join(f"{IN_WORDS[what]} ({how})" for what, how in (one.differs or {}).items())
 
 
-def _grouped(runs, found, question) -> list[tuple[Run, int, str]]:
+def _grouped(
+    runs: Sequence[Run], found: Mapping[str, Reuse], question: Callable[[Reuse], str | None]
+) -> list[tuple[Run, int, str]]:
     """(first run, how many, answer) of the runs of a method and protocol that have the same answer."""
-    groups: dict[tuple, list[Run]] = {}
+    groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         if answer := question(found[run.run_id]):
-            groups.setdefault((run.protocol.name, run.method_name, answer), []).append(run)
+            groups.setdefault((run.protocol, run.method, answer), []).append(run)
     return [(own[0], len(own), answer) for (_, _, answer), own in groups.items()]
 
 

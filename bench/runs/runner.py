@@ -13,30 +13,33 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 
-from bench.checks.stated import is_stated
 from bench.clip.backbone import Backbone
 from bench.errors import BenchError, UnfitMethod, one_line
 from bench.images.dataset import Folders
 from bench.learning.evaluation import Cell, evaluate
 from bench.learning.method import Method
+from bench.learning.stated import is_stated
 from bench.results import records
 from bench.results.run_folder import RECORDS, SAMPLES
-from bench.runs import checkpoint, failures, method_source
-from bench.runs.method_source import Source
-from bench.runs.plan import Run
+from bench.runs import checkpoint, failures
+from bench.runs.run import LoadedRun, Run
 from bench.streams import identity
 from bench.streams import reference as references
 from bench.streams.features import FeatureStore
+from bench.streams.opening import open_stream
+from bench.streams.protocol import Protocol
 from bench.streams.stream import Stream
-from bench.system import registry
+from bench.system import method_source, registry
+from bench.system.digests import of_plain_data
 from bench.system.files import remove_leftovers, sha256, write_atomically
 from bench.system.interruption import held_back
+from bench.system.method_source import Source
 from bench.system.peak_memory import peak_bytes_of_process
 from bench.system.phases import phase
 from bench.system.randomness import Draws
@@ -45,11 +48,11 @@ from bench.system.version import VERSION
 Progress = Callable[[int, str], None]  # (tasks finished, what is happening now)
 
 
-def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress = lambda done, what: None) -> str:
-    """Carry one run to its end, from the start or from its checkpoint. Returns "finished" or "already finished".
-
-    The caller holds the claim to the run.
-    """
+def execute(
+    loaded: LoadedRun, backbone: Backbone, folders: Folders, progress: Progress = lambda done, what: None
+) -> Literal["finished", "already finished"]:
+    """Carry one run to its end, from the start or from its checkpoint. The caller holds the claim to the run."""
+    run = loaded.run
     if run.finished:
         return "already finished"
     remove_leftovers(run.folder)
@@ -57,16 +60,18 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
     started = time.perf_counter()
     progress(0, "preparing")
     with phase("load"):
-        stream = run.protocol.stream(run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic)
-    method, reference_facts = _prepare(run, backbone, stream, store, folders)
-    made_from = _made_from(run, folders, reference_facts)
+        stream = open_stream(
+            loaded.protocol, run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic
+        )
+    method, reference_facts = _prepare(loaded, backbone, stream, store, folders)
+    made_from = _made_from(loaded, folders, reference_facts)
     journal = _resume(run, method, stream, made_from)
     if journal is None:  # the method may have taken over part of a state: a new one
-        method, reference_facts = _prepare(run, backbone, stream, store, folders)
+        method, reference_facts = _prepare(loaded, backbone, stream, store, folders)
         journal = checkpoint.Journal()
     journal.made_from = journal.made_from or made_from | {"environment": environment(backbone.device)}
     prepared = time.perf_counter() - started
-    described = _description(run, records.TOWERS.join([run.backbone, *method.other_towers]))
+    described = _description(run, loaded.protocol, records.TOWERS.join([run.backbone, *method.other_towers]))
 
     for task in stream.tasks[journal.finished_tasks :]:
         last = task.index == len(stream.tasks) - 1
@@ -111,19 +116,20 @@ def execute(run: Run, backbone: Backbone, folders: Folders, progress: Progress =
 
 @phase("train")
 def _prepare(
-    run: Run, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
-) -> tuple[Method, dict | None]:
+    loaded: LoadedRun, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
+) -> tuple[Method, dict[str, Any] | None]:
     """The method before its first task, and facts about the reference data that it was given; UnfitMethod if it cannot be."""
     try:
-        return _made(run, backbone, stream, store, folders)
+        return _made(loaded, backbone, stream, store, folders)
     except BenchError as error:
-        raise UnfitMethod(f"{run.method_name}: {error}") from error
+        raise UnfitMethod(f"{loaded.run.method}: {error}") from error
 
 
 def _made(
-    run: Run, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
-) -> tuple[Method, dict | None]:
-    method = run.method(run.settings, backbone, stream.scenario, Draws(run.protocol.name, run.method_name, run.seed))
+    loaded: LoadedRun, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
+) -> tuple[Method, dict[str, Any] | None]:
+    run = loaded.run
+    method = loaded.method(loaded.settings, backbone, stream.scenario, Draws(run.protocol, run.method, run.seed))
     if not method.reference_names:
         return method, None
     with phase("load"):
@@ -135,18 +141,17 @@ def _made(
 
 
 @phase("load")
-def _made_from(run: Run, folders: Folders, reference_facts: dict | None) -> dict[str, Any]:
+def _made_from(loaded: LoadedRun, folders: Folders, reference_facts: dict[str, Any] | None) -> dict[str, Any]:
     """Digests of what the run is made from beside what its id says: see bench/runs/reuse.py."""
-    images = identity.recorded(
-        run.protocol, run.order_seed, folders, run.limit_train, run.limit_test, run.synthetic
-    )
-    if run.images and identity.digest(images) != run.images:
+    run, protocol = loaded.run, loaded.protocol
+    images = identity.recorded(protocol, run.order_seed, folders, run.limit_train, run.limit_test, run.synthetic)
+    if run.images and of_plain_data(images) != run.images:
         raise BenchError(f"{run.label}: its images have changed since the command began; repeat it")
-    source = registry.source_of_method(run.method_name)
+    source = registry.source_of_method(run.method)
     return {
         "source": source.to_json() if source else None,
         "images": images,
-        "words": identity.words_of_protocol(run.protocol, run.order_seed),
+        "words": identity.words_of_protocol(protocol, run.order_seed),
         "reference": reference_facts,
     }
 
@@ -174,8 +179,8 @@ def _resume(run: Run, method: Method, stream: Stream, made_from: dict[str, Any])
 
 def _refuse_mixture(then: dict[str, Any], now: dict[str, Any]) -> None:
     """One half of a run by one code or on one set of images, the other half by others, would be the number of neither."""
-    since = Source.from_json(then.get("source"))
-    if since and now["source"] and method_source.changed_modules(since, Source.from_json(now["source"])):
+    since, source = Source.from_json(then.get("source")), Source.from_json(now["source"])
+    if since and source and method_source.changed_modules(since, source):
         raise checkpoint.Damaged("it was begun by other code of the method")
     for key, what in (("images", "images"), ("words", "classes or prompts"), ("reference", "reference data")):
         if then.get(key) is not None and then[key] != now[key]:
@@ -195,20 +200,20 @@ def _take_over(method: Method, state: dict[str, torch.Tensor]) -> None:
 # -- results ----------------------------------------------------------------------------------------------------
 
 
-def _description(run: Run, towers: str) -> dict[str, Any]:
+def _description(run: Run, protocol: Protocol, towers: str) -> dict[str, Any]:
     """The columns of records.csv that are the same in all rows of a run."""
     return {
         "schema": records.SCHEMA,
         "run_id": run.run_id,
-        "protocol": run.protocol.name,
-        "protocol_version": run.protocol.version,
-        "scenario": run.protocol.kind,
-        "method": run.method_name,
+        "protocol": run.protocol,
+        "protocol_version": run.protocol_version,
+        "scenario": protocol.kind,
+        "method": run.method,
         "overrides": run.overrides,
         "backbone": towers,
         "pretrained": run.weights_label,
-        "templates": run.protocol.templates_digest(),
-        "exemplars": run.protocol.exemplars,
+        "templates": protocol.templates_digest(),
+        "exemplars": protocol.exemplars,
         "limits": run.limits,
         "order_seed": run.order_seed,
         "seed": run.seed,
@@ -254,7 +259,7 @@ def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
 
 
 def _write_results(
-    run: Run, journal: checkpoint.Journal, cost: dict, backbone: Backbone, stream: Stream, conditions: dict
+    run: Run, journal: checkpoint.Journal, cost: dict[str, Any], backbone: Backbone, stream: Stream, conditions: dict[str, Any]
 ) -> None:
     table = records.to_csv(journal.rows).encode()
     samples = save_tensors(dict(sorted(journal.samples.items())))
@@ -274,7 +279,7 @@ def _write_results(
         "weights_digest": backbone.digest,
         "backbone": backbone.facts,
         "source": journal.made_from.get("source"),
-        "protocol_given": run.given or run.protocol.name,
+        "protocol_given": run.protocol_given,
         "content": run.content,
         "images": journal.made_from.get("images"),
         "images_digest": images.hexdigest(),

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, one_line, unknown_name
+from bench.images.dataset import Folders
 from bench.runs import failures
 from bench.runs.checkpoint import finished_tasks
 from bench.runs.launch import Outcome, Place, Report, carry_out, limited_threads
-from bench.runs.plan import Run
+from bench.runs.run import Run
 from bench.system import claims
 from bench.system.files import write_atomically
 
@@ -128,7 +129,7 @@ class Job:
         write_atomically(Path(self.outcome), json.dumps({"status": outcome.status, "reason": outcome.reason}))
         return outcome.status
 
-    def checkpoint(self, facts: dict[str, Any]):
+    def checkpoint(self, facts: dict[str, Any]) -> Any:
         """Go on from the last finished task, which is on disk: in the middle of a step there is nothing worth saving."""
         from submitit.helpers import DelayedSubmission
 
@@ -199,8 +200,9 @@ def _submit(runs: Sequence[Run], jobs: _Jobs, place: Place, options: Options) ->
         try:
             with executor.batch():
                 submitted = [executor.submit(Job(place, str(jobs.outcome(run))), run.to_json()) for run in part]
-        except Exception as error:  # submitit's own errors hold what sbatch has said
-            raise BenchError(f"the jobs could not be submitted: {one_line(str(error).strip().splitlines()[-1])}") from error
+        except Exception as error:  # submitit's own errors hold what sbatch has said, the cause in the last line
+            said = str(error).strip().splitlines()
+            raise BenchError(f"the jobs could not be submitted: {one_line(said[-1] if said else error)}") from error
         for run, job in zip(part, submitted):
             jobs.ids[run.run_id] = job.job_id
             write_atomically(jobs.note(run), job.job_id)
@@ -252,5 +254,5 @@ def _slurm(*command: str) -> str | None:
         return None
 
 
-def _absolute(folders):
+def _absolute(folders: Folders) -> Folders:
     return replace(folders, data=folders.data.resolve(), cache=folders.cache.resolve())

@@ -4,7 +4,7 @@
           {"run": ...}                                                 one at a time
           {}                                                           no more
     out:  {"done": TASKS, "what": TEXT}                                progress
-          {"status": ..., "reason": ..., "hopeless": [...]}            how it ended
+          {"status": ..., "reason": ..., "scope": ...}                 how it ended
           {"errno": ..., "reason": ..., "file": ...}                   what stops every run: a full disk
 
 When stdin ends without {}, whoever has started the worker is gone, and it stops as after Ctrl-C.
@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from bench.images.dataset import Folders
 from bench.images.folders import chosen
 from bench.runs import launch
-from bench.runs.plan import Run
+from bench.runs.run import Run
 
 
 def main() -> None:
@@ -41,14 +41,14 @@ def _carry_out(run: Run, folders: Folders, answers: TextIO) -> dict[str, Any]:
         outcome = launch.carry_out(run, folders, lambda _, done, what: _answer(answers, {"done": done, "what": what}))
     except OSError as error:
         return {"errno": error.errno, "reason": error.strerror or str(error), "file": error.filename}
-    return {"status": outcome.status, "reason": outcome.reason, "hopeless": outcome.hopeless}
+    return {"status": outcome.status, "reason": outcome.reason, "scope": outcome.scope}
 
 
 def _answer(answers: TextIO, message: dict[str, Any]) -> None:
     print(json.dumps(message), file=answers, flush=True)
 
 
-def _listen(messages: queue.SimpleQueue) -> None:
+def _listen(messages: queue.SimpleQueue[dict[str, Any]]) -> None:
     for line in sys.stdin:
         message = json.loads(line)
         messages.put(message)

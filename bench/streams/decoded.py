@@ -29,17 +29,18 @@ if TYPE_CHECKING:
 SETTING = "BENCH_IMAGE_MEMORY"  # environment variable: bytes, or a number with K, M, G or T
 SHARE = 0.25  # of the available memory
 MEASURE_EVERY = 1.0  # seconds between two looks at the available memory
+Key = tuple[str, str, int]  # digest of the source, geometry, row
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class DecodedImages:
-    """Squares by (digest of the source, geometry, row). `limit(held)` says how many bytes it may hold."""
+    """Squares by their key. `limit(held)` says how many bytes it may hold."""
 
     def __init__(self, limit: Callable[[int], int]):
         self.limit = limit
         self.bytes = 0
         self.decoded = 0  # images that had to be read and resized
-        self._kept: OrderedDict[tuple[str, str, int], np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[Key, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()  # batches are prepared on a thread of their own
 
     def squares(self, source: ImageSource, rows: np.ndarray, backbone: "Backbone", together: int) -> Images:
@@ -69,7 +70,7 @@ class DecodedImages:
         with self._lock:
             self._shrink_to(0)
 
-    def _held(self, keys: Sequence[tuple]) -> dict[tuple, np.ndarray]:
+    def _held(self, keys: Sequence[Key]) -> dict[Key, np.ndarray]:
         """Those of the wanted images that are kept; they are the last to make room from now on."""
         with self._lock:
             found = {key: self._kept[key] for key in keys if key in self._kept}
@@ -77,7 +78,7 @@ class DecodedImages:
                 self._kept.move_to_end(key)
         return found
 
-    def _add(self, images: dict[tuple, np.ndarray]) -> None:
+    def _add(self, images: dict[Key, np.ndarray]) -> None:
         for key, image in images.items():
             if key not in self._kept:
                 self._kept[key] = image

@@ -12,33 +12,29 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from bench.errors import BenchError
 from bench.images import layouts
 from bench.images.dataset import Folders
+from bench.streams import sources
+from bench.streams.protocol import Protocol
+from bench.system.digests import of_plain_data
 from bench.system.files import write_atomically
 from bench.system.version import VERSION
-
-if TYPE_CHECKING:
-    from bench.streams.protocol import Protocol
 
 SPLITS = ("train", "test")
 Images = dict[str, dict[str, str]]  # data set -> "train" or "test" -> digest of the images of that split that are used
 
 
-def digest(images: Mapping[str, Mapping[str, str]]) -> str:
-    """16 hex digits for all images of a stream, whatever the order of its tasks."""
-    return hashlib.sha256(json.dumps(images, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def of_words(tasks: Sequence[Sequence[str]], templates: Sequence[str]) -> str:
     """16 hex digits for the class names of every task, in order, and the set of all prompt templates."""
-    facts = [[list(names) for names in tasks], sorted(set(templates))]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return of_plain_data([[list(names) for names in tasks], sorted(set(templates))])
 
 
-def words_of_protocol(protocol: "Protocol", order_seed: int) -> str:
+def words_of_protocol(protocol: Protocol, order_seed: int) -> str:
     scenario = protocol.scenario(order_seed)
     tasks: list[list[str]] = [[] for _ in range(scenario.n_tasks)]
     for name, task in zip(scenario.class_names, scenario.task_of_class):
@@ -55,7 +51,7 @@ def words_of_manifest(manifest: Mapping[str, Any]) -> str:
 
 
 def recorded(
-    protocol: "Protocol", order_seed: int, folders: Folders, limit_train: int | None, limit_test: int | None, synthetic: bool
+    protocol: Protocol, order_seed: int, folders: Folders, limit_train: int | None, limit_test: int | None, synthetic: bool
 ) -> Images:
     """Of the images that a stream draws on, which are opened if they are not yet."""
     return {
@@ -68,7 +64,7 @@ def recorded(
 
 
 def present(
-    protocol: "Protocol", order_seed: int, folders: Folders, limit_train: int | None, limit_test: int | None
+    protocol: Protocol, order_seed: int, folders: Folders, limit_train: int | None, limit_test: int | None
 ) -> Images | None:
     """The same for the images as they lie on disk now; None if those of a data set are not there."""
     found: Images = {}
@@ -94,28 +90,26 @@ def present(
 
 
 def digest_in_learning_order(
-    protocol: "Protocol", order_seed: int, folders: Folders, limit_train: int | None, limit_test: int | None
+    protocol: Protocol, order_seed: int, folders: Folders, limit_train: int | None, limit_test: int | None
 ) -> str:
     """The digest of a whole stream's images that manifests of earlier versions hold: it depends on the order of the tasks."""
-    import numpy as np
-
     images = hashlib.sha256()
     for plan in protocol.tasks(order_seed):
         for split, limit in zip(SPLITS, (limit_train, limit_test)):
-            source = protocol.images(plan.dataset, split, folders, limit)
+            source = sources.images(protocol, plan.dataset, split, folders, limit)
             rows = np.flatnonzero(np.isin(source.labels, plan.labels))
             images.update(source.digest.encode() + rows.tobytes())
     return images.hexdigest()
 
 
 def _split_digest(
-    protocol: "Protocol", dataset: str, split: str, folders: Folders, limit: int | None, synthetic: bool
+    protocol: Protocol, dataset: str, split: str, folders: Folders, limit: int | None, synthetic: bool
 ) -> str:
     """Of the images that are used, and of how many they were taken: methods shorten their replay by that share."""
-    source = protocol.images(dataset, split, folders, limit, synthetic)
+    source = sources.images(protocol, dataset, split, folders, limit, synthetic)
     if limit is None:
         return source.digest
-    whole = len(protocol.images(dataset, split, folders, None, synthetic))
+    whole = len(sources.images(protocol, dataset, split, folders, None, synthetic))
     return hashlib.sha256(f"{source.digest} of {whole}".encode()).hexdigest()
 
 
@@ -175,7 +169,7 @@ def _stamps(folder: Path, prefix: str) -> Iterator[str]:
                 yield f"{start}{entry.name} {_stamp(entry)}"
 
 
-def _stamp(entry: os.DirEntry) -> str:
+def _stamp(entry: os.DirEntry[str]) -> str:
     try:
         facts = entry.stat()
     except OSError:

@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 
 from bench.errors import BenchError, unknown_name
+from bench.streams.options import with_options
+from bench.streams.protocol import Protocol
 from bench.system import registry
 
 
@@ -22,10 +24,8 @@ def looks_possible(name: str) -> bool:
     return any(entry.package != registry.BUILT_IN for entry in registry.entries("protocol-family"))
 
 
-def find(name: str):
+def find(name: str) -> Protocol:
     """The Protocol of that name; its own name is the canonical form of the given one."""
-    from bench.streams.options import with_options
-
     base, options = split(name)
     protocol = _without_options(base)
     return with_options(protocol, options) if options else protocol
@@ -50,7 +50,7 @@ def from_anywhere(name: str) -> str:
     return f"{prefix}:{Path(rest).expanduser().absolute()}"
 
 
-def _without_options(name: str):
+def _without_options(name: str) -> Protocol:
     if name in registry.names("protocol"):
         return registry.load("protocol", name)
     families, broken = registry.load_all("protocol-family")

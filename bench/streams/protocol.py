@@ -1,21 +1,21 @@
-"""A protocol: which data sets, in what order, cut into which tasks, scored how."""
+"""A protocol: which data sets, in what order, cut into which tasks, scored how.
+
+It opens no image (bench/streams/opening.py does), and so needs no torch: plans and lists ask it as well.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
 
 from bench.errors import BenchError
 from bench.images import class_names
-from bench.images.dataset import Content, Dataset, DatasetInfo, Folders, ImageSource
-from bench.images.stand_ins import stand_in
-from bench.streams.features import FeatureStore
-from bench.streams.stream import Scenario, ScenarioKind, Split, Stream, Task
+from bench.images.dataset import Content, Dataset, DatasetInfo
+from bench.streams.scenario import Scenario, ScenarioKind
 from bench.system import registry
-from bench.system.randomness import stable_seed
+from bench.system.seeds import stable_seed
 
 CONTENTS: tuple[Content, ...] = ("own", "official", "pinned")  # from the least that a name says to the most
 
@@ -89,10 +89,6 @@ class Protocol:
         """The data sets of a stream, each once."""
         return list(dict.fromkeys(plan.dataset for plan in self.tasks(order_seed)))
 
-    def images(self, dataset: str, split: str, folders: Folders, limit: int | None, synthetic: bool = False) -> ImageSource:
-        """The images of "train" or "test" that a stream draws on: as many of every class as protocol and limit allow."""
-        return _open(self.dataset(dataset), split, folders, self.shots if split == "train" else None, limit, synthetic)
-
     def scenario(self, order_seed: int) -> Scenario:
         """What a method may know before it starts; opens no image, so a compute budget is not in it yet."""
         plans = self.tasks(order_seed)
@@ -113,84 +109,12 @@ class Protocol:
         templates = self.scenario(0).templates
         return hashlib.sha256(repr(sorted(set(templates))).encode()).hexdigest()[:8]
 
-    def stream(
-        self,
-        order_seed: int,
-        store: FeatureStore,
-        folders: Folders,
-        limit_train: int | None,
-        limit_test: int | None,
-        synthetic: bool = False,
-    ) -> Stream:
-        """The stream with its images; the limits keep the first so many images of every class.
-
-        synthetic: stand-in images of the right number and size instead of the data sets' own.
-        """
-        tasks, first, available = [], 0, 0.0
-        for index, plan in enumerate(self.tasks(order_seed)):
-            dataset = self.dataset(plan.dataset)
-            train, test = (
-                _split(self.images(plan.dataset, split, folders, limit, synthetic), plan, first, store)
-                for split, limit in (("train", limit_train), ("test", limit_test))
-            )
-            for split, images in (("train", train), ("test", test)):
-                if not len(images):
-                    raise BenchError(f"{self.name}: task {plan.name!r} has no {split} images; check data set {plan.dataset}")
-            tasks.append(Task(index, plan.name, tuple(range(first, first + len(plan.labels))), train, test))
-            first += len(plan.labels)
-            present = len(_split(self.images(plan.dataset, "train", folders, None, synthetic), plan, first, store))
-            available += present / _completeness(dataset, folders, synthetic)
-        budget = len(tasks[0].train) if self.budgeted else None
-        used = sum(len(task.train) for task in tasks) / available
-        return Stream(replace(self.scenario(order_seed), images_per_task=budget, train_fraction=used), tuple(tasks))
-
 
 def _refuse_repeated_names(info: DatasetInfo) -> None:
     """Of two classes with one prompt the second could never be predicted."""
     for one, other in class_names.unexpected(info.class_names, info.repeated_names):
         names = f"{info.class_names[one]!r} (label {one}) and {info.class_names[other]!r} (label {other})"
         raise BenchError(f"data set {info.name}: two classes make the same prompt, {names}; give them different names")
-
-
-_SOURCES: dict[tuple[object, ...], ImageSource] = {}  # opened image sources of this process, shared by all runs
-
-
-def _open(dataset: Dataset, split: str, folders: Folders, shots: int | None, limit: int | None, synthetic: bool) -> ImageSource:
-    key = (dataset.info, dataset.open_split, split, folders, shots, limit, synthetic)
-    if key not in _SOURCES:
-        open_split = partial(stand_in, dataset.info) if synthetic else dataset.open_split
-        source = open_split(split, folders)
-        if shots is not None:
-            source = source.select(few_shots(source.labels, shots, dataset.info.name))
-        _SOURCES[key] = source.limited(limit)
-    return _SOURCES[key]
-
-
-def _completeness(dataset: Dataset, folders: Folders, synthetic: bool) -> float:
-    """Training images that this copy of a data set has, of those that the official one has; 1 where that is not fixed."""
-    images = len(_open(dataset, "train", folders, None, None, synthetic))
-    return min(1.0, images / (dataset.info.train_images or images))
-
-
-def few_shots(labels: np.ndarray, shots: int, dataset: str) -> np.ndarray:
-    """Rows of `shots` images of every class (all of a smaller one), in order.
-
-    Drawn once for each class of a data set: equal for all methods, seeds and orders. Five shots are among the sixteen.
-    """
-    chosen = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        order = np.random.default_rng(stable_seed("shots", dataset, int(label))).permutation(len(members))
-        chosen.append(members[order[:shots]])
-    return np.sort(np.concatenate(chosen))
-
-
-def _split(source: ImageSource, plan: TaskPlan, first: int, store: FeatureStore) -> Split:
-    """The images of a task's classes, in the source's order, with labels counted from `first` in learning order."""
-    position = {label: first + k for k, label in enumerate(plan.labels)}
-    rows = np.flatnonzero(np.isin(source.labels, plan.labels))
-    labels = torch.tensor([position[int(label)] for label in source.labels[rows]], dtype=torch.long)
-    return Split([(source, rows)], labels, store)
 
 
 # -- the two shapes that most protocols have --------------------------------------------------------------------

@@ -5,16 +5,11 @@ the order of methods, nor a resume, nor another draw made earlier can change a n
 """
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import torch
 
-
-def stable_seed(*key: object) -> int:
-    """A 63-bit seed from any printable key; the same on every machine and in every process."""
-    text = "\x1f".join(str(part) for part in key)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+from bench.system.seeds import stable_seed
 
 
 class Draws:

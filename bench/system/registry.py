@@ -15,9 +15,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from bench.errors import BenchError, one_line, unknown_name
-from bench.runs import method_source
-from bench.runs.method_source import Source
-from bench.system import outlines
+from bench.system import method_source, outlines
+from bench.system.method_source import Source
 
 KINDS = {
     "method": "bench.methods",

@@ -8,12 +8,13 @@ import numpy as np
 
 from bench.clip import backbone as backbones
 from bench.images.dataset import Folders
-from bench.runs import runner
-from bench.runs.plan import Run
+from bench.runs import assignments, runner
+from bench.runs.run import LoadedRun, Run
 from bench.streams.protocol import Protocol, TaskPlan
 from bench.system import registry
 
 TASKS, CLASSES_PER_TASK = 3, 3
+NAME = "small"
 LIKE = "mini60-6x10"  # whose recipe the method is run with
 
 
@@ -23,10 +24,11 @@ def small_run(name: str, out: Path, **changes) -> Run:
     fields = {field.name for field in dataclasses.fields(method.Settings)}
     smaller = {"batch_size": 8} if "batch_size" in fields else {}  # distillation takes as many reference images
     return Run(
-        protocol=_protocol(method.scenarios[0]),
-        method_name=name,
-        method=method,
-        settings=method.settings_for(LIKE, {**method.quick, **smaller, **changes}),
+        protocol=NAME,
+        protocol_version="1",
+        method=name,
+        method_version=method.version,
+        settings=assignments.identifying(method.settings_for(LIKE, {**method.quick, **smaller, **changes})),
         overrides="",
         backbone="mini",
         pretrained=None,
@@ -47,13 +49,19 @@ def _protocol(kind) -> Protocol:
         labels = np.arange(60)[::3][: TASKS * CLASSES_PER_TASK].reshape(TASKS, CLASSES_PER_TASK).tolist()
         return [TaskPlan(f"task {t}", "mini60", tuple(row)) for t, row in enumerate(labels)]
 
-    return Protocol("small", "1", kind, "the stream of these tests", tasks, fixed_order=True, exemplars_per_class=2)
+    return Protocol(NAME, "1", kind, "the stream of these tests", tasks, fixed_order=True, exemplars_per_class=2)
+
+
+def loaded(run: Run) -> LoadedRun:
+    """What `run.loaded()` would be if the protocol were registered."""
+    method = registry.load("method", run.method)
+    return LoadedRun(run, _protocol(method.scenarios[0]), method, assignments.restored(method.Settings, run.settings))
 
 
 def execute(run: Run, cache: Path) -> None:
     """As `bench run` does it, with the backbone of this process."""
     backbone = backbones.load("mini", None, "cpu")
-    runner.execute(run, backbone, Folders(data=cache / "no-data", cache=cache))
+    runner.execute(loaded(run), backbone, Folders(data=cache / "no-data", cache=cache))
 
 
 def manifest(run: Run) -> dict:

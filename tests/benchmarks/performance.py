@@ -23,9 +23,11 @@ from platformdirs import user_cache_path
 from bench.clip import backbone as backbones
 from bench.images.dataset import Folders
 from bench.runs import launch, plan
-from bench.runs.plan import Run
+from bench.runs.facts import Facts
 from bench.runs.profiling import profile
 from bench.runs.profiling.operations import matrix_rate
+from bench.runs.request import Request
+from bench.runs.run import Run
 from bench.system import registry
 from bench.system.files import write_atomically
 from bench.system.phases import PHASES
@@ -60,11 +62,11 @@ def operations(wanted: Wanted) -> Table:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for run in _runs(Path(folder) / "results"):
-            if not wanted(run.method_name):
+            if not wanted(run.method):
                 continue
             counted = profile.counted(run, dataclasses.replace(_folders(), features_apart=Path(folder) / "features"))
             encoding = counted["encode"]
-            rows.append([run.method_name, str(int(encoding)), str(int(sum(counted.values()) - encoding))])
+            rows.append([run.method, str(int(encoding)), str(int(sum(counted.values()) - encoding))])
             print(*rows[-1], file=sys.stderr, flush=True)
     return ["method", "encoding", "own"], rows
 
@@ -75,10 +77,10 @@ def phases(wanted: Wanted) -> Table:
     counted = _counted_before()
     rows = []
     for one in profiles:
-        floor = sum(dataclasses.replace(one, operations=counted.get(one.run.method_name, {})).floor(found.rate).values())
+        floor = sum(dataclasses.replace(one, operations=counted.get(one.run.method, {})).floor(found.rate).values())
         # a method that only compares features has next to nothing to compute
         ratio = f"{one.total / floor:.0f}" if floor >= 0.01 else "-"
-        rows.append([one.run.method_name, f"{one.total:.1f}", f"{floor:.2f}" if floor else "-", ratio, *_shares(one.seconds)])
+        rows.append([one.run.method, f"{one.total:.1f}", f"{floor:.2f}" if floor else "-", ratio, *_shares(one.seconds)])
     whole = {phase: sum(one.seconds[phase] for one in profiles) for phase in PHASES}
     rows.append(["all", f"{sum(whole.values()):.1f}", "", "", *_shares(whole)])
     print(*failures, sep="\n", file=sys.stderr)
@@ -100,8 +102,17 @@ def _shares(seconds: dict[str, float]) -> list[str]:
 
 
 def _runs(out: Path) -> list[Run]:
-    runs, _ = plan.build([PROTOCOL], registry.names("method"), [0], [0], [], "mini", None, "cpu", IMAGES, IMAGES, out)
-    return runs
+    request = Request(
+        protocols=(PROTOCOL,),
+        methods=tuple(registry.names("method")),
+        device="cpu",
+        precision="float32",
+        limit_train=IMAGES,
+        limit_test=IMAGES,
+        out=out,
+    )
+    with Facts() as facts:
+        return plan.build(request, facts)[0]
 
 
 def growth(wanted: Wanted) -> Table:

@@ -12,6 +12,8 @@ from bench.clip import backbone as backbones
 from bench.images.dataset import Folders
 from bench.learning.evaluation import BATCH, _cell, candidate_sets, evaluate
 from bench.runs import launch, plan
+from bench.runs.facts import Facts
+from bench.runs.request import Request
 from bench.streams.stream import Stream
 from bench.system import registry
 from bench.system.randomness import Draws
@@ -122,7 +124,12 @@ def _run(protocol: str, folders: Folders, method: str, change: Callable, before:
 def _carried_out(protocol: str, method: str, folders: Folders, limit: int | None = None) -> Callable[[], None]:
     def run() -> None:
         with tempfile.TemporaryDirectory() as out:
-            [one], _ = plan.build([protocol], [method], [0], [0], [], "mini", None, "cpu", limit, limit, Path(out))
+            request = Request(
+                protocols=(protocol,), methods=(method,), device="cpu", precision="float32",
+                limit_train=limit, limit_test=limit, out=Path(out),
+            )  # fmt: skip
+            with Facts() as facts:
+                [one], _ = plan.build(request, facts)
             outcome = launch.carry_out(one, folders, lambda run, done, what: None)
             if outcome.status != "finished":
                 raise AssertionError(outcome.reason)

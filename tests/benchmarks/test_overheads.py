@@ -6,13 +6,14 @@ All are shares or differences of times of one call, on features that are in the 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from bench.images.dataset import Folders
 from bench.runs import plan
+from bench.runs.facts import Facts
 from bench.runs.profiling import profile
+from bench.runs.request import Request
 from bench.system.phases import PHASES
 
 PROTOCOL = "mini60-6x10"
@@ -40,7 +41,9 @@ def profiles(tmp_path_factory) -> list[profile.Profile]:
     """The methods one after the other, as `bench run --methods` carries them out, on features that an earlier run has stored."""
     cache = tmp_path_factory.mktemp("cache")
     names = [*ENCODING, *METHODS]
-    runs, _ = plan.build([PROTOCOL], names, [0], [0], [], "mini", None, "cpu", None, None, Path())
+    request = Request(protocols=(PROTOCOL,), methods=tuple(names), device="cpu", precision="float32")
+    with Facts() as facts:
+        runs, _ = plan.build(request, facts)
     encoding, others = runs[: len(ENCODING)], runs[len(ENCODING) :]
     profile.profile(encoding, Folders(cache, cache), 1, count=False, stored_features=True)
     _, found, failures = profile.profile(others, Folders(cache, cache), 1, count=False, stored_features=True)
@@ -68,7 +71,7 @@ def test_methods_on_a_full_store_encode_no_image(profiles):
 @pytest.mark.parametrize("name", ["coop", "cgil"])
 def test_records_checkpoints_and_progress_take_little(profiles, name):
     """Of methods that train; those that only count and solve are done in less time than it takes to write their results."""
-    [found] = [found for found in profiles if found.run.method_name == name]
+    [found] = [found for found in profiles if found.run.method == name]
     share = (found.seconds["write"] + found.seconds["other"]) / found.total
     print(name, round(share, 4))
     assert share < RUNNER_AT_MOST

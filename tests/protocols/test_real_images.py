@@ -11,8 +11,8 @@ import pytest
 from bench.clip import backbone as backbones
 from bench.images.dataset import Folders
 from bench.results import metrics, records
-from bench.runs.launch import launch
-from bench.runs.plan import Run
+from bench.runs import assignments, launch, runner
+from bench.runs.run import LoadedRun, Run
 from bench.streams import names as protocol_names
 from bench.streams.protocol import Protocol, TaskPlan, class_incremental
 from bench.system import registry
@@ -53,11 +53,13 @@ def mtil() -> Protocol:
 def run(protocol: Protocol, method_name: str, folders: Folders, out: Path) -> Run:
     """One finished run; hyper-parameters are those for the mini CLIP."""
     method = registry.load("method", method_name)
+    settings = method.settings_for("mini60-6x10", {})
     planned = Run(
-        protocol=protocol,
-        method_name=method_name,
-        method=method,
-        settings=method.settings_for("mini60-6x10", {}),
+        protocol=protocol.name,
+        protocol_version=protocol.version,
+        method=method_name,
+        method_version=method.version,
+        settings=assignments.identifying(settings),
         overrides="",
         backbone="mini",
         pretrained=None,
@@ -69,8 +71,9 @@ def run(protocol: Protocol, method_name: str, folders: Folders, out: Path) -> Ru
         limit_test=None,
         out=out,
     )
-    outcomes = launch([planned], folders, threads=1)
-    assert [outcome.status for outcome in outcomes] == ["finished"], outcomes
+    with launch.limited_threads(1):
+        backbone = backbones.load("mini", None, "cpu")
+        assert runner.execute(LoadedRun(planned, protocol, method, settings), backbone, folders) == "finished"
     return planned
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,12 +22,14 @@ class OperationCounter(TorchDispatchMode):
     several times. (torch's FlopCounterMode also keeps account of modules, which takes three times as long again.)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.total = 0
         self._composite: dict[torch._ops.OpOverload, bool] = {}  # made of other operations, which are to be counted instead
 
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
         keywords = keywords or {}
         formula = FORMULAS.get(function._overloadpacket)
         if formula is None and self._is_composite(function):
@@ -44,18 +47,18 @@ class OperationCounter(TorchDispatchMode):
         return self._composite[function]
 
 
-def _cholesky(matrix, *others, **keywords) -> int:
+def _cholesky(matrix: torch.Tensor, *others: Any, **keywords: Any) -> int:
     *batch, n, _ = matrix.shape
     return math.prod(batch) * n**3 // 3
 
 
-def _cholesky_solve(right, factor, *others, **keywords) -> int:
+def _cholesky_solve(right: torch.Tensor, factor: torch.Tensor, *others: Any, **keywords: Any) -> int:
     """Two triangular systems."""
     *batch, n, columns = right.shape
     return math.prod(batch) * 2 * n**2 * columns
 
 
-def _eigh(matrix, *others, **keywords) -> int:
+def _eigh(matrix: torch.Tensor, *others: Any, **keywords: Any) -> int:
     """Values and vectors of a symmetric matrix: about 9 n^3 (Golub and Van Loan, chapter 8)."""
     *batch, n, _ = matrix.shape
     return math.prod(batch) * 9 * n**3

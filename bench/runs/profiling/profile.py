@@ -26,8 +26,8 @@ from bench.images.dataset import Folders
 from bench.results import records
 from bench.results.run_folder import RunFolder
 from bench.runs import launch, runner
-from bench.runs.plan import Run
 from bench.runs.profiling.operations import OperationCounter, clock, matrix_rate
+from bench.runs.run import Run
 from bench.system.peak_memory import forget_peak, peak_bytes
 from bench.system.phases import PHASES, phase, recorded
 
@@ -201,13 +201,13 @@ COSTS = ["images/s", "encoding", "GFLOP", "utilisation", "floor (s)", "of it enc
 
 def _costs(found: Profile, rate: float) -> list[str]:
     """The cells under COSTS."""
-    floor = found.floor(rate)
+    floor, share = found.floor(rate), _utilisation(found, rate)
     whole = sum(floor.values())
     return [
         f"{found.images / found.total:.0f}",
         f"{found.encoding_rate:.0f}" if found.encoding_rate else "-",
         f"{sum(found.operations.values()) / 1e9:.1f}" if floor else "-",
-        f"{100 * _utilisation(found, rate):.1f} %" if floor else "-",
+        "-" if share is None else f"{100 * share:.1f} %",
         f"{whole:.3f}" if floor else "-",
         f"{floor['encoding']:.3f}" if floor else "-",
         f"{found.total / whole:.1f}" if whole else "-",
@@ -226,9 +226,9 @@ def _with_share(seconds: float, total: float) -> str:
 
 def _names(profiles: Sequence[Profile]) -> list[str]:
     """What tells the runs apart: the method, with the protocol where there are several, and what was changed."""
-    protocols = {found.run.protocol.name for found in profiles}
+    protocols = {found.run.protocol for found in profiles}
     return [
-        " ".join([*([found.run.protocol.name] if len(protocols) > 1 else []), found.run.method_name, found.run.overrides]).strip()
+        " ".join([*([found.run.protocol] if len(protocols) > 1 else []), found.run.method, found.run.overrides]).strip()
         for found in profiles
     ]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from bench.checks import method as contract
-from bench.checks.stated import UNSTATED, is_stated, source_of
 from bench.commands import show
 from bench.images.dataset import Dataset, DatasetInfo
 from bench.learning.method import Method, setting
+from bench.learning.stated import UNSTATED, is_stated, source_of
 from bench.runs.runner import _cost
 from bench.system import registry
 from methods.text_prompts.coop import CoOp

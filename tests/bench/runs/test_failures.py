@@ -54,7 +54,7 @@ def test_what_the_run_did_itself_lasts_and_what_the_machine_did_does_not(run, er
 def test_too_little_gpu_memory_names_the_options_that_need_less(run, tmp_path):
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
     reason = failures.of_error(run, raised(error)).reason
-    batch = run.settings.batch_size
+    batch = run.settings["batch_size"]
     assert reason == (
         "OutOfMemoryError: CUDA out of memory; "
         f"try --set coop.batch_size={batch // 2} (now {batch}) or --precision bfloat16 (now float32)"

@@ -6,8 +6,9 @@ import pytest
 
 from bench.errors import BenchError
 from bench.images.dataset import Folders
-from bench.runs import estimate, failures, local_pool, plan
+from bench.runs import estimate, failures, local_pool
 from bench.runs.launch import Hopeless, Outcome, Place, claim, forget, launch
+from bench.runs.run import Run
 from tests.bench.launched import kill_first, results, runs_of
 from tests.bench.small_runs import small_run
 
@@ -45,7 +46,7 @@ def test_missing_data_of_one_protocol_leaves_the_others_alone(tmp_path):
     runs = runs_of(["zero-shot"], tmp_path, protocols=["mini60-6x10", "mini-objects60-6x10"])
 
     def ends(run):
-        return Outcome(run, "finished") if run is runs[0] else Outcome(run, "failed", "no images", ("mini-objects60-6x10",))
+        return Outcome(run, "finished") if run is runs[0] else Outcome(run, "failed", "no images", "protocol")
 
     assert [outcome.status for outcome in reported(runs, ends, tmp_path)] == ["finished", "failed"]
     with pytest.raises(BenchError, match="no images"):
@@ -55,9 +56,13 @@ def test_missing_data_of_one_protocol_leaves_the_others_alone(tmp_path):
 def test_what_cannot_begin_is_not_tried_for_every_seed(tmp_path):
     one, other, elsewhere = runs_of(["zero-shot"], tmp_path, seeds=[0, 1]) + runs_of(["coop"], tmp_path)
     hopeless = Hopeless()
-    hopeless.note(Outcome(one, "failed", "no reference data", ("mini60-6x10", "zero-shot")))
+    hopeless.note(Outcome(one, "failed", "no reference data", "method"))
     assert hopeless.known(other).reason == "no reference data"
     assert hopeless.known(elsewhere) is None
+    hopeless.note(Outcome(one, "failed", "the loss is not finite"))  # says nothing about others
+    assert hopeless.known(elsewhere) is None
+    hopeless.note(Outcome(one, "failed", "no images", "protocol"))
+    assert hopeless.known(elsewhere) == Outcome(elsewhere, "failed", "no images", "protocol")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_each_worker_sees_one_gpu(monkeypatch, visible, device, wanted):
 def test_workers_give_the_same_files_as_one_process_even_when_one_is_killed(bench, start_bench, tmp_path):
     options = (*QUICK, "--methods", "zero-shot,coop,finetune", "--set", "finetune.epochs=4")
     assert bench("run", *options, "--out", "alone").returncode == 0
-    run = runs_of(["finetune"], tmp_path / "pool", assignments=["finetune.epochs=4"])[0]
+    run = runs_of(["finetune"], tmp_path / "pool", set=["finetune.epochs=4"])[0]
     pool = start_bench("run", *options, "--out", "pool", "--jobs", "2")
     kill_first(tmp_path / "pool", run)
     assert pool.wait(timeout=300) == 0
@@ -93,7 +98,7 @@ def test_workers_give_the_same_files_as_one_process_even_when_one_is_killed(benc
 
 @pytest.mark.slow
 def test_a_worker_that_is_lost_for_good_costs_one_run(cache, tmp_path):
-    runs = runs_of(["finetune", "zero-shot"], tmp_path, assignments=["finetune.epochs=4"])
+    runs = runs_of(["finetune", "zero-shot"], tmp_path, set=["finetune.epochs=4"])
     killer = []
 
     def report(run, done, what):
@@ -101,14 +106,14 @@ def test_a_worker_that_is_lost_for_good_costs_one_run(cache, tmp_path):
             killer.append(kill_first(tmp_path, run))
 
     outcomes = list(local_pool.launch(runs, Place(Folders(cache, cache), 1), report, jobs=1, retries=0))
-    assert {o.run.method_name: o.status for o in outcomes} == {"finetune": "failed", "zero-shot": "finished"}
+    assert {o.run.method: o.status for o in outcomes} == {"finetune": "failed", "zero-shot": "finished"}
     assert failures.of(runs[0])[-1].cause == "machine"
 
 
 # -- the estimate -------------------------------------------------------------------------------------------------
 
 
-def finished(run: plan.Run, seconds: float) -> None:
+def finished(run: Run, seconds: float) -> None:
     run.folder.mkdir(parents=True)
     cost = {"seconds_prepare": 1.0, "seconds_per_task": [{"learn": seconds - 2, "evaluate": 1.0}]}
     (run.folder / "manifest.json").write_text(json.dumps({"run_id": run.run_id, "identity": run.identity, "cost": cost}))

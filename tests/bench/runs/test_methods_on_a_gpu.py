@@ -12,7 +12,7 @@ from bench.clip import backbone as backbones
 from bench.images.dataset import Folders
 from bench.runs import runner
 from bench.system import registry
-from tests.bench.small_runs import small_run
+from tests.bench.small_runs import loaded, small_run
 
 DEVICE = "cuda"
 APART = 0.1  # of the mean accuracy of a run with 18 test images: borderline images change sides
@@ -33,8 +33,8 @@ def records(name: str, out: Path, cache: Path, device: str, stopped: bool = Fals
     folders = Folders(data=cache / "no-data", cache=cache)
     if stopped:
         with contextlib.suppress(Stopped):
-            runner.execute(run, backbone, folders, stop_at_the_second_task)
-    runner.execute(run, backbone, folders)
+            runner.execute(loaded(run), backbone, folders, stop_at_the_second_task)
+    runner.execute(loaded(run), backbone, folders)
     return pd.read_csv(run.folder / "records.csv")
 
 

@@ -45,7 +45,7 @@ def test_killed_after_every_task(name, tmp_path, cache, monkeypatch):
     """Each piece of the run is carried out by a new Method that knows nothing but the checkpoint file."""
     whole, pieces = small_run(name, tmp_path / "whole"), small_run(name, tmp_path / "pieces")
     execute(whole, cache)
-    kills = [TASKS] if whole.method.joint else range(1, TASKS + 1)  # the last one just before the final files
+    kills = [TASKS] if registry.load("method", name).joint else range(1, TASKS + 1)  # the last one just before the final files
     for task in kills:
         torch.manual_seed(task)  # as another process might have it
         assert killed_after_next_checkpoint(pieces, cache, monkeypatch) == task

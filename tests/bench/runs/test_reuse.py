@@ -19,7 +19,8 @@ from PIL import Image
 from bench.commands.main import main
 from bench.images.dataset import Folders
 from bench.runs import checkpoint, reuse
-from bench.streams import identity
+from bench.streams import identity, sources
+from bench.streams import names as protocol_names
 from tests.protocols.datasets.miniatures import write_picture
 
 COLOURS = {"apple": (200, 30, 30), "fig": (90, 30, 120), "pear": (120, 190, 60)}
@@ -156,15 +157,12 @@ def test_a_manifest_of_an_earlier_version_is_compared_by_its_one_digest(run, tmp
 
 
 def test_digests_of_files_are_kept_until_one_moves(tmp_path, monkeypatch):
-    from bench.streams import names as protocol_names
-    from bench.streams.protocol import Protocol
-
     write_eurosat(tmp_path / "data")
     folders, protocol = Folders(tmp_path / "data", tmp_path / "cache"), protocol_names.find("eurosat-5x2")
     first = identity.present(protocol, 0, folders, None, None)
     opened = []
-    images = Protocol.images
-    monkeypatch.setattr(Protocol, "images", lambda self, *more: opened.append(more) or images(self, *more))
+    images = sources.images
+    monkeypatch.setattr(sources, "images", lambda *asked: opened.append(asked) or images(*asked))
     assert identity.present(protocol, 0, folders, None, None) == first and not opened
     os.utime(tmp_path / "data" / "eurosat" / "2750" / "Forest" / "Forest_0.jpg", (1, 1))
     assert identity.present(protocol, 0, folders, None, None) == first and opened

@@ -116,7 +116,7 @@ def test_with_a_killed_and_a_timed_out_job_the_results_are_those_of_a_local_run(
     (tmp_path / "study.toml").write_text(STUDY)
     assert bench("run", "--study", "study.toml", "--out", "local", "--jobs", "2").returncode == 0
     command = ("run", "--study", "study.toml", "--out", "cluster", "--launcher", "slurm")
-    killed = runs_of(["finetune"], tmp_path / "cluster", assignments=["finetune.epochs=4"])[0]
+    killed = runs_of(["finetune"], tmp_path / "cluster", set=["finetune.epochs=4"])[0]
     launched = start_bench(*command)
     kill_first(tmp_path / "cluster", killed)
     assert launched.wait(timeout=1800) == 0
@@ -146,7 +146,7 @@ def test_a_preempted_job_goes_on_and_a_second_launch_waits_for_the_queued_jobs(c
         "--slurm",
         "time_min=50",
     )
-    run = runs_of(["finetune"], tmp_path / "results", assignments=["finetune.epochs=30"])[0]
+    run = runs_of(["finetune"], tmp_path / "results", set=["finetune.epochs=30"])[0]
     first = start_bench(*command)
     end = time.monotonic() + 120
     while not run.checkpoint.exists():

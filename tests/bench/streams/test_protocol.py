@@ -6,7 +6,9 @@ import pytest
 from bench.errors import BenchError
 from bench.images.dataset import Dataset, DatasetInfo, Folders, ImageSource
 from bench.streams.features import FeatureStore
-from bench.streams.protocol import Protocol, class_incremental, few_shots
+from bench.streams.opening import open_stream
+from bench.streams.protocol import Protocol, class_incremental
+from bench.streams.sources import few_shots
 
 TRAIN, TEST = 7, 3  # images of every class
 
@@ -35,7 +37,7 @@ def toy(small_backbone, tmp_path):
         tasks = class_incremental("toy", sizes, lambda order_seed: list(range(sum(sizes)))[::-1])
         made = Protocol("toy", "1", "class-incremental", "", tasks, datasets={"toy": dataset}, **fields)
         store, folders = FeatureStore(small_backbone, tmp_path), Folders(tmp_path, tmp_path)
-        return made.stream(0, store, folders, limit_train, None, synthetic)
+        return open_stream(made, 0, store, folders, limit_train, None, synthetic)
 
     return make
 
@@ -81,7 +83,7 @@ def test_synthetic_streams_open_no_data_set(small_backbone, tmp_path):
     info = DatasetInfo("far", "1", ("a", "b", "c"), ("a {}.",), "", "", train_images=10, test_images=4, image_size=(20, 30))
     tasks = class_incremental("far", [1, 2], lambda order_seed: [2, 0, 1])
     made = Protocol("p", "1", "class-incremental", "", tasks, datasets={"far": Dataset(info, refuse)})
-    stream = made.stream(0, FeatureStore(small_backbone, tmp_path), Folders(tmp_path, tmp_path), None, None, synthetic=True)
+    stream = open_stream(made, 0, FeatureStore(small_backbone, tmp_path), Folders(tmp_path, tmp_path), synthetic=True)
     assert [len(task.train) for task in stream.tasks] == [3, 7]  # ten images over three classes: 4, 3 and 3
     assert [len(task.test) for task in stream.tasks] == [1, 3]
     assert stream.tasks[0].train.features().shape[0] == 3
@@ -93,7 +95,7 @@ def test_a_task_without_images_is_refused(small_backbone, tmp_path):
     made = Protocol("p", "1", "class-incremental", "", class_incremental("empty", [1, 1], lambda seed: [0, 1]),
                     datasets={"empty": dataset})  # fmt: skip
     with pytest.raises(BenchError, match="task 'classes 2-2' has no train images"):
-        made.stream(0, FeatureStore(small_backbone, tmp_path), Folders(tmp_path, tmp_path), None, None)
+        open_stream(made, 0, FeatureStore(small_backbone, tmp_path), Folders(tmp_path, tmp_path))
 
 
 def test_a_limit_shortens_the_synthetic_training_of_generative_methods_in_proportion(toy):

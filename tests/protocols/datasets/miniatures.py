@@ -81,13 +81,14 @@ def two_task_run(name: str, folders: Folders) -> None:
     from bench.learning.evaluation import evaluate
     from bench.learning.method import Method
     from bench.streams.features import FeatureStore
+    from bench.streams.opening import open_stream
     from bench.streams.protocol import Protocol, TaskPlan
     from bench.system.randomness import Draws
 
     plans = [TaskPlan("first", name, (3, 2)), TaskPlan("second", name, (1, 0))]
     protocol = Protocol("two-tasks", "1", "class-incremental", "four classes of one data set", lambda order_seed: plans)
     store = FeatureStore(backbones.load("mini", None, "cpu"), folders.cache / "features")
-    stream = protocol.stream(0, store, folders, limit_train=1, limit_test=1)
+    stream = open_stream(protocol, 0, store, folders, limit_train=1, limit_test=1)
     assert stream.scenario.class_names == registry.load("dataset", name).info.class_names[3::-1]
     for method_name in ("zero-shot", "linear-probe"):
         kind: type[Method] = registry.load("method", method_name)

@@ -5,9 +5,8 @@ import textwrap
 
 import pytest
 
-from bench.runs import method_source
-from bench.runs.method_source import Source, changed_modules, changes_on_disk, of_object
-from bench.system import registry
+from bench.system import method_source, registry
+from bench.system.method_source import Source, changed_modules, changes_on_disk, of_object
 
 
 @pytest.fixture

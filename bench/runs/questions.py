@@ -1,0 +1,127 @@
+"""What only the objects themselves can tell a plan: methods are torch modules, weights and devices are torch's to know.
+
+Each question is a small dataclass. Its answer is plain data that JSON keeps as they are, because another process may give it
+(bench/runs/helper.py) and a file may keep it (bench/runs/kept_answers.py). Answering imports torch, asking does not.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.system import registry
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Question(ABC):
+    """Two equal questions have the same answer, for as long as it lasts."""
+
+    @abstractmethod
+    def answer(self) -> Answer:
+        """From the objects themselves."""
+
+    def lasts(self, answer: Answer) -> bool:
+        """Will it be the same next time, as long as no source changes?"""
+        return True
+
+    def to_json(self) -> str:
+        return json.dumps([type(self).__name__, asdict(self)])
+
+
+@dataclass(frozen=True)
+class OfMethod(Question):
+    """Its version, and the kinds of stream that it is defined for."""
+
+    method: str
+
+    def answer(self) -> Answer:
+        method = registry.load("method", self.method)
+        return {"version": method.version, "scenarios": list(method.scenarios)}
+
+
+@dataclass(frozen=True)
+class OfAllMethods(Question):
+    """The names of those that can be imported, and a sentence for each that cannot."""
+
+    def answer(self) -> Answer:
+        loaded, broken = registry.load_all("method")
+        return {"names": list(loaded), "broken": broken}
+
+    def lasts(self, answer: Answer) -> bool:
+        return not answer["broken"]  # what a plug-in lacks may be installed meanwhile
+
+
+@dataclass(frozen=True)
+class OfSettings(Question):
+    """All hyper-parameters of a method on a protocol, and the changed ones as records name them."""
+
+    method: str
+    protocol: str
+    changes: tuple[tuple[str, str, str], ...]  # field, text, where it was given
+
+    def answer(self) -> Answer:
+        from bench.runs.assignments import Assignment, chosen_settings, identifying
+
+        method = registry.load("method", self.method)
+        changes = [Assignment(self.method, *change) for change in self.changes]
+        settings, changed = chosen_settings(self.method, method, self.protocol, changes)
+        overrides = ";".join(f"{name}={value}" for name, value in sorted(changed.items()))
+        return {"settings": identifying(settings), "overrides": overrides}
+
+
+@dataclass(frozen=True)
+class OfWeights(Question):
+    """What tells them from others."""
+
+    backbone: str
+    pretrained: str | None
+
+    def answer(self) -> Answer:
+        from bench.clip.loading import identity
+
+        return {"identity": identity(self.backbone, self.pretrained)}
+
+    def lasts(self, answer: Answer) -> bool:
+        """Files may change; tags and the package's own weights do not."""
+        return not self.pretrained or answer["identity"] == f"{self.backbone}:{self.pretrained}"
+
+
+@dataclass(frozen=True)
+class OfDevice(Question):
+    """Device and precision with "auto" resolved on this machine."""
+
+    device: str
+    precision: str
+    hardware: str = field(default_factory=lambda: _hardware())
+
+    def answer(self) -> Answer:
+        from bench.clip import backbone
+
+        device = backbone.resolve_device(self.device)
+        return {"device": device, "precision": backbone.resolve_precision(self.precision, device)}
+
+
+KINDS: Mapping[str, type[Question]] = {
+    kind.__name__: kind for kind in (OfMethod, OfAllMethods, OfSettings, OfWeights, OfDevice)
+}
+
+
+def from_json(text: str) -> Question:
+    """What `to_json` gave."""
+    kind, facts = json.loads(text)
+    return KINDS[kind](**facts)
+
+
+def _hardware() -> str:
+    """Changes when another device or driver could be seen."""
+    nodes = sorted(str(path) for pattern in ("nvidia[0-9]*", "dxg", "kfd") for path in Path("/dev").glob(pattern))
+    driver = Path("/proc/driver/nvidia/version")
+    facts = [platform.node(), os.environ.get("CUDA_VISIBLE_DEVICES"), nodes, driver.read_text() if driver.exists() else ""]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
