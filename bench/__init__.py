@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from bench.errors import RunFailure as RunFailure
     from bench.errors import UnfitMethod as UnfitMethod
     from bench.errors import unknown_name as unknown_name
+    from bench.images.dataset import Copy as Copy
     from bench.images.dataset import Dataset as Dataset
     from bench.images.dataset import DatasetInfo as DatasetInfo
-    from bench.images.dataset import Folders as Folders
-    from bench.images.dataset import ImageSource as ImageSource
+    from bench.images.dataset import Layout as Layout
     from bench.images.downloads import HubFiles as HubFiles
     from bench.images.downloads import RemoteFile as RemoteFile
     from bench.images.files import ImageFiles as ImageFiles
-    from bench.images.layouts import Copy as Copy
-    from bench.images.layouts import Layout as Layout
+    from bench.images.folders import Folders as Folders
     from bench.images.layouts import dataset_on_disk as dataset_on_disk
     from bench.images.parquet import parquet_images as parquet_images
+    from bench.images.sources import ImageSource as ImageSource
     from bench.learning.method import Method as Method
-    from bench.learning.method import setting as setting
+    from bench.learning.settings import setting as setting
     from bench.learning.test_batches import Composition as Composition
     from bench.learning.test_batches import TestBatches as TestBatches
     from bench.streams.protocol import Order as Order
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from bench.streams.protocol import class_incremental as class_incremental
     from bench.streams.protocol import one_task_per_dataset as one_task_per_dataset
     from bench.streams.reference import Reference as Reference
-    from bench.streams.reference import ReferenceNames as ReferenceNames
-    from bench.streams.stream import Scenario as Scenario
+    from bench.streams.reference_sources import ReferenceNames as ReferenceNames
+    from bench.streams.scenario import Scenario as Scenario
     from bench.streams.stream import Split as Split
     from bench.streams.stream import Task as Task
     from bench.system.randomness import Draws as Draws
@@ -51,16 +51,21 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "bench.clip.backbone": "Backbone",
     "bench.errors": "BenchError RunFailure UnfitMethod unknown_name",
-    "bench.images.dataset": "Dataset DatasetInfo Folders ImageSource",
+    "bench.images.dataset": "Copy Dataset DatasetInfo Layout",
     "bench.images.downloads": "HubFiles RemoteFile",
     "bench.images.files": "ImageFiles",
-    "bench.images.layouts": "Copy Layout dataset_on_disk",
+    "bench.images.folders": "Folders",
+    "bench.images.layouts": "dataset_on_disk",
     "bench.images.parquet": "parquet_images",
-    "bench.learning.method": "Method setting",
+    "bench.images.sources": "ImageSource",
+    "bench.learning.method": "Method",
+    "bench.learning.settings": "setting",
     "bench.learning.test_batches": "Composition TestBatches",
     "bench.streams.protocol": "Order Protocol TaskPlan class_incremental one_task_per_dataset",
-    "bench.streams.reference": "Reference ReferenceNames",
-    "bench.streams.stream": "Scenario Split Task",
+    "bench.streams.reference": "Reference",
+    "bench.streams.reference_sources": "ReferenceNames",
+    "bench.streams.scenario": "Scenario",
+    "bench.streams.stream": "Split Task",
     "bench.system.randomness": "Draws",
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}

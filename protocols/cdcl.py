@@ -17,7 +17,7 @@ the mean over its tasks is its accuracy.
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from bench.streams.protocol import Protocol, TaskPlan, class_incremental
+from bench import Protocol, TaskPlan, class_incremental
 from protocols import orders
 
 # bump when a change of orders, budgets, templates or splits moves numbers

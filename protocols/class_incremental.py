@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import BenchError, unknown_name
-from bench.images.dataset import Dataset
-from bench.streams.protocol import Protocol
+from bench import BenchError, Dataset, Protocol, unknown_name
 from bench.system import registry
 from protocols.orders import class_orders
 

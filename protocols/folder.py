@@ -5,8 +5,7 @@ A sub-folder is a class (protocols/datasets/image_folder.py). Results call the s
 on another folder of that name, or on one that has changed, are other runs.
 """
 
-from bench.errors import BenchError
-from bench.streams.protocol import Protocol
+from bench import BenchError, Protocol
 from protocols import class_incremental
 from protocols.datasets.image_folder import image_folder
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.streams.protocol import Protocol, TaskPlan, class_incremental, one_task_per_dataset
+from bench import Protocol, TaskPlan, class_incremental, one_task_per_dataset
 from protocols.class_incremental import protocol
 
 # bump when a change of the images, the class names or the splits moves numbers

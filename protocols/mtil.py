@@ -11,7 +11,7 @@ seeds, and the 5 are among the 16. Test sets are whole.
 
 from functools import partial
 
-from bench.streams.protocol import Protocol, one_task_per_dataset
+from bench import Protocol, one_task_per_dataset
 
 # bump when a change of the order, names, templates or splits moves numbers
 VERSION = "2"  # 1: SUN397 had its labels 206 and 207 exchanged

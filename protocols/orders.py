@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from bench.errors import BenchError
-from bench.streams.protocol import Order, class_incremental, shuffled_labels
+from bench import BenchError, Order, class_incremental
+from bench.streams.protocol import shuffled_labels
 from protocols.datasets.data import class_order
 
 CLAP_FIRST_SEED = 1993

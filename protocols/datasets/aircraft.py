@@ -4,9 +4,7 @@ The official validation list is not used, as in MTIL. The banner at the bottom o
 photographer, stays, as it does in torchvision and ZSCL.
 """
 
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import RemoteFile
-from bench.images.sources import ImageSource
+from bench import Copy, ImageSource, Layout, RemoteFile
 from protocols.datasets.by_name import data_set
 
 URL = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"

@@ -1,7 +1,6 @@
 """Data sets whose class names and templates are among the stored ones."""
 
-from bench.images.dataset import Dataset, DatasetInfo, Layout
-from bench.images.layouts import dataset_on_disk
+from bench import Dataset, DatasetInfo, Layout, dataset_on_disk
 from protocols.datasets import data
 
 

@@ -5,9 +5,7 @@ folders and images in that of their numbers. Faces and Faces_easy show the same 
 on the Hugging Face hub say neither names nor order of the images, so this split cannot be made from them.
 """
 
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import RemoteFile
-from bench.images.sources import ImageSource
+from bench import Copy, ImageSource, Layout, RemoteFile
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 from protocols.datasets.splits import random_split

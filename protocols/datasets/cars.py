@@ -12,10 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import HubFiles
-from bench.images.parquet import parquet_images
-from bench.images.sources import ImageSource
+from bench import Copy, HubFiles, ImageSource, Layout, parquet_images
 from protocols.datasets.by_name import data_set
 
 FOLDER = "stanford_cars"

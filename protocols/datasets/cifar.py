@@ -9,11 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from bench import Copy, HubFiles, ImageSource, Layout, RemoteFile, parquet_images
 from bench.images import pickles
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.parquet import parquet_images
-from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
 
 ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar.html; collected from the web for research, no licence stated"

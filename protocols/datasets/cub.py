@@ -9,10 +9,8 @@
 
 import numpy as np
 
+from bench import Copy, HubFiles, ImageSource, Layout, RemoteFile
 from bench.images import pickles
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
 
 ORIGIN = "https://www.vision.caltech.edu/datasets/cub_200_2011; non-commercial research and education"

@@ -4,9 +4,7 @@ The official partition 1 of the lists in labels/: train and test; its validation
 where torchvision puts it (dtd/dtd) or from the archive unpacked in the data folder (dtd).
 """
 
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import RemoteFile
-from bench.images.sources import ImageSource
+from bench import Copy, ImageSource, Layout, RemoteFile
 from protocols.datasets.by_name import data_set
 
 ARCHIVE = RemoteFile(

@@ -9,9 +9,7 @@ Both read the class folders of the official archive where torchvision puts them,
 import json
 from pathlib import PurePosixPath
 
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import RemoteFile
-from bench.images.sources import ImageSource
+from bench import Copy, ImageSource, Layout, RemoteFile
 from protocols.datasets.by_name import data_set
 from protocols.datasets.splits import random_split
 

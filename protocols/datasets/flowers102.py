@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.parquet import parquet_images
-from bench.images.sources import ImageSource
+from bench import Copy, HubFiles, ImageSource, Layout, RemoteFile, parquet_images
 from protocols.datasets.by_name import data_set
 
 FOLDER = "flowers-102"

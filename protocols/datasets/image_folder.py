@@ -20,12 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.errors import BenchError, printable
+from bench import BenchError, Dataset, DatasetInfo, Folders, ImageFiles, ImageSource
+from bench.errors import printable
 from bench.images import class_names
-from bench.images.dataset import Dataset, DatasetInfo, Folders
-from bench.images.files import ImageFiles
 from bench.images.listing import Walk, class_after_class, folders_in, in_words, is_litter
-from bench.images.sources import ImageSource
 
 RULE = "2"  # bump when the classes, their names, the images or the split of a folder change
 TEMPLATE = "a photo of a {}."

@@ -12,9 +12,7 @@ the classes of one list only serves that list), or the hub's parquet files. The 
 
 from functools import partial
 
-from bench.images.dataset import Copy, Dataset, Layout
-from bench.images.parquet import parquet_images
-from bench.images.sources import ImageSource
+from bench import Copy, Dataset, ImageSource, Layout, parquet_images
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 

@@ -13,9 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from bench.images.dataset import Copy, Dataset, Layout
-from bench.images.downloads import RemoteFile
-from bench.images.sources import ImageSource
+from bench import Copy, Dataset, ImageSource, Layout, RemoteFile
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 

@@ -11,10 +11,8 @@ from typing import cast
 
 import numpy as np
 
+from bench import Copy, HubFiles, ImageSource, Layout
 from bench.images import pickles
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import HubFiles
-from bench.images.sources import ImageSource
 from protocols.datasets.by_name import data_set
 
 FILES = ("train_images.pkl", "train_labels.pkl", "test_images.pkl", "test_labels.pkl")

@@ -8,8 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from bench.images.dataset import Dataset, DatasetInfo, Folders
-from bench.images.sources import ImageSource
+from bench import Dataset, DatasetInfo, Folders, ImageSource
 from bench.system.files import npy, write_atomically
 from protocols.datasets.mini_world import downstream
 

@@ -20,12 +20,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from bench.errors import BenchError, one_line
+from bench import BenchError, Folders, ImageFiles, ImageSource
+from bench.errors import one_line
 from bench.images import downloads, layouts
-from bench.images.dataset import Folders
-from bench.images.files import ImageFiles
 from bench.images.listing import Walk, in_words
-from bench.images.sources import ImageSource
 from bench.system import registry
 from protocols.datasets import data
 

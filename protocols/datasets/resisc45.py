@@ -5,10 +5,7 @@ copies have: 18,900 training and 6300 test images, 6300 for validation that stay
 lists where torchgeo puts them, or from parquet files.
 """
 
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.parquet import parquet_images
-from bench.images.sources import ImageSource
+from bench import Copy, HubFiles, ImageSource, Layout, RemoteFile, parquet_images
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 

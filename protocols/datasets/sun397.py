@@ -7,9 +7,7 @@ a/apartment_building/outdoor. The copies on the Hugging Face hub have other spli
 
 import numpy as np
 
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import RemoteFile
-from bench.images.sources import ImageSource
+from bench import Copy, ImageSource, Layout, RemoteFile
 from protocols.datasets.by_name import data_set
 from protocols.datasets.splits import random_split
 

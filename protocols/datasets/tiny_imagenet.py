@@ -5,10 +5,7 @@ archive's folders (val with its list of annotations, or already sorted into clas
 the Hugging Face hub, whose labels are the sorted ids.
 """
 
-from bench.images.dataset import Copy, Layout
-from bench.images.downloads import HubFiles, RemoteFile
-from bench.images.parquet import parquet_images
-from bench.images.sources import ImageSource
+from bench import Copy, HubFiles, ImageSource, Layout, RemoteFile, parquet_images
 from protocols.datasets import data
 from protocols.datasets.by_name import data_set
 

@@ -4,8 +4,7 @@ A copy of image folders, train/ and test/, distributed by its authors. Its folde
 sorted order is that of RESISC45, DTD, Oxford-IIIT Pet, EuroSAT and Flowers-102, and the names are CLAP4CLIP's.
 """
 
-from bench.images.dataset import Copy, Layout
-from bench.images.sources import ImageSource
+from bench import Copy, ImageSource, Layout
 from protocols.datasets.by_name import data_set
 
 
