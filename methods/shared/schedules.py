@@ -48,3 +48,12 @@ def warm_cosine_per_iteration(peak: float, steps: int, floor_factor: float, warm
     """
     rising = int(warm_up * steps)
     return [peak * (k + 1) / (rising + 1) for k in range(rising)] + cosine_per_iteration(peak, steps - rising, floor_factor)
+
+
+def cosine_by_epoch(peak: float, floor: float, epoch: int, period: int) -> float:
+    """The rate of an epoch, counted from 0: a cosine from `peak` that is at `floor` after `period` epochs, and then rises again.
+
+    >>> [round(cosine_by_epoch(1.0, 0.0, epoch, period=2), 3) for epoch in range(5)]
+    [1.0, 0.5, 0.0, 0.5, 1.0]
+    """
+    return floor + (peak - floor) / 2 * (1 + math.cos(math.pi * epoch / period))
