@@ -68,6 +68,8 @@ WHOLE = {
     ("cocoop", "*"): "no stream, and half of the fixture's classes already",
     ("condu", "unify*"): "drawn changes, no stream",
     ("coop", "vectors*"): "no stream, and half of the fixture's classes already",
+    ("lada", "lada*"): "which images are given a learned class depends on all classes of the stream",
+    ("lada", "fits*"): "fits class by class, no stream",
     ("magmax", "magmax*"): "its other merges are of the changes of all tasks",
     ("magmax", "merges*"): "drawn changes, no stream",
     ("maple", "*"): "no stream, and half of the fixture's classes already",
