@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import math
 
@@ -286,10 +287,12 @@ def test_a_run_that_diverges_is_named(small_backbone, make_stream):
         teach(build(small_backbone, stream.scenario, lr=float("inf")), stream.tasks[0])
 
 
-def test_a_tower_without_a_projection_is_refused(small_backbone, make_stream, monkeypatch):
-    monkeypatch.setattr(small_backbone.clip.visual, "proj", None)
+def test_a_tower_without_a_projection_is_refused(small_backbone, make_stream):
+    without = copy.copy(small_backbone)
+    without.clip = copy.deepcopy(small_backbone.clip)
+    without.clip.visual.proj = None
     with pytest.raises(BenchError, match="projection"):
-        build(small_backbone, make_stream().scenario)
+        build(without, make_stream().scenario)
 
 
 @pytest.mark.parametrize(
