@@ -62,7 +62,7 @@ _MOVED: dict[tuple[str, str], str] = {
     ("methods", "methods.clap"): "clap_attriclip clap_coop clap_maple clap_novi",
     ("methods.parts", "methods.clap"): "clap_head=head probabilistic_adapters=adapters visual_guided_attention",
     ("methods", "methods.closed_form"): "rail ranpac simplecil",
-    ("methods.parts", "methods.closed_form"): "parallel_adapters ridge",
+    ("methods.parts", "methods.closed_form"): "ridge",
     ("methods", "methods.fine_tuning"): "distilled_finetune finetune icarl lwf weight_space=weight_methods zscl",
     ("methods.parts", "methods.fine_tuning"): "distillation weight_space",
     ("methods", "methods.image_tower"): "icarl_nme rehearsal_buffer slca vision_finetune",
@@ -72,7 +72,7 @@ _MOVED: dict[tuple[str, str], str] = {
         "mixture_of_adapters=towers"
     ),
     ("methods.parts", "methods.shared"): (
-        "batches generators image_classifier memory prompt_ensemble prompts random_crops "
+        "batches generators image_classifier memory parallel_adapters prompt_ensemble prompts random_crops "
         "rehearsal schedules selection text_classifier training_pixels"
     ),
     ("methods.parts", "methods.star_prompt"): "class_keys semantic_residuals value_residual_towers",

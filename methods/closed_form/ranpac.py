@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Split, Task, setting
-from bench.clip.image_tower import project_image
-from methods.closed_form.parallel_adapters import ParallelAdapters
+from bench.clip.image_tower import blocks, project_image
 from methods.closed_form.ridge import GramRidge, held_out_errors
 from methods.shared.batches import Batch
 from methods.shared.classifiers import FeatureClassifier, FeatureLayer
 from methods.shared.descent import Descent
+from methods.shared.parallel_adapters import ParallelAdapters
 from methods.shared.pixels import check_crop_scale, pixel_batches, training_pixels
 from methods.shared.schedules import cosine_per_iteration
 
@@ -70,7 +70,7 @@ class RanPAC(FeatureClassifier):
     the order of tasks through lambda only. No text is used.
 
     Phase 1, first task only, off by default as in the authors' CLIP runs (first_session_adaptation "adapter" switches it on):
-    AdaptFormer adapters (closed_form/parallel_adapters.py) in every block of the image tower, trained by cross-entropy of
+    AdaptFormer adapters (shared/parallel_adapters.py) in every block of the image tower, trained by cross-entropy of
 
         sigma cos(f(x), v_c) over the first task's classes,     v_c (d,) and sigma trained, sigma = 1 at first
 
@@ -104,12 +104,11 @@ class RanPAC(FeatureClassifier):
     def prepare(self) -> None:
         super().prepare()
         settings, width = self.settings, self.feature_width
-        self.adapters = None
+        self.adapters: ParallelAdapters | None = None
         if settings.first_session_adaptation == "adapter":
             self.inputs = "pixels"
-            self.adapters = ParallelAdapters(
-                self.backbone.clip.visual, settings.adapter_width, settings.adapter_scale, self.draws
-            )
+            size = (len(blocks(self.backbone.clip.visual)), self.backbone.pooled_width, settings.adapter_width)
+            self.adapters = ParallelAdapters(*size, settings.adapter_scale, self.draws)
         if settings.projection:
             projection = self.draws.normal((width, settings.projection), "projection")
             self.register_buffer("projection", projection)  # W_r (d, M)

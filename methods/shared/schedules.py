@@ -48,3 +48,31 @@ def warm_cosine_per_iteration(peak: float, steps: int, floor_factor: float, warm
     """
     rising = int(warm_up * steps)
     return [peak * (k + 1) / (rising + 1) for k in range(rising)] + cosine_per_iteration(peak, steps - rising, floor_factor)
+
+
+def cosine_by_epoch(peak: float, floor: float, epoch: int, period: int) -> float:
+    """The rate of an epoch, counted from 0: a cosine from `peak` that is at `floor` after `period` epochs, and then rises again.
+
+    >>> [round(cosine_by_epoch(1.0, 0.0, epoch, period=2), 3) for epoch in range(5)]
+    [1.0, 0.5, 0.0, 0.5, 1.0]
+    """
+    return floor + (peak - floor) / 2 * (1 + math.cos(math.pi * epoch / period))
+
+
+def one_cycle(step: int, steps: int, start: float, top: float, end: float, rising: float = 0.3) -> float:
+    """What a step of torch's one-cycle schedule uses, of a rate or of a momentum, which then goes the other way.
+
+    From `start` to `top` in the first part (`rising`) of the steps, then to `end`, both along a cosine:
+
+        e_1 = rising * steps - 1,   e_2 = steps - 1
+        step <= e_1: at step / e_1 of the way to the top;   else at (step - e_1) / (e_2 - e_1) of the way from it
+
+    With so few steps that e_1 <= 0 there is no first part.
+
+    >>> [round(one_cycle(step, 10, 0.0, 1.0, 0.5), 3) for step in range(10)]
+    [0.0, 0.5, 1.0, 0.975, 0.906, 0.806, 0.694, 0.594, 0.525, 0.5]
+    """
+    peak, last = rising * steps - 1, steps - 1
+    if step <= peak and peak > 0:
+        return top + (start - top) * (1 + math.cos(math.pi * step / peak)) / 2
+    return end + (top - end) * (1 + math.cos(math.pi * (step - peak) / (last - peak))) / 2

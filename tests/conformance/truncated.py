@@ -36,6 +36,8 @@ _TASKS_OF_ROWS = {"task_classes": 0, "tasks": 0}
 
 CUTS = {  # (method, pattern of files)
     ("attriclip", "*"): Cut(1, tasks=_TASKS_OF_ROWS),
+    ("bofa", "vectors*"): Cut(1),
+    ("bofa", "lambda_given*"): Cut(1),
     ("cca-cl", "cca-cl*"): Cut(0, _ORDER | {"*/text_prototypes": 0, "*/logits": 1}),
     ("clip-adapter", "continual*"): Cut(1, tasks=_TASKS_OF_ROWS),
     ("coda-prompt", "*"): Cut(0, _ORDER | {"*last.weight": 0, "*last.bias": 0}, halves=("*/e_?_*", "hp_pool")),
@@ -57,6 +59,7 @@ CUTS = {  # (method, pattern of files)
     ("zscl", "zscl_cil.npz"): Cut(1, tasks=_TASKS_OF_ROWS),
 }
 WHOLE = {
+    ("bofa", "lambda_search*"): "the search on stored prototypes, without training",
     ("cca-cl", "analysis*"): "the closed form on drawn features, no stream",
     ("cgil", "*"): "a stream of one task has no transfer to later tasks, which the file states",
     ("ci-transfer", "*"): "of stored logits, not of the fixture's images",
@@ -65,6 +68,8 @@ WHOLE = {
     ("cocoop", "*"): "no stream, and half of the fixture's classes already",
     ("condu", "unify*"): "drawn changes, no stream",
     ("coop", "vectors*"): "no stream, and half of the fixture's classes already",
+    ("lada", "lada*"): "which images are given a learned class depends on all classes of the stream",
+    ("lada", "fits*"): "fits class by class, no stream",
     ("magmax", "magmax*"): "its other merges are of the changes of all tasks",
     ("magmax", "merges*"): "drawn changes, no stream",
     ("maple", "*"): "no stream, and half of the fixture's classes already",
