@@ -54,23 +54,30 @@ def test_an_unknown_name_is_an_error_and_no_module():
 @pytest.mark.parametrize("former", sorted(former_names.MOVED))
 def test_a_former_name_gives_the_module_itself_and_says_where_it_is(former):
     sys.modules.pop(former, None)
-    with pytest.warns(DeprecationWarning, match=f"^{former} is {former_names.MOVED[former][0]}"):
+    places = former_names.MOVED[former]
+    with pytest.warns(DeprecationWarning, match=f"^{former} is {places.modules[0]}"):
         module = importlib.import_module(former)
-    places = [importlib.import_module(place) for place in former_names.MOVED[former]]
-    if len(places) == 1:
-        assert module is places[0] and module.__spec__.name == module.__name__ == former_names.MOVED[former][0]
-    else:
-        assert all(getattr(module, name) is getattr(places[0], name) for name in places[0].__dict__ if not name.startswith("__"))
+    now = [importlib.import_module(place) for place in places.modules]
+    if len(now) == 1 and not places.renamed:
+        assert module is now[0] and module.__spec__.name == module.__name__ == places.modules[0]
+    own = [name for one in now for name, value in vars(one).items() if getattr(value, "__module__", None) == one.__name__]
+    assert own and all(hasattr(module, name) for name in own)
+    for old, place in places.renamed.items():
+        where, _, new = place.partition(":")
+        assert getattr(module, old) is getattr(importlib.import_module(where), new)
+    with pytest.raises(AttributeError, match="never_there"):
+        module.never_there  # noqa: B018
 
 
 @pytest.mark.parametrize("package", sorted(former_names.PACKAGES_NOW))
 def test_a_package_with_the_name_of_a_former_module_gives_its_contents(package):
-    module = importlib.import_module(former_names.PACKAGES_NOW[package])
-    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-    assert own
-    for name in own:
-        with pytest.warns(DeprecationWarning, match=f"{package}.{name} is"):
-            assert getattr(importlib.import_module(package), name) is getattr(module, name)
+    places = former_names.PACKAGES_NOW[package]
+    for module in map(importlib.import_module, places.modules):
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        assert own
+        for name in own:
+            with pytest.warns(DeprecationWarning, match=f"{package}.{name} is"):
+                assert getattr(importlib.import_module(package), name) is getattr(module, name)
     with pytest.raises(AttributeError):
         importlib.import_module(package).never_there  # noqa: B018
 
