@@ -98,6 +98,17 @@ def test_a_module_under_its_former_name_does_not_hide_a_public_name():
     assert found.stdout == "True\n", found.stderr
 
 
+def test_a_protocol_still_opens_its_stream(tmp_path):
+    from bench.clip import backbone
+    from bench.streams.features import FeatureStore
+    from bench.streams.names import find
+
+    store = FeatureStore(backbone.load("mini", None, "cpu"), tmp_path)
+    with pytest.warns(DeprecationWarning, match=r"^Protocol.stream is bench.streams.opening.open_stream now") as caught:
+        stream = find("mini-letters-2x10").stream(0, store, bench.Folders(tmp_path, tmp_path), 1, limit_test=1)
+    assert [len(task.train) for task in stream.tasks] == [10, 10] and caught[0].filename == __file__
+
+
 def test_nothing_of_ours_uses_a_former_name():
     """Every module imported, and the command line called, with these warnings made errors."""
     modules = [

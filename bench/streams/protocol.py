@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from bench.errors import BenchError
 from bench.images import class_names
 from bench.images.dataset import Content, Dataset, DatasetInfo
 from bench.streams.scenario import Scenario, ScenarioKind
-from bench.system import registry
+from bench.system import former_names, registry
 from bench.system.seeds import stable_seed
 
 CONTENTS: tuple[Content, ...] = ("own", "official", "pinned")  # from the least that a name says to the most
@@ -108,6 +109,10 @@ class Protocol:
         """8 hex digits for the set of prompt templates."""
         templates = self.scenario(0).templates
         return hashlib.sha256(repr(sorted(set(templates))).encode()).hexdigest()[:8]
+
+    def stream(self, *arguments: Any, **named: Any) -> Any:
+        """`bench.streams.opening.open_stream` under the name that it had before, for one release."""
+        return former_names.called("Protocol.stream", "bench.streams.opening:open_stream")(self, *arguments, **named)
 
 
 def _refuse_repeated_names(info: DatasetInfo) -> None:

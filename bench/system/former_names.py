@@ -185,6 +185,13 @@ def contents_of(package: str) -> Callable[[str], Any]:
     return contents
 
 
+def called(former: str, now: str) -> Callable[..., Any]:
+    """A function that was a method before. It is found by its name, since modules above may not be imported from below."""
+    warn(former, now.replace(":", "."), level=4)
+    module, _, name = now.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 class FormerNames(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -237,6 +244,6 @@ class _Divided(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
 
 
-def warn(former: str, now: str) -> None:
+def warn(former: str, now: str, level: int = 3) -> None:
     """Shown where the import stands: frames of the import system in between are not counted by `warnings`."""
-    warnings.warn(f"{former} is {now} now; the former name goes with the next release", DeprecationWarning, stacklevel=3)
+    warnings.warn(f"{former} is {now} now; the former name goes with the next release", DeprecationWarning, stacklevel=level)
