@@ -69,6 +69,8 @@ WHOLE = {
     ("magmax", "merges*"): "drawn changes, no stream",
     ("maple", "*"): "no stream, and half of the fixture's classes already",
     ("metrics-clap", "*"): "of stored logits, not of the fixture's images",
+    ("mg-clip", "cil*"): "probabilities of all classes are normalised over those of the lost task too",
+    ("mg-clip", "epochs*"): "the first task alone",
     ("moe-adapters", "*"): "its only training is on the first task; the others' classes are scored",
     ("rail", "*"): "zero-shot CLIP and the regression are joined among all classes of the stream",
     ("vpt-variational", "*"): "no stream, and half of the fixture's classes already",
