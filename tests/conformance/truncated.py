@@ -63,6 +63,7 @@ WHOLE = {
     ("clap", "*"): "noise and losses are numbered through the whole run",
     ("clip-adapter", "vectors*"): "no stream, and half of the fixture's classes already",
     ("cocoop", "*"): "no stream, and half of the fixture's classes already",
+    ("coleclip", "*"): "names come back, so that columns are no classes of one task; prompts are of all tasks",
     ("condu", "unify*"): "drawn changes, no stream",
     ("coop", "vectors*"): "no stream, and half of the fixture's classes already",
     ("magmax", "magmax*"): "its other merges are of the changes of all tasks",
