@@ -72,7 +72,7 @@ class ChangedTowers:
         for block, change in zip(blocks, changes, strict=True):
             attention: Any = block.attn
             if id(block) not in self.frozen:
-                self.frozen[id(block)] = projections(block).detach()
+                self.frozen[id(block)] = projections(block)
                 del attention.in_proj_weight  # as a parameter; below it is a tensor, through which gradients flow
             queries, others = self.frozen[id(block)].split([change.shape[1], change.shape[0]])
             attention.in_proj_weight = torch.cat([queries, others + change])

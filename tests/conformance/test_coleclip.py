@@ -145,8 +145,10 @@ def world_of(vectors, tiny, folder, precision: str) -> tuple[World, list[tuple[i
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     world = World(tiny, folder, precision, "task-incremental", [ids[end - n : end] for end, n in zip(ends, sizes)], ["{}"])
     world.classes = [tuple(range(end - n, end)) for end, n in zip(ends, sizes)]
-    assert params["train_template_index"] == 0 and len(params["templates"]) == len(sizes)
-    of_classes = tuple(tuple(params["templates"][task]) for task in world.scenario.task_of_class)
+    templates = [list(of_task) for of_task in params["templates"]]
+    for of_task in templates:
+        of_task.insert(0, of_task.pop(params["train_template_index"]))  # the one that trains comes first, as the harness wants it
+    of_classes = tuple(tuple(templates[task]) for task in world.scenario.task_of_class)
     world.scenario = replace(world.scenario, templates=of_classes)
     return world, world.classes
 

@@ -35,7 +35,7 @@ def test_a_start_is_uniform_and_changes_nothing(towers, small_backbone):
     lora = drawn(towers, zero=True)
     assert not lora.changes(1.0, 1.0).any() and lora.changes(1.0, 1.0).shape == (2, 64, 32)
     for down in (lora.k_A, lora.v_A):
-        assert 0.9 * 32**-0.5 < float(down.abs().max()) <= 32**-0.5 and abs(float(down.mean())) < 0.03
+        assert 0.9 * 32**-0.5 < float(down.detach().abs().max()) <= 32**-0.5 and abs(float(down.detach().mean())) < 0.03
     assert not torch.equal(lora.k_A, lora.v_A)
     reference = torch.nn.init.xavier_uniform_(torch.empty(3, 32))
     assert 0.8 * lora.xavier_bound < float(reference.abs().max()) <= lora.xavier_bound
@@ -88,6 +88,17 @@ def test_gradients_are_those_of_low_rank_branches(image, towers, small_backbone,
             torch.testing.assert_close(lora.k_B.grad[i], 0.5 * of_keys @ lora.k_A[i].T, rtol=1e-3, atol=1e-4)
             torch.testing.assert_close(lora.k_A.grad[i], 0.5 * lora.k_B[i].T @ of_keys, rtol=1e-3, atol=1e-4)
         assert bool(lora.v_A.grad.any()) != zero
+
+
+def test_a_tower_first_used_for_scoring_can_be_trained_afterwards(towers, pixels):
+    """As after a resume: what scoring without gradients leaves must not stand in a later backward pass."""
+    lora = drawn(towers, zero=True)
+    with torch.inference_mode():
+        towers.change(blocks(towers.clip.visual), lora.changes(1.0, 1.0))
+        towers.clip.encode_image(pixels)
+    towers.change(blocks(towers.clip.visual), lora.changes(1.0, 1.0))
+    towers.clip.encode_image(pixels).sum().backward()
+    assert lora.k_B.grad.any()
 
 
 def test_the_backbone_keeps_its_weights_and_they_are_not_copied(towers, small_backbone, pixels):
