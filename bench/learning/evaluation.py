@@ -8,7 +8,7 @@ import torch
 
 from bench.learning.method import Method
 from bench.learning.test_batches import TestBatches
-from bench.streams.stream import Stream
+from bench.streams.stream import Stream, Task
 
 BATCH = 500  # test images at a time, for methods whose scores do not depend on it
 
@@ -53,9 +53,14 @@ def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
     wanted = [candidate_sets(stream, after_task, task.index, method.zero_shot) for task in stream.tasks]
     widest = [sorted(set().union(*sets.values())) for sets in wanted]
     batches = method.test_batches
+    if batches and method.scores_depend_on_list:
+        raise TypeError(f"{type(method).__name__}: scores cannot depend on other images and on the list of classes")
     scores = _scores_of_composed_batches(method, batches, stream, after_task, widest) if batches else None
     for task, sets, classes in zip(stream.tasks, wanted, widest):
         if not sets:
+            continue
+        if method.scores_depend_on_list:
+            yield from _cells_by_list(method, task, sets)
             continue
         if scores is None:
             logits = torch.cat([method.logits(batch, classes).float().cpu() for batch in task.test.batches(method.inputs, BATCH)])
@@ -65,6 +70,16 @@ def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
         for candidates, classes in sets.items():
             columns = torch.tensor([place[c] for c in classes])
             yield _cell(logits[:, columns], classes, task.index, candidates, task.test.labels)
+
+
+def _cells_by_list(method: Method, task: Task, sets: dict[str, list[int]]) -> Iterator[Cell]:
+    """Every set of candidates scored by itself, one after the other on each batch: a method may encode its images once."""
+    found: dict[str, list[torch.Tensor]] = {candidates: [] for candidates in sets}
+    for batch in task.test.batches(method.inputs, BATCH):
+        for candidates, classes in sets.items():
+            found[candidates].append(method.logits(batch, classes).float().cpu())
+    for candidates, classes in sets.items():
+        yield _cell(torch.cat(found[candidates]), classes, task.index, candidates, task.test.labels)
 
 
 def _scores_of_composed_batches(

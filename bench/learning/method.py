@@ -55,6 +55,7 @@ class Method(torch.nn.Module):
     conformance: ClassVar[str] = ""  # what has been compared with its authors' code, and what has not
     inputs: Literal["features", "pooled", "pixels"] = "features"  # what `logits` is given; a setting may decide it in `prepare`
     zero_shot: ClassVar[bool] = True  # can it score classes that it has not learned?
+    scores_depend_on_list: ClassVar[bool] = False  # on the classes asked for; then each set of candidates is scored by itself
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
     scenarios: ClassVar[tuple[ScenarioKind, ...]] = ("class-incremental", "task-incremental")
 

@@ -120,3 +120,40 @@ def test_the_first_of_equal_logits_wins(small_backbone, make_stream):
     for cell in cells:
         first = {"seen": 0, "all": 0, "future": 2, "task": stream.tasks[cell.eval_task].classes[0]}[cell.candidates]
         assert set(cell.prediction.tolist()) == {first}
+
+
+def test_a_method_whose_scores_depend_on_the_list_is_asked_for_every_set_of_candidates(small_backbone, make_stream):
+    class Compares(Neighbours):
+        """Prefers the last class of a list, so that a longer list with columns left out would show."""
+
+        test_batches = None
+        scores_depend_on_list = True
+
+        def logits(self, batch, classes):
+            asked.append((len(batch), tuple(classes)))
+            return torch.arange(float(len(classes))).expand(len(batch), -1) / len(classes)
+
+    asked: list = []
+    stream = make_stream(sizes=(2, 2, 2), per_class=3)
+    stream = Stream(stream.scenario, tuple(replace(task, test=task.train) for task in stream.tasks))
+    cells = {
+        (cell.eval_task, cell.candidates): cell
+        for cell in evaluate(Compares(None, small_backbone, stream.scenario, DRAWS), stream, after_task=1)
+    }
+    assert set(cells) == {(0, "seen"), (0, "task"), (1, "seen"), (1, "task")} | {
+        (2, s) for s in ("seen", "all", "future", "task")
+    }
+    for (task, candidates), cell in cells.items():
+        classes = {"seen": range(4), "all": range(6), "future": range(4, 6), "task": stream.tasks[task].classes}[candidates]
+        assert (6, tuple(classes)) in asked and set(cell.prediction.tolist()) == {classes[-1]}
+        expected = (torch.arange(float(len(classes))) / len(classes)).softmax(dim=0).max()
+        assert cell.confidence[0] == pytest.approx(float(expected))
+
+
+def test_scores_that_depend_on_images_and_on_the_list_are_refused(small_backbone, make_stream):
+    class Both(Neighbours):
+        scores_depend_on_list = True
+
+    stream = make_stream()
+    with pytest.raises(TypeError, match="Both"):
+        list(evaluate(Both(None, small_backbone, stream.scenario, DRAWS), stream, after_task=0))
