@@ -96,8 +96,8 @@ class BOFA(Method):
     - Tasks weigh the same in the mean of M_i and in W_bar, however many classes or images they have.
 
     Unseen classes: the authors' code has no score for them. Ours, if a class that is not learned is asked for: u(W_bar p) . q_c
-    for every class that is asked for, without prototypes and discriminant. Before the first task it is zero-shot CLIP. Scores
-    are not scaled, so calibration errors say little. A score depends on no other image of the batch. Task-incremental streams
+    for every class that is asked for, without prototypes and discriminant; so every set of candidates is scored by itself
+    (`scores_depend_on_list`). Before the first task it is zero-shot CLIP. Scores are not scaled, so calibration errors say little. A score depends on no other image of the batch. Task-incremental streams
     are not in the authors' code.
 
     Kept of the past: the sums of M_i and W_t, Lambda, W, m_c and mu_c (about 10 MB with ViT-B/16;
@@ -128,6 +128,7 @@ class BOFA(Method):
         "average, logits of seen classes over tasks; not checked: unseen classes, which are ours"
     )
     inputs = "pooled"
+    scores_depend_on_list = True
 
     bridges: torch.Tensor
     moments: torch.Tensor
