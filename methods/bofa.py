@@ -97,8 +97,8 @@ class BOFA(Method):
 
     Unseen classes: the authors' code has no score for them. Ours, if a class that is not learned is asked for: u(W_bar p) . q_c
     for every class that is asked for, without prototypes and discriminant; so every set of candidates is scored by itself
-    (`scores_depend_on_list`). Before the first task it is zero-shot CLIP. Scores are not scaled, so calibration errors say little. A score depends on no other image of the batch. Task-incremental streams
-    are not in the authors' code.
+    (`scores_depend_on_list`). Before the first task it is zero-shot CLIP. Scores are not scaled, so calibration errors say
+    little. A score depends on no other image of the batch. Task-incremental streams are not in the authors' code.
 
     Kept of the past: the sums of M_i and W_t, Lambda, W, m_c and mu_c (about 10 MB with ViT-B/16;
     `bench table --view cost`); no image.
