@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bench.system import former_names
+from bench.system.public_names import MODULE_OF
 
 if TYPE_CHECKING:
     from bench.clip.backbone import Backbone as Backbone
@@ -47,38 +48,15 @@ if TYPE_CHECKING:
 
     __version__ = VERSION
 
-# module -> the names that are public; the imports above say the same to type checkers (tests/test_face.py compares them)
-_PUBLIC = {
-    "bench.clip.backbone": "Backbone",
-    "bench.errors": "BenchError RunFailure UnfitMethod unknown_name",
-    "bench.images.dataset": "Copy Dataset DatasetInfo Layout",
-    "bench.images.downloads": "HubFiles RemoteFile",
-    "bench.images.files": "ImageFiles",
-    "bench.images.folders": "Folders",
-    "bench.images.layouts": "dataset_on_disk",
-    "bench.images.parquet": "parquet_images",
-    "bench.images.sources": "ImageSource",
-    "bench.learning.method": "Method",
-    "bench.learning.settings": "setting",
-    "bench.learning.test_batches": "Composition TestBatches",
-    "bench.streams.protocol": "Order Protocol TaskPlan class_incremental one_task_per_dataset",
-    "bench.streams.reference": "Reference",
-    "bench.streams.reference_sources": "ReferenceNames",
-    "bench.streams.scenario": "Scenario",
-    "bench.streams.stream": "Split Task",
-    "bench.system.randomness": "Draws",
-}
-_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
-
-__all__ = list(_MODULE_OF)
+__all__ = list(MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("bench.system.version").VERSION
-    if name not in _MODULE_OF:
+    if name not in MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(MODULE_OF[name]), name)
     return value
 
 
@@ -89,7 +67,7 @@ def __dir__() -> list[str]:
 class _Face(ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
         """The import system writes a module into its package; one whose former name is public here must not take its place."""
-        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+        if not (name in MODULE_OF and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 

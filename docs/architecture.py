@@ -74,14 +74,14 @@ def box_of(module: str) -> str:
 
 def imported(tree: ast.Module) -> set[str]:
     """The modules that a module imports, or imports from; a public name of bench/ counts for the module that it lies in."""
-    from bench import _MODULE_OF
+    from bench.system.public_names import MODULE_OF
 
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module == "bench":
-            names |= {_MODULE_OF.get(alias.name, f"bench.{alias.name}") for alias in node.names}
+            names |= {MODULE_OF.get(alias.name, f"bench.{alias.name}") for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
     return names

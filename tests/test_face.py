@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench.system import former_names
+from bench.system import former_names, public_names
 
 PUBLIC = (
     "Backbone BenchError Composition Copy Dataset DatasetInfo Draws Folders HubFiles ImageFiles ImageSource Layout Method Order "
@@ -33,7 +33,7 @@ def test_type_checkers_are_told_the_same_names_of_the_same_modules():
     [block] = [node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
     told = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert told.pop("VERSION") == "bench.system.version"
-    assert told == {name: bench._MODULE_OF[name] for name in PUBLIC}
+    assert told == {name: public_names.MODULE_OF[name] for name in PUBLIC}
 
 
 def test_importing_bench_waits_for_no_library():

@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.system.public_names import MODULE_OF
+
 OUTSIDE: dict[str, type] = {"torch.nn.Module": object}  # bases that say nothing of what is read here
 SETTING = "bench.learning.settings.setting"  # the one function of a module that is called
 BUILT_IN = ("dict", "len", "list", "max", "min", "range", "round", "sorted", "sum", "tuple", "zip")
@@ -74,7 +76,8 @@ class _Module:
             case ast.ClassDef():
                 return self._class(statement)
             case ast.ImportFrom(module=str(module)) if _is_read(module):
-                return _module(module).value_of(_imported(statement, name))
+                original = _imported(statement, name)
+                return _module(_home(module, original)).value_of(original)
             case ast.Assign(targets=[ast.Name()], value=value) | ast.AnnAssign(value=ast.expr() as value):
                 return self.evaluate(value, {})
             case ast.Assign(targets=[ast.Tuple(elts=targets)], value=value):
@@ -92,7 +95,9 @@ class _Module:
                 return _imported(statement, expression.id)
             case ast.ImportFrom(module=str(module)) as statement:
                 original = _imported(statement, expression.id)
-                return _module(module).place_of(ast.Name(original)) if _is_read(module) else f"{module}.{original}"
+                if not _is_read(module):
+                    return f"{module}.{original}"
+                return _module(_home(module, original)).place_of(ast.Name(original))
         return f"{self.name}.{expression.id}"
 
     def _class(self, written: ast.ClassDef) -> type:
@@ -191,6 +196,11 @@ def _imported(statement: ast.Import | ast.ImportFrom, name: str) -> str:
         if not alias.asname and name in (alias.name, alias.name.partition(".")[0]):
             return name
     raise Unreadable(f"{name} of {ast.unparse(statement)}")
+
+
+def _home(module: str, name: str) -> str:
+    """The module that defines a name, for one of the public names of `bench`."""
+    return MODULE_OF.get(name, module) if module == "bench" else module
 
 
 def _is_read(module: str) -> bool:

@@ -103,6 +103,9 @@ def imported_by(*command: str) -> set[str]:
         ("show", "coop"),
         ("show", "zscl-star"),
         ("show", "last"),
+        ("show", "mini60"),
+        ("show", "mini60-6x10"),
+        ("show", "mg-clip"),
     ],
 )
 def test_what_only_tells_imports_nothing_heavy(command):
