@@ -173,7 +173,7 @@ def test_the_search_for_the_number_of_epochs(vectors, tiny, tmp_path, monkeypatc
         with monkeypatch.context() as patch:
             patch.setattr(method, "mean_scores", recorded)
             steps = Steps(method, patch)
-            actual[f"{place}chosen_epochs"] = torch.tensor(method.search_epochs(task, world.scenario))
+            actual[f"{place}chosen_epochs"] = torch.tensor(method.search_epochs(task, None))
         found |= steps.arrays(method)
         found["positive_mean"], found["negative_mean"] = (torch.stack(values) for values in zip(*means[1:]))
         actual |= {f"{place}task0/{name}": values for name, values in found.items()}
