@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 METHODS_APART = " "  # between the names in the column `methods`
@@ -50,14 +51,14 @@ class WorstError:
 @cache
 def authors_code() -> Mapping[str, AuthorsCode]:
     """Directory of vectors -> the code that they come from."""
-    with files("bench.shipped").joinpath("conformance", "sources.csv").open(encoding="utf-8") as file:
+    with _shipped("sources.csv").open(encoding="utf-8") as file:
         return {row["vectors"]: AuthorsCode(**row) for row in csv.DictReader(file)}
 
 
 @cache
 def worst_errors() -> Sequence[WorstError]:
     """Those that ship, in the order of directories, files and precisions."""
-    with files("bench.shipped").joinpath("conformance", "worst_errors.csv").open(encoding="utf-8") as file:
+    with _shipped("worst_errors.csv").open(encoding="utf-8") as file:
         return _rows(csv.DictReader(file))
 
 
@@ -83,6 +84,10 @@ def write_errors(path: Path, errors: Sequence[WorstError]) -> None:
             values = {field.name: getattr(error, field.name) for field in fields(WorstError)}
             text = {"methods": METHODS_APART.join(error.methods), "worst": f"{error.worst:.3g}"}
             writer.writerow((values | text).values())
+
+
+def _shipped(name: str) -> Traversable:
+    return files("bench.shipped") / "conformance" / name
 
 
 def _rows(reader: "csv.DictReader[str]") -> list[WorstError]:
