@@ -1,6 +1,8 @@
-"""What has been compared with authors' code: a table over all methods, and one over the stored vectors.
+"""What has been compared with authors' code: tables over all methods, over that code, over errors and over the stored vectors.
 
     python docs/conformance_table.py methods
+    python docs/conformance_table.py code
+    python docs/conformance_table.py errors
     python docs/conformance_table.py vectors [DIR]
 """
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.reports.formats import Table, TableCell, write
+from bench.results import conformance
 from bench.system import registry
 
 TESTS = Path(__file__).parent.parent / "tests" / "conformance"
@@ -30,6 +33,35 @@ def methods() -> Table:
     with_vectors = sum(not row[1].text.startswith("no vectors") for row in rows)
     caption = f"{with_vectors} of {len(rows)} methods are compared with numbers of their authors' code"
     return Table(caption, "As bench show METHOD says", ["method", "compared", "not compared"], rows, left=3)
+
+
+def code() -> Table:
+    """A row for each directory of vectors: whose code they come from, and the methods that are compared with it."""
+    compared: dict[str, dict[str, None]] = {}
+    for error in conformance.worst_errors():
+        compared.setdefault(error.vectors, {}).update(dict.fromkeys(error.methods))
+    rows = []
+    for directory, names in compared.items():
+        found = conformance.authors_code()[directory]
+        texts = (directory, ", ".join(names) or "metrics", found.repository, found.commit)
+        rows.append([TableCell(text) for text in (*texts, found.commit_date or "not known", found.note)])
+    repositories = len({row[2].text for row in rows})
+    header = ["directory", "compared", "repository on GitHub", "commit", "of", "part of it"]
+    return Table(f"The code of {repositories} repositories", "Each at one commit", header, rows, left=6)
+
+
+def errors() -> Table:
+    """A row for each file of vectors and each precision: the largest error that was measured."""
+    found = conformance.worst_errors()
+    rows = []
+    for error in found:
+        texts = (error.vectors, error.file, error.computed_in, error.limits, error.worst_array)
+        rows.append([TableCell(text) for text in (*texts, f"{error.worst:.3g}")])
+    worst = max(found, key=lambda error: error.worst)
+    caption = f"The largest error is {worst.worst:.3g} of its limit, in {worst.vectors}/{worst.file}"
+    made = "; ".join(dict.fromkeys(f"{error.measured} with {error.made_with}" for error in found))
+    header = ["directory", "file", "computed in", "limits (arrays)", "array with the largest error", "error"]
+    return Table(caption, f"As a fraction of its limit. Measured on {made}", header, rows, left=5)
 
 
 def vectors(folder: Path) -> Table:
@@ -71,10 +103,11 @@ def tests_of() -> set[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["methods", "vectors"])
+    parser.add_argument("what", choices=["methods", "code", "errors", "vectors"])
     parser.add_argument("folder", type=Path, nargs="?", default=TESTS / "vectors", metavar="DIR")
     chosen = parser.parse_args()
-    print(write([methods() if chosen.what == "methods" else vectors(chosen.folder)], "markdown"))
+    tables = {"methods": methods, "code": code, "errors": errors, "vectors": lambda: vectors(chosen.folder)}
+    print(write([tables[chosen.what]()], "markdown"))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Numbers that ship with the package as bench.shipped: published ones and baselines of the regression gate."""
+"""Numbers that ship with the package as bench.shipped: published ones, errors of conformance, the gate's baselines."""

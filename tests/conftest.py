@@ -18,11 +18,19 @@ def pytest_addoption(parser):
         metavar="DIR",
         help="conformance vectors to test against: DIR/<method>/params.json and the files it lists",
     )
+    parser.addoption(
+        "--write-errors",
+        type=Path,
+        metavar="FILE",
+        help="store the worst error / limit of each file of vectors that is compared, as results/conformance/worst_errors.csv",
+    )
 
 
 def pytest_configure(config):
     if not config.getoption("vectors").is_dir():
         raise pytest.UsageError(f"--vectors {config.getoption('vectors')}: no such directory")
+    if config.getoption("write_errors") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--write-errors: the processes of -n do not tell each other what they have measured")
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def installed(tmp_path_factory):
     pytest.importorskip("build", reason="building a wheel needs the package `build` (pip install .[test])")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy, so that no earlier build lends it a file
-    for name in ("bench", "methods", "protocols", "results/published", "results/baselines"):
+    for name in ("bench", "methods", "protocols", "results/published", "results/baselines", "results/conformance"):
         shutil.copytree(ROOT / name, source / name)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source / name)
@@ -68,6 +68,7 @@ def test_the_wheel_runs_from_an_empty_folder(installed, tmp_path):
     assert "CI-Transfer" in output
     assert (tmp_path / "results").is_dir()
     assert "bench check" in bench(installed, tmp_path, "new", "method", "novel-method")  # its templates are in the wheel
+    assert "compared with the numbers of" in bench(installed, tmp_path, "show", "coop")  # and what was measured
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from bench.errors import unknown_name
 from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, source_of
+from bench.results import conformance
 from bench.streams import names
 from bench.system import registry
 from bench.system.written_classes import Unreadable, WrittenFunction, written_class
@@ -99,7 +100,33 @@ def _method(name: str, method: Any) -> str:
         parts += ["hyper-parameters:", tabulate(rows, ["name", "default", "what it is", "source"], tablefmt="simple"), ""]
     if recipes:
         parts += ["different on:", tabulate(recipes, tablefmt="plain"), ""]
-    return "\n".join(parts)
+    return "\n".join([*parts, *_compared(name, method)])
+
+
+def _compared(name: str, method: type) -> list[str]:
+    """Whose code a built-in method was compared with, and how far apart the numbers were. Of a plug-in nobody has measured it."""
+    errors = conformance.errors_of(name) if is_built_in(method) else ()
+    if not errors:
+        return []
+    directories = dict.fromkeys(error.vectors for error in errors)
+    code = [conformance.authors_code()[directory] for directory in directories]
+    sources = [[one.vectors, one.repository, one.commit, one.commit_date or "date not known", one.note] for one in code]
+    rows = [
+        [f"{error.vectors}/{error.file}", error.computed_in, error.arrays, f"{error.worst:.3g}", error.worst_array, error.limits]
+        for error in errors
+    ]
+    measured = dict.fromkeys(f"measured on {error.measured} with {error.made_with}" for error in errors)
+    of_sources = ["vectors", "repository on GitHub", "commit", "of", "part of it"]
+    of_rows = ["vectors", "in", "arrays", "error", "of", "limits (arrays)"]
+    return [
+        "compared with the numbers of:",
+        tabulate(sources, of_sources, tablefmt="simple", disable_numparse=True),
+        "",
+        "largest error, as a fraction of its limit:",
+        tabulate(rows, of_rows, tablefmt="simple", disable_numparse=True),
+        *measured,
+        "",
+    ]
 
 
 def _by_default(method: type, attribute: str) -> str:

@@ -1,13 +1,16 @@
 """Runs a conformance test once for every file of vectors that its method has.
 
-    @pytest.mark.vectors("coop", "continual*")       # method, pattern of files (all by default)
+    @pytest.mark.vectors("coop", "continual*")       # directory, patterns of files (all by default)
     def test_...(vectors, tiny):
         ...
         vectors.check({"array": value, ...})
 
+`methods=("lwf", "lwf-vr")` in the mark names the methods that are compared, where that is not the directory's name.
+
 Files come from --vectors DIR, which defaults to the copy kept here; a method or file that is absent there is skipped. At the
 end of the session stand the worst error / limit of each file (of every array with -v), what was skipped and why, and the methods
-of the set that no test reads. That a set is read at all, and every file of a method that has a test, is test_sets.py's concern.
+of the set that no test reads. --write-errors FILE stores the worst errors; those of the copy kept here ship with the package.
+That a set is read at all, and every file of a method that has a test, is test_sets.py's concern.
 """
 
 from collections.abc import Iterator
@@ -15,14 +18,16 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from tests.conformance import sets
+from tests.conformance import measured, sets
 from tests.conformance.vectors import Vectors
 
 CHECKED = pytest.StashKey[list[Vectors]]()
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "vectors(method, files='*'): run once for each of these files of conformance vectors")
+    config.addinivalue_line(
+        "markers", "vectors(directory, *files, methods=(directory,)): run once for each of these files of conformance vectors"
+    )
     config.stash[CHECKED] = []
 
 
@@ -50,7 +55,8 @@ def vectors(request) -> Vectors:
         pytest.skip(facts)
     if not (folder / name).exists():
         pytest.skip(f"{folder / name} is absent")
-    vectors = Vectors(folder / name, facts)
+    mark = request.node.get_closest_marker("vectors")
+    vectors = Vectors(folder / name, facts, sets.compared_methods(*mark.args, **mark.kwargs))
     request.config.stash[CHECKED].append(vectors)
     return vectors
 
@@ -66,6 +72,8 @@ def pytest_terminal_summary(terminalreporter, config):
         if config.get_verbosity() > 0:
             for name, ratio in sorted(vectors.ratios.items(), key=lambda item: -item[1]):
                 terminalreporter.line(f"    {ratio:8.2g}  {name}")
+    if config.getoption("write_errors"):
+        measured.store(config.getoption("write_errors"), checked)
     left_out = list(not_compared(terminalreporter, config))
     if left_out:
         terminalreporter.section("conformance: not compared")

@@ -14,18 +14,24 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Reader:
-    """A test with the mark `vectors(method, *patterns)`."""
+    """A test with the mark `vectors(method, *patterns, methods=...)`."""
 
     module: str
     name: str
     method: str
     patterns: tuple[str, ...]
+    compared: tuple[str, ...]  # the methods that it compares, as they are registered
 
     def function(self) -> Callable:
         return getattr(importlib.import_module(f"tests.conformance.{self.module}"), self.name)
 
     def reads(self, method: str, file: str) -> bool:
         return method == self.method and any(fnmatchcase(file, pattern) for pattern in self.patterns)
+
+
+def compared_methods(method: str, *patterns: str, methods: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """The registered methods that a test with these words in its mark compares: the one that the directory is called by."""
+    return (method,) if methods is None else methods
 
 
 @functools.cache
@@ -36,7 +42,9 @@ def every_reader() -> Sequence[Reader]:
             for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.vectors":
                     method, *patterns = map(ast.literal_eval, mark.args)
-                    found.append(Reader(path.stem, node.name, method, tuple(patterns) or ("*",)))
+                    named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in mark.keywords}
+                    compared = compared_methods(method, **named)
+                    found.append(Reader(path.stem, node.name, method, tuple(patterns) or ("*",), compared))
     return found
 
 

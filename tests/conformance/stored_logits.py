@@ -43,6 +43,7 @@ def cells(logits: np.ndarray, labels: np.ndarray, classes_per_task: Sequence[int
         zero_shot=logits.shape[1] == ends[-1],
         inputs="features",
         test_batches=None,
+        scores_depend_on_list=False,
         logits=lambda batch, wanted: batch[:, list(wanted)],
     )
     return evaluate(model, Stream(scenario, tuple(tasks)), after_task)

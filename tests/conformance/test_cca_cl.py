@@ -71,7 +71,7 @@ class Tuning:
 
 
 @PRECISIONS
-@pytest.mark.vectors("cca-cl", "cca-cl*")
+@pytest.mark.vectors("cca-cl", "cca-cl*", methods=("cca-cl", "cca-cl-frozen"))
 def test_cca_cl(vectors, tiny, tmp_path, monkeypatch, precision):
     params = vectors.params
     templates = list(params["templates"])
@@ -136,7 +136,7 @@ def settings(params: dict, epochs: int) -> CCACL.Settings:
 
 
 @PRECISIONS
-@pytest.mark.vectors("cca-cl", "analysis*")
+@pytest.mark.vectors("cca-cl", "analysis*", methods=("cca-cl", "cca-cl-frozen"))
 def test_the_closed_form_on_drawn_features(vectors, precision):
     params, dtype = vectors.params, getattr(torch, precision)
     text, test, weight, phase = (torch.from_numpy(vectors[name]) for name in ("text", "test", "rff_weight", "rff_phase"))

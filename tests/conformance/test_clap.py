@@ -57,7 +57,7 @@ def start_attention(attention: VisualGuidedAttention, seed: int, names=None, in_
 # -- the attention alone ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.vectors("clap", "vga_unit*")
+@pytest.mark.vectors("clap", "vga_unit*", methods=("clap", "clap-coop"))
 def test_attention_layer(vectors):
     params = vectors.params
     query, images = vectors.tensor("query"), vectors.tensor("context")
@@ -321,8 +321,17 @@ class Watched:
         return stored if max(norm, stored) < entry else norm
 
 
-@pytest.mark.vectors("clap", "clap_handcrafted*", "coop_clap*")
+@pytest.mark.vectors("clap", "clap_handcrafted*")
 def test_run_with_replay_and_consolidation(vectors, tiny):
+    check_run(vectors, tiny)
+
+
+@pytest.mark.vectors("clap", "coop_clap*", methods=("clap-coop",))
+def test_run_with_replay_and_consolidation_and_a_context(vectors, tiny):
+    check_run(vectors, tiny)
+
+
+def check_run(vectors, tiny) -> None:
     params, optimiser = vectors.params, vectors.params["optimiser"]
     order, sizes = order_of(vectors.tasks)
     labels = torch.from_numpy(vectors["newlab"]).long()

@@ -22,7 +22,7 @@ def with_another_template(stream):
     return replace(stream.scenario, templates=(("never {}",),) * len(stream.scenario.class_names))
 
 
-@pytest.mark.vectors("continual-clip")
+@pytest.mark.vectors("continual-clip", methods=("continual-clip", "zero-shot"))
 def test_logits_as_classes_arrive_and_template_ensemble(vectors, tiny):
     names = [tiny.class_names[c] for classes in vectors.tasks for c in classes]
     sizes = [len(classes) for classes in vectors.tasks]

@@ -9,12 +9,12 @@ from methods.shared.selection import herding
 from tests.conformance.stored_runs import Record, StoredDraws, World, give_reference, method_of_run, places_in, snapshot
 
 
-@pytest.mark.vectors("zscl", "zscl.npz")
+@pytest.mark.vectors("zscl", "zscl.npz", methods=("finetune", "l2-wc", "we", "zscl", "zscl-minus", "zscl-star"))
 def test_zscl_and_its_parts_in_task_incremental_form(vectors, tiny, tmp_path, monkeypatch):
     check_task_incremental_runs(vectors, tiny, tmp_path, monkeypatch)
 
 
-@pytest.mark.vectors("lwf")
+@pytest.mark.vectors("lwf", methods=("lwf", "lwf-vr"))
 def test_learning_without_forgetting(vectors, tiny, tmp_path, monkeypatch):
     check_task_incremental_runs(vectors, tiny, tmp_path, monkeypatch)
 
@@ -24,7 +24,7 @@ def test_interpolated_weights(vectors, tiny, tmp_path, monkeypatch):
     check_task_incremental_runs(vectors, tiny, tmp_path, monkeypatch)
 
 
-@pytest.mark.vectors("zscl", "zscl_cil.npz")
+@pytest.mark.vectors("zscl", "zscl_cil.npz", methods=("finetune", "lwf", "lwf-vr", "zscl"))
 def test_class_incremental_form(vectors, tiny, tmp_path, monkeypatch):
     params, tasks = vectors.params, vectors.tasks
     actual = {}

@@ -24,7 +24,7 @@ class StoredOrder(Draws):
         return torch.tensor([place[int(image)] for image in self.orders[purpose[-1]]])
 
 
-@pytest.mark.vectors("icarl-cil")
+@pytest.mark.vectors("icarl-cil", methods=("icarl-nme",))
 def test_icarl_with_nearest_mean(vectors, tiny, tmp_path, monkeypatch):
     world = World(tiny, tmp_path, vectors.facts["dtype"], "class-incremental", vectors.tasks, ["{}"])
     world.scenario = dataclasses.replace(world.scenario, **budget(vectors.params["memory"]))

@@ -91,7 +91,7 @@ def _selections(data: Predictions, params: dict, per_class: int) -> dict:
     return chosen | {name: score.astype(np.float32) for name, score in scores.items()}  # as they are stored
 
 
-@pytest.mark.vectors("metrics-clap")
+@pytest.mark.vectors("metrics-clap", methods=())
 def test_metrics_and_selections_equal_the_reference(vectors):
     data, params = Predictions(vectors), vectors.params
     actual = _accuracies(data, params) | _calibration(data, params) | _novelty(data, params)

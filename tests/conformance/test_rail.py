@@ -10,7 +10,7 @@ from methods.closed_form.rail import RAILDual, RAILPrimal
 
 
 @pytest.mark.parametrize("solver", ["recursive", "gram", "woodbury"])
-@pytest.mark.vectors("rail")
+@pytest.mark.vectors("rail", methods=("rail-primal", "rail-dual"))
 def test_rail(vectors, tiny, monkeypatch, solver):
     params = vectors.params
     assert params["activation"] == "relu"

@@ -36,7 +36,7 @@ class StoredNoise(StoredOrder):
         return noise
 
 
-@pytest.mark.vectors("vpt-variational")
+@pytest.mark.vectors("vpt-variational", methods=("vpt",))
 def test_loss_gradients_steps_and_predictions(vectors, tiny):
     params = vectors.params
     names = [tiny.class_names[c] for c in vectors["classes"]]

@@ -104,7 +104,7 @@ def without_last_task(vectors: Vectors, method: str, keep_classes: bool = False)
         shorter.arrays[name] = array
     lists = {name: vectors.params.get(name, tasks)[:-1] for name in ("tasks", "task_sizes")}
     shorter.params = _with(vectors.params, **lists, n_tasks=len(tasks) - 1)
-    shorter.ratios = {}
+    shorter.ratios, shorter.limits = {}, {}
     return shorter
 
 

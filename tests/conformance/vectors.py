@@ -1,6 +1,6 @@
 """Stored numbers of an author's run, and the rule by which ours are compared with them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,16 @@ class Vectors:
     `check` takes everything a test has computed and compares it with every expected array.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any]):
+    def __init__(self, path: Path, facts: Mapping[str, Any], methods: Sequence[str] = ()):
         self.path = path
+        self.methods = methods  # those that are compared, as they are registered
         with np.load(path, allow_pickle=False) as file:
             self.arrays = dict(file)
         self.facts = facts
         self.params = _resolved(facts["params"], self.arrays)
+        self.computed_in: str = facts["dtype"]
         self.ratios: dict[str, float] = {}  # array -> largest error / limit, filled by `check`
+        self.limits: dict[str, Mapping[str, float]] = {}  # array -> what its limit is made of
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
@@ -76,13 +79,13 @@ class Vectors:
 
     def check(self, actual: Mapping[str, Any], dtype: str = "float32", faithful: bool = True) -> None:
         """Compare every expected array; a missing one is an error too."""
-        problems = []
+        problems, self.computed_in = [], dtype
         for name, limit in self.expected(dtype, faithful):
             if name not in actual:
                 problems.append(f"{name}: not computed by the test")
                 continue
             try:
-                self.ratios[name] = error_ratio(actual[name], self.arrays[name], limit)
+                self.compare(name, actual[name], self.arrays[name], limit)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
                 continue
@@ -90,6 +93,11 @@ class Vectors:
                 problems.append(f"{name}: error is {self.ratios[name]:.3g} times its limit")
         assert not problems, f"{self.path}:\n  " + "\n  ".join(problems)
         assert self.ratios, f"{self.path}: nothing was compared"
+
+    def compare(self, name: str, actual: Any, expected: np.ndarray, limit: Mapping[str, float]) -> None:
+        """Note how far apart the two are; whether that is too far, `check` says."""
+        self.limits[name] = limit
+        self.ratios[name] = error_ratio(actual, expected, limit)
 
 
 def error_ratio(actual: Any, expected: np.ndarray, limit: Mapping[str, float]) -> float:

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 import bench
 from bench.clip import mini
+from bench.reports.formats import write
 from bench.results import records
 from bench.results.metrics import METRICS
 from bench.runs import failures
@@ -136,6 +137,7 @@ def test_every_method_has_its_paper_and_its_conformance_on_a_page():
         assert paper or not statement.startswith('"')
         assert not paper or citations.bibtex(citations.papers()[paper.key]) in text
     assert "arrays are compared" in conformance.vectors(conformance.TESTS / "vectors").caption
+    assert all(write([table], "markdown") in checked for table in (conformance.code(), conformance.errors()))
     compared = conformance.methods().caption.split(" methods")[0]  # "30 of 40"
     readme = (ROOT / "README.md").read_text()
     assert readme.count(f"{compared} methods") == 2 and f"| methods | {compared.split()[-1]} |" in readme

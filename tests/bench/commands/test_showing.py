@@ -11,6 +11,7 @@ from bench.commands import show
 from bench.images.dataset import Dataset, DatasetInfo
 from bench.learning.method import Method, setting
 from bench.learning.stated import UNSTATED, is_stated, source_of
+from bench.results import conformance
 from bench.runs.runner import _cost
 from bench.system import registry
 from methods.text_prompts.coop import CoOp
@@ -99,6 +100,20 @@ def test_every_built_in_method_says_everything(name):
 @pytest.mark.parametrize("name", registry.names("method"))
 def test_a_method_that_is_read_from_its_source_says_what_the_imported_one_says(name):
     assert show._method(name, show._method_class(name)) == show._method(name, registry.load("method", name))
+
+
+def test_a_compared_method_names_the_code_and_the_largest_errors():
+    page = show.show("rail-dual")
+    [error], code = conformance.errors_of("rail-dual"), conformance.authors_code()["rail"]
+    assert all(word in page for word in (code.repository, code.commit, code.commit_date))
+    measured = ("rail/vectors.npz", f"{error.worst:.3g}", error.worst_array, error.limits, error.measured, error.made_with)
+    assert all(word in page for word in measured)
+    assert "compared with the numbers of" not in show.show("er")
+
+
+def test_what_was_measured_of_a_built_in_method_is_not_shown_of_a_plugin_of_its_name():
+    assert "compared with the numbers of" in show._method("coop", CoOp)
+    assert "compared with the numbers of" not in show._method("coop", Extended)
 
 
 def test_hardly_any_built_in_method_has_to_be_imported_to_be_shown():
