@@ -7,7 +7,6 @@ all, because it may change what it has defined.
 """
 
 import ast
-import builtins
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
@@ -16,11 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.system import written_values
 from bench.system.public_names import MODULE_OF
 
 OUTSIDE: dict[str, type] = {"torch.nn.Module": object}  # bases that say nothing of what is read here
 SETTING = "bench.learning.settings.setting"  # the one function of a module that is called
-BUILT_IN = ("dict", "len", "list", "max", "min", "range", "round", "sorted", "sum", "tuple", "zip")
 READ = ("bench", "methods")  # packages whose modules are read
 FROZEN = (["dataclass(frozen=True)"], ["dataclasses.dataclass(frozen=True)"])  # the decorators of a class that are known
 PLAIN = (type(None), bool, int, float, str)
@@ -145,15 +144,14 @@ class _Module:
     def evaluate(self, expression: ast.expr, names: Mapping[str, Any]) -> Any:
         """The value of an expression; `names` holds what the class around it has bound so far.
 
-        Python itself computes it, from nothing but values that have been read and a few functions without effects.
+        Only plain expressions have one (bench/system/written_values.py), made of nothing but values that have been read.
         """
-        made_inside = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        known: dict[str, Any] = {"__builtins__": {name: getattr(builtins, name) for name in BUILT_IN}}
-        for node in ast.walk(expression):
-            if isinstance(node, ast.Name) and node.id not in made_inside and node.id not in known["__builtins__"]:
-                known[node.id] = names[node.id] if node.id in names else self._value_or_setting(node)
+
+        def look(name: str) -> Any:
+            return names[name] if name in names else self._value_or_setting(ast.Name(name))
+
         try:
-            value = eval(compile(ast.Expression(expression), self.name, "eval"), known)
+            value = written_values.value_of(expression, look)
         except Exception as error:  # what has been read lacks something that the imported value has
             raise Unreadable(f"{self.name}: {ast.unparse(expression)}") from error
         if not _is_plain(value):
