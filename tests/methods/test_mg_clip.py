@@ -200,7 +200,7 @@ def test_the_trials_rate_falls_over_its_longest_run(small_backbone, make_stream,
     monkeypatch.setattr(
         torch.optim.Adam, "step", lambda optimiser, *rest: rates.append(optimiser.param_groups[0]["lr"]) or step(optimiser, *rest)
     )
-    trial = method.search_epochs(stream.tasks[0], stream.scenario)
+    trial = method.search_epochs(stream.tasks[0], None)
     floor = 3e-5
     expected = [3e-3] * 3 + [floor + (3e-3 - floor) * 0.75] * 3
     assert trial == 1 and rates == pytest.approx(expected)
