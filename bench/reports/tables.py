@@ -22,6 +22,7 @@ from bench.results.conditions import ZERO_SHOT, heading
 from bench.results.groups import Group, MethodRuns, comparable
 from bench.results.metrics import DEFAULTS, find
 from bench.results.records import refuse_mixture
+from bench.results.run_data import TASK_AGNOSTIC
 from bench.results.samples import SamplesOf
 
 VIEWS = ("summary", "tasks", "matrix")
@@ -248,7 +249,9 @@ def _matrix_table(own: MethodRuns, group: Group) -> Table:
         known = {task: None if np.isnan(value) else float(value) for task, value in zip(group.tasks, line)}
         data.append({"method": own.method, "overrides": own.overrides, "after_task": after, **known})
     how = "own classes compete"
-    if not group.task_incremental:
+    if group.conditions["scenario"] == TASK_AGNOSTIC:
+        how = f"among the candidates of the stream ({own.runs[0].own_candidates}), learned or not"
+    elif not group.task_incremental:
         how = "among the seen classes, right of the diagonal (future tasks) among all"
     reading = f"Percent, mean over {len(own.runs)} run(s); {how}."
     caption = f"{own.label}: accuracy matrix on {_head(group)}"

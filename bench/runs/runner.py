@@ -226,6 +226,8 @@ def _note(journal: checkpoint.Journal, described: dict[str, Any], stream: Stream
     place = f"{after_task}/{cell.eval_task}/{cell.candidates}"
     for name in ("prediction", "confidence", "entropy", "energy"):
         journal.samples[f"{name}/{place}"] = torch.from_numpy(np.ascontiguousarray(getattr(cell, name)))
+    if cell.tied:
+        journal.ties.append({"after_task": after_task, "eval_task": cell.eval_task, "images": cell.tied})
     if cell.correct is None:
         return
     n = len(cell.prediction)
@@ -293,6 +295,7 @@ def _write_results(
             for task in stream.tasks
         ],
         **conditions,
+        **({"ties": journal.ties} if stream.scenario.kind == "task-agnostic" else {}),
         "templates": sorted({t for templates in stream.scenario.templates for t in templates}),
         "cost": cost,
         "environment": environment(backbone.device),

@@ -14,7 +14,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.images import class_names
 from bench.images.dataset import Content, Dataset, DatasetInfo
-from bench.streams.scenario import Scenario, ScenarioKind
+from bench.streams.scenario import LabelSpace, Scenario, ScenarioKind
 from bench.system import former_names, registry
 from bench.system.seeds import stable_seed
 
@@ -53,6 +53,7 @@ class Protocol:
     summary: str
     tasks: Callable[[int], Sequence[TaskPlan]]
     fixed_order: bool = False
+    label_space: LabelSpace = "stream"  # of a task-agnostic one
     templates: tuple[str, ...] | None = None  # None: each data set's own
     exemplars_per_class: int | None = None
     exemplars_total: int | None = None
@@ -103,6 +104,7 @@ class Protocol:
             task_of_class=tuple(index for index, plan in enumerate(plans) for _ in plan.labels),
             exemplars_per_class=self.exemplars_per_class,
             exemplars_total=self.exemplars_total,
+            label_space=self.label_space,
         )
 
     def templates_digest(self) -> str:

@@ -53,7 +53,7 @@ class Joint(FineTune):
     joint = True
 
     def loss(self, pixels: torch.Tensor, labels: torch.Tensor, task: Task) -> torch.Tensor:
-        if self.scenario.kind == "class-incremental":
+        if not self.scenario.task_known:
             return super().loss(pixels, labels, task)
         owner = torch.tensor(self.scenario.task_of_class, device=self.device)  # (N,)
         candidates = owner[labels].unsqueeze(1) == owner  # (B, N)

@@ -198,7 +198,7 @@ class VariationalPrompts(Rehearsal):
     def competitions(self, classes: list[int]) -> Iterator[tuple[list[int], list[int]]]:
         """(columns of `classes`, the classes that these compete with for probability)."""
         owner = self.scenario.task_of_class
-        if self.scenario.kind == "class-incremental":
+        if not self.scenario.task_known:
             yield list(range(len(classes))), self.seen.tolist()
         else:
             for task in sorted({owner[c] for c in classes}):
