@@ -119,6 +119,7 @@ def _extended(method: type) -> list[tuple[str, str]]:
 
 def _protocol(name: str, protocol: "Protocol") -> str:
     from bench.streams.options import options_of
+    from bench.streams.shots import RULES
 
     scenario, plans = protocol.scenario(0), protocol.tasks(0)
     facts = [
@@ -128,7 +129,7 @@ def _protocol(name: str, protocol: "Protocol") -> str:
         ("evaluated", AMONG_SEEN if scenario.kind == "task-agnostic" and not scenario.names_known else EVALUATED[scenario.kind]),
         ("class order", _order(protocol)),
         ("exemplars", protocol.exemplars),
-        ("training images", f"{protocol.shots} of every class" if protocol.shots else "all"),
+        ("training images", f"{protocol.shots} of every class, {RULES[protocol.shot_rule].summary}" if protocol.shots else "all"),
         ("compute budget", "every task as many training images as the first one has" if protocol.budgeted else "none"),
         ("templates", _templates(scenario.templates)),
     ]

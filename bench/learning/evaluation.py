@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bench.images.class_names import as_tokenized
 from bench.learning.method import Method
 from bench.learning.test_batches import TestBatches
-from bench.streams.scenario import Scenario
 from bench.streams.stream import Stream, Task
 
 ROUNDING = 1e-5  # of a score in float32, as a share of it: what is left of equal text features after one matrix product
@@ -68,7 +66,7 @@ def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
     """Score every test split with all its candidate sets."""
     wanted = [candidate_sets(stream, after_task, task.index, method.zero_shot) for task in stream.tasks]
     widest = [sorted(set().union(*sets.values())) for sets in wanted]
-    namesakes = namesakes_of(stream.scenario) if stream.scenario.kind == "task-agnostic" else None
+    namesakes = torch.tensor(stream.scenario.namesakes()) if stream.scenario.kind == "task-agnostic" else None
     batches = method.test_batches
     if batches and method.scores_depend_on_list:
         raise TypeError(f"{type(method).__name__}: scores cannot depend on other images and on the list of classes")
@@ -146,13 +144,6 @@ def _cell(
 
 
 # -- classes of one name ----------------------------------------------------------------------------------------
-
-
-def namesakes_of(scenario: Scenario) -> torch.Tensor:
-    """(N,) for each class the first one whose prompts the tokenizer cannot tell from its own; itself, if none comes before it."""
-    first: dict[tuple[str, ...], int] = {}
-    prompts = scenario.prompts_of(range(len(scenario.class_names)))
-    return torch.tensor([first.setdefault(tuple(map(as_tokenized, own)), c) for c, own in enumerate(prompts)])
 
 
 def first_of_equals(logits: torch.Tensor, namesakes: torch.Tensor) -> tuple[torch.Tensor, int]:

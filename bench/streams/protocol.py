@@ -63,6 +63,7 @@ class Protocol:
     variants: Mapping[str, "Protocol"] = field(default_factory=dict)  # option -> the same stream as another paper runs it
     budgeted: bool = False  # training on a task may go through as many images as the first task has
     shots: int | None = None  # training images of every class; None: all
+    shot_rule: str = "own"  # which these are: a name of bench.streams.shots.RULES
     datasets: Mapping[str, Dataset] = field(default_factory=dict)  # those that are not registered, by name
 
     @property

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.images.class_names import as_tokenized
+
 # What is known of a test image. class-incremental: nothing, and only the classes seen so far compete with each other.
 # task-incremental: its task, so that only that task's classes compete. task-agnostic: nothing, and the names of classes that
 # are still to come are candidates, too, from the start.
@@ -56,3 +58,9 @@ class Scenario:
         """All prompts of each class: its templates, or the given one alone, filled with its name."""
         lists = [[template] if template else self.templates[c] for c in classes]
         return [[one.format(self.class_names[c]) for one in templates] for c, templates in zip(classes, lists)]
+
+    def namesakes(self) -> list[int]:
+        """For each class the first one whose prompts the tokenizer cannot tell from its own; itself, if none comes before it."""
+        first: dict[tuple[str, ...], int] = {}
+        prompts = self.prompts_of(range(len(self.class_names)))
+        return [first.setdefault(tuple(map(as_tokenized, own)), c) for c, own in enumerate(prompts)]

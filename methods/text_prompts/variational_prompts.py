@@ -103,6 +103,7 @@ class VariationalPrompts(Rehearsal):
         },
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 8},
+        "mini-xtail*": {"epochs": 8},
     }
     quick = {"epochs": 1, "n_draws": 3}
     paper = '"Bayesian Prompt Learning for Image-Language Model Generalization", Derakhshani et al., ICCV 2023, arXiv 2210.02390'

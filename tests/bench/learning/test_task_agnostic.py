@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.learning.evaluation import candidate_sets, evaluate, first_of_equals, namesakes_of
+from bench.learning.evaluation import candidate_sets, evaluate, first_of_equals
 from bench.learning.method import Method
 from bench.streams.stream import Stream
 from bench.system.randomness import Draws
@@ -72,9 +72,9 @@ def test_scores_of_the_classes_decide(make_stream, small_backbone):
 
 def test_namesakes_are_those_that_the_tokenizer_cannot_tell_apart(make_stream):
     scenario = stream_of(make_stream, names=("lotus", "rose", "Lotus ", "lotus flower")).scenario
-    assert namesakes_of(scenario).tolist() == [0, 1, 0, 3]
+    assert scenario.namesakes() == [0, 1, 0, 3]
     other_template = replace(scenario, templates=(*scenario.templates[:2], ("a drawing of a {}.",), scenario.templates[3]))
-    assert namesakes_of(other_template).tolist() == [0, 1, 2, 3]
+    assert other_template.namesakes() == [0, 1, 2, 3]
 
 
 def test_the_first_of_equal_scores_wins_and_ties_are_counted():
