@@ -87,7 +87,7 @@ def build(
             beside = [one for one, place in zip(foreign, places) if place == number]
             add_rows(table, beside, block.columns, group.conditions["scenario"])
             tables.append(table)
-        tables[-1].notes += _mixtures(group, manifests or {})
+        tables[-1].notes += _mixtures(group, manifests or {}) + _ties(group, manifests or {})
     alone = [one for one, place in zip(foreign, places) if place is None or view == "matrix"]
     if alone:
         tables += apart(alone, metrics, view, shapes)
@@ -131,6 +131,18 @@ def _mixtures(group: Group, manifests: Mapping[str, Mapping[str, Any]]) -> list[
         if found:
             notes.append(f"{own.label}: averaged over runs that differ in {', '.join(found)}")
     return notes
+
+
+def _ties(group: Group, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A note on the images that only the order of the classes decides, where data sets of a stream share names."""
+    last, found = len(group.tasks) - 1, []
+    for own in group.methods:
+        ties = [manifests[run_id].get("ties", []) for run_id in own.run_ids if run_id in manifests]
+        counts = sorted({sum(cell["images"] for cell in cells if cell["after_task"] == last) for cells in ties})
+        if any(counts):
+            found.append(f"{own.label} {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}")
+    how = "test images whose best score several classes share, of which the first counts, after the last task"
+    return [f"{how}: {', '.join(found)}"] if found else []
 
 
 # -- from a group to a table ------------------------------------------------------------------------------------
