@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.results import calibration, novelty
 from bench.results.foreign import accuracy_files
 from bench.results.metrics import METRICS, of_run
-from bench.results.run_data import CLASS_INCREMENTAL, TASK_INCREMENTAL, RunData
+from bench.results.run_data import CLASS_INCREMENTAL, OWN_CANDIDATES, TASK_AGNOSTIC, TASK_INCREMENTAL, RunData
 
 # T = 3; A32 is the accuracy on task 2 after task 3, n2 the test images of task 2, b2 zero-shot CLIP's accuracy on it
 WORKED = {
@@ -45,6 +45,9 @@ WORKED = {
     "mtil_transfer": "(A12 + (A13 + A23) / 2) / 2",
     "mtil_avg": "(A11 + A12 + A13 + A21 + A22 + A23 + A31 + A32 + A33) / 9",
     "mtil_last": "(A31 + A32 + A33) / 3",
+    "agnostic_transfer": "(A12 + (A13 + A23) / 2) / 2",
+    "zero_shot_transfer": "(b2 + (b3 + b3) / 2) / 2",
+    "agnostic_avg": "(A11 + A12 + A13 + A21 + A22 + A23 + A31 + A32 + A33) / 9",
 }
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
@@ -75,7 +78,8 @@ def worked(path: Path) -> list[list[str]]:
     if one.matrix.shape != (3, 3) or one.images is None or one.baseline is None:
         raise BenchError(f"{path}: three tasks, their test images and the zero-shot accuracies are needed")
     same = dict.fromkeys(("seen", "task", "all", "future"), one.matrix)
-    measured = of_run(RunData(CLASS_INCREMENTAL, same, one.images, baseline=one.baseline), WORKED)
+    zero_shot = np.tile(one.baseline, (3, 1))  # the same classes compete at every moment
+    measured = of_run(RunData(CLASS_INCREMENTAL, same, one.images, baseline=one.baseline, zero_shot=zero_shot), WORKED)
     numbers = {f"A{t + 1}{k + 1}": f"{100 * one.matrix[t, k]:g}" for t in range(3) for k in range(3)}
     numbers |= {f"n{k + 1}": f"{one.images[k]:g}" for k in range(3)}
     numbers |= {f"b{k + 1}": f"{100 * one.baseline[k]:g}" for k in range(3)}
@@ -119,6 +123,7 @@ def empty() -> list[list[str]]:
         "joint method": _run(CLASS_INCREMENTAL, {cell for cell in learned if cell[0] == 2}),
         "stream of one task": _run(CLASS_INCREMENTAL, {(0, 0)}, tasks=1),
         "task-incremental": _run(TASK_INCREMENTAL, every),
+        "task-agnostic": _run(TASK_AGNOSTIC, every),
     }
     found = {kind: of_run(run) for kind, run in runs.items()}
     rows = [["metric", *runs]]
@@ -134,15 +139,21 @@ def _run(scenario: str, cells: set[tuple[int, int]], tasks: int = 3) -> RunData:
     matrices = {name: np.full((tasks, tasks), np.nan) for name in ("seen", "task", "all", "future")}
     samples = {f"labels/{k}": np.zeros(2, dtype=int) for k in range(tasks)}
     for t, k in cells:
-        names = {"task"} if scenario == TASK_INCREMENTAL else {"seen", "task"} if k <= t else {"all", "future", "task"}
-        for name in names:
+        for name in _candidates(scenario, k <= t):
             matrices[name][t, k] = 0.5
     # among the seen classes future images are scored too, for novelty detection, whatever the method
     moments = {t for t, _ in cells}
     for t, k in cells | {(t, k) for t in moments for k in range(tasks) if scenario == CLASS_INCREMENTAL}:
         for score in ("prediction", "confidence", "entropy", "energy"):
-            samples[f"{score}/{t}/{k}/{'task' if scenario == TASK_INCREMENTAL else 'seen'}"] = np.array([0, 1]) / 2
-    return RunData(scenario, matrices, np.full(tasks, 2.0), samples, baseline=np.full(tasks, 0.5))
+            samples[f"{score}/{t}/{k}/{OWN_CANDIDATES[scenario][0]}"] = np.array([0, 1]) / 2
+    zero_shot = np.full((tasks, tasks), 0.5)
+    return RunData(scenario, matrices, np.full(tasks, 2.0), samples, baseline=zero_shot[0], zero_shot=zero_shot)
+
+
+def _candidates(scenario: str, learned: bool) -> set[str]:
+    if scenario == CLASS_INCREMENTAL:
+        return {"seen", "task"} if learned else {"all", "future", "task"}
+    return set(OWN_CANDIDATES[scenario][:1])
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

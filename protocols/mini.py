@@ -51,6 +51,31 @@ mini_mtil_order2 = Protocol(
     fixed_order=True,
 )
 
+# one template, as X-TAIL has it: classes of all data sets compete
+_TEMPLATES = ("a photo of a {}.",)
+
+mini_xtail_order1 = Protocol(
+    name="mini-xtail-order1",
+    version=VERSION,
+    source=SOURCE,
+    kind="task-agnostic",
+    summary="nine image domains, one task each, among all their classes from the start: the stand-in for X-TAIL's Order I",
+    tasks=mini_mtil_order1.tasks,
+    fixed_order=True,
+    templates=_TEMPLATES,
+)
+
+mini_xtail_order2 = Protocol(
+    name="mini-xtail-order2",
+    version=VERSION,
+    source=SOURCE,
+    kind="task-agnostic",
+    summary="nine image domains, one task each, among all their classes from the start, in alphabetical order",
+    tasks=mini_mtil_order2.tasks,
+    fixed_order=True,
+    templates=_TEMPLATES,
+)
+
 _FIRST_DOMAINS = class_incremental("mini-shapes-objects", [10] * 4)
 _SECOND_DOMAINS = class_incremental("mini-sketches-letters", [10] * 4)
 

@@ -5,7 +5,7 @@ sets' own: training uses a data set's first template, evaluation averages all of
 loaders; three are random 80/20 splits with seed 42.
 
 The few-shot forms are used by later papers in the same orders; ZSCL does not define them, and which images are the shots
-differs between papers. Here they are drawn once for each class (bench.streams.sources.few_shots), equal for all methods and
+differs between papers. Here they are drawn once for each class (bench.streams.shots.few_shots), equal for all methods and
 seeds, and the 5 are among the 16. Test sets are whole.
 """
 

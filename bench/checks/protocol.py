@@ -90,7 +90,7 @@ def describes_itself(trial: Trial) -> str:
 
 
 def kind_is_known(trial: Trial) -> str:
-    """is class-incremental or task-incremental"""
+    """is class-incremental, task-incremental or task-agnostic"""
     kinds = get_args(ScenarioKind)
     return "" if trial.protocol.kind in kinds else f"its kind is {trial.protocol.kind!r}, not one of {', '.join(kinds)}"
 

@@ -9,7 +9,7 @@ import click
 from tabulate import tabulate
 
 from bench.errors import unknown_name
-from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, source_of
+from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, scenarios_of, source_of
 from bench.results import conformance
 from bench.streams import names
 from bench.system import registry
@@ -26,7 +26,9 @@ SHOWN = ("Settings", "recipes", "paper", "trains", "conformance", "inputs", "zer
 EVALUATED = {
     "class-incremental": "after every task: learned tasks among all classes seen so far, tasks to come among all classes",
     "task-incremental": "after every task, on all test sets, each among its own classes",
+    "task-agnostic": "after every task, on all test sets, each among all classes of the stream",
 }
+AMONG_SEEN = "after every task, on all test sets, each among all classes seen so far and, not learned yet, its own as well"
 
 
 @click.command("show")
@@ -84,7 +86,7 @@ def _method(name: str, method: Any) -> str:
         ("sees", f"{method.inputs} of the images{_by_default(method, 'inputs')}"),
         ("scores unlearned classes", f"{zero_shot}{_by_default(method, 'zero_shot')}"),
         ("learns", f"{learns}{_by_default(method, 'joint')}"),
-        ("scenarios", ", ".join(method.scenarios) + _by_default(method, "scenarios")),
+        ("scenarios", ", ".join(scenarios_of(method)) + _by_default(method, "scenarios")),
         ("conformance", claim(method, "conformance")),
     ]
     rows = [
@@ -144,16 +146,17 @@ def _extended(method: type) -> list[tuple[str, str]]:
 
 def _protocol(name: str, protocol: "Protocol") -> str:
     from bench.streams.options import options_of
+    from bench.streams.shots import RULES
 
     scenario, plans = protocol.scenario(0), protocol.tasks(0)
     facts = [
         ("version", protocol.version),
         ("scenario", protocol.kind),
         ("tasks", f"{len(plans)}, {len(scenario.class_names)} classes"),
-        ("evaluated", EVALUATED[protocol.kind]),
+        ("evaluated", AMONG_SEEN if scenario.kind == "task-agnostic" and not scenario.names_known else EVALUATED[scenario.kind]),
         ("class order", _order(protocol)),
         ("exemplars", protocol.exemplars),
-        ("training images", f"{protocol.shots} of every class" if protocol.shots else "all"),
+        ("training images", f"{protocol.shots} of every class, {RULES[protocol.shot_rule].summary}" if protocol.shots else "all"),
         ("compute budget", "every task as many training images as the first one has" if protocol.budgeted else "none"),
         ("templates", _templates(scenario.templates)),
     ]

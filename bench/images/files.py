@@ -36,6 +36,9 @@ class ImageFiles(ImageSource):
         self.root, self.paths, self.cache, self.complain = root, np.asarray(paths, dtype=object), cache, complain
         self.upright = upright
 
+    def names(self) -> list[str]:
+        return [Path(path).name for path in self.paths]
+
     hashes_pixels = False
     decoding = DECODING
 

@@ -35,6 +35,10 @@ class ImageSource:
             self._digest = self._digest()
         return self._digest
 
+    def names(self) -> list[str]:
+        """What the images are called: their files, or where they have none their rows of the whole source."""
+        return [str(row) for row in range(len(self))]
+
     hashes_pixels = True  # `image_digests` are those of pixels
     decoding = 0  # version of the program that decodes its files (bench/images/decoding.py); 0: they are pixels already
 
@@ -103,6 +107,10 @@ class _Selection(ImageSource):
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return self.whole.image_digests(self.rows[rows])
+
+    def names(self) -> list[str]:
+        whole = self.whole.names()
+        return [whole[row] for row in self.rows.tolist()]
 
     def pixel_digests(self, rows: np.ndarray, shapes: Collection[tuple[int, ...]]) -> list[str | None]:
         return self.whole.pixel_digests(self.rows[rows], shapes)

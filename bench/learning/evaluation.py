@@ -10,6 +10,7 @@ from bench.learning.method import Method
 from bench.learning.test_batches import TestBatches
 from bench.streams.stream import Stream, Task
 
+ROUNDING = 1e-5  # of a score in float32, as a share of it: what is left of equal text features after one matrix product
 BATCH = 500  # test images at a time, for methods whose scores do not depend on it
 
 
@@ -24,6 +25,7 @@ class Cell:
     entropy: np.ndarray  # (n,) of that softmax, in nats
     energy: np.ndarray  # (n,) log-sum-exp of the logits
     correct: int | None  # None: the true class is not a candidate, the cell serves novelty detection only
+    tied: int | None = None  # images whose largest score several classes share; counted in task-agnostic streams only
 
 
 def candidate_sets(stream: Stream, after_task: int, eval_task: int, zero_shot: bool) -> dict[str, list[int]]:
@@ -36,8 +38,10 @@ def candidate_sets(stream: Stream, after_task: int, eval_task: int, zero_shot: b
     """
     seen = stream.seen(after_task)
     own = list(stream.tasks[eval_task].classes)
-    if stream.scenario.kind == "task-incremental":
+    if stream.scenario.task_known:
         return {"task": own} if eval_task <= after_task or zero_shot else {}
+    if stream.scenario.kind == "task-agnostic":
+        return _agnostic_candidates(stream, after_task, eval_task, zero_shot)
     if eval_task <= after_task:
         return {"seen": seen, "task": own}
     sets = {"seen": seen}
@@ -47,11 +51,22 @@ def candidate_sets(stream: Stream, after_task: int, eval_task: int, zero_shot: b
     return sets
 
 
+def _agnostic_candidates(stream: Stream, after_task: int, eval_task: int, zero_shot: bool) -> dict[str, list[int]]:
+    """One set for every image, learned or not: all classes of the stream, or those seen and, where it is still to come, the
+    task's own. A method that cannot score unlearned classes is asked only when there is none left."""
+    if not zero_shot and after_task + 1 < len(stream.tasks):
+        return {}
+    if stream.scenario.names_known:
+        return {"all": list(range(len(stream.scenario.class_names)))}
+    return {"seen+task": sorted({*stream.seen(after_task), *stream.tasks[eval_task].classes})}
+
+
 @torch.inference_mode()
 def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
     """Score every test split with all its candidate sets."""
     wanted = [candidate_sets(stream, after_task, task.index, method.zero_shot) for task in stream.tasks]
     widest = [sorted(set().union(*sets.values())) for sets in wanted]
+    namesakes = torch.tensor(stream.scenario.namesakes()) if stream.scenario.kind == "task-agnostic" else None
     batches = method.test_batches
     by_list = getattr(method, "scores_depend_on_list", False)  # what plays a method in somebody's test may not say it
     if batches and by_list:
@@ -61,7 +76,7 @@ def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
         if not sets:
             continue
         if by_list:
-            yield from _cells_by_list(method, task, sets)
+            yield from _cells_by_list(method, task, sets, namesakes)
             continue
         if scores is None:
             logits = torch.cat([method.logits(batch, classes).float().cpu() for batch in task.test.batches(method.inputs, BATCH)])
@@ -70,17 +85,17 @@ def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
         place = {c: column for column, c in enumerate(classes)}
         for candidates, classes in sets.items():
             columns = torch.tensor([place[c] for c in classes])
-            yield _cell(logits[:, columns], classes, task.index, candidates, task.test.labels)
+            yield _cell(logits[:, columns], classes, task.index, candidates, task.test.labels, namesakes)
 
 
-def _cells_by_list(method: Method, task: Task, sets: dict[str, list[int]]) -> Iterator[Cell]:
+def _cells_by_list(method: Method, task: Task, sets: dict[str, list[int]], namesakes: torch.Tensor | None) -> Iterator[Cell]:
     """Every set of candidates scored by itself, one after the other on each batch: a method may encode its images once."""
     found: dict[str, list[torch.Tensor]] = {candidates: [] for candidates in sets}
     for batch in task.test.batches(method.inputs, BATCH):
         for candidates, classes in sets.items():
             found[candidates].append(method.logits(batch, classes).float().cpu())
     for candidates, classes in sets.items():
-        yield _cell(torch.cat(found[candidates]), classes, task.index, candidates, task.test.labels)
+        yield _cell(torch.cat(found[candidates]), classes, task.index, candidates, task.test.labels, namesakes)
 
 
 def _scores_of_composed_batches(
@@ -101,11 +116,21 @@ def _scores_of_composed_batches(
     return logits
 
 
-def _cell(logits: torch.Tensor, classes: list[int], eval_task: int, candidates: str, labels: torch.Tensor) -> Cell:
+def _cell(
+    logits: torch.Tensor,
+    classes: list[int],
+    eval_task: int,
+    candidates: str,
+    labels: torch.Tensor,
+    namesakes: torch.Tensor | None = None,
+) -> Cell:
     if not bool(torch.isfinite(logits).all()):
         raise ValueError(f"the method gave logits that are not finite (task {eval_task}, candidates {candidates})")
     log_probability = logits.log_softmax(dim=-1)  # (n, classes)
-    prediction = torch.tensor(classes)[logits.argmax(dim=-1)]
+    column, tied = logits.argmax(dim=-1), None
+    if namesakes is not None:
+        column, tied = first_of_equals(logits, namesakes[torch.tensor(classes)])
+    prediction = torch.tensor(classes)[column]
     answerable = bool(torch.isin(labels, torch.tensor(classes)).all())
     return Cell(
         eval_task=eval_task,
@@ -115,4 +140,21 @@ def _cell(logits: torch.Tensor, classes: list[int], eval_task: int, candidates: 
         entropy=-(log_probability.exp() * log_probability).sum(dim=-1).numpy(),
         energy=logits.logsumexp(dim=-1).numpy(),
         correct=int((prediction == labels).sum()) if answerable else None,
+        tied=tied,
     )
+
+
+# -- classes of one name ----------------------------------------------------------------------------------------
+
+
+def first_of_equals(logits: torch.Tensor, namesakes: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(n,) the first column of the largest score of each image, and the number of images whose largest score several share.
+
+    Two data sets of a stream may have a class of one name. Their text features are the same numbers, but may leave a device
+    with other last digits, which would then decide: scores of namesakes that differ by rounding alone count as equal.
+    namesakes: (C,) columns with the same value have the same prompts.
+    """
+    best, column = logits.max(dim=-1, keepdim=True)  # (n, 1)
+    close = (best - logits <= ROUNDING * best.abs()) & (namesakes[column] == namesakes)
+    equal = close | (logits == best)  # (n, C)
+    return equal.int().argmax(dim=-1), int((equal.sum(dim=-1) > 1).sum())

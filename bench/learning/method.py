@@ -57,7 +57,8 @@ class Method(torch.nn.Module):
     zero_shot: ClassVar[bool] = True  # can it score classes that it has not learned?
     scores_depend_on_list: ClassVar[bool] = False  # on the classes asked for; then each set of candidates is scored by itself
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
-    scenarios: ClassVar[tuple[ScenarioKind, ...]] = ("class-incremental", "task-incremental")
+    # task-agnostic counts only where unlearned classes are scored, or all tasks are learned at once (bench/learning/stated.py)
+    scenarios: ClassVar[tuple[ScenarioKind, ...]] = ("class-incremental", "task-incremental", "task-agnostic")
 
     def __init__(self, settings: Any, backbone: Backbone, scenario: Scenario, draws: Draws):
         super().__init__()

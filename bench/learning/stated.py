@@ -5,6 +5,7 @@ and one that extends a built-in method is not what that method's paper describes
 """
 
 import dataclasses
+from typing import Any
 
 BUILT_IN = ("bench", "methods", "protocols")  # packages whose authors know their own defaults
 UNSTATED = "nothing stated by its author"
@@ -20,6 +21,15 @@ def is_stated(kind: type, attribute: str) -> bool:
 def claim(kind: type, attribute: str) -> str:
     """What a class says of itself, or that it says nothing."""
     return (getattr(kind, attribute, "") or UNSTATED) if is_stated(kind, attribute) else UNSTATED
+
+
+def scenarios_of(method: Any) -> list[str]:
+    """The kinds of stream that a method runs on.
+
+    In a task-agnostic stream the classes to come compete from the start, so a method that cannot score them has no part in it,
+    whatever it says; one that learns all tasks at once is asked only when none is to come.
+    """
+    return [kind for kind in method.scenarios if kind != "task-agnostic" or method.zero_shot or method.joint]
 
 
 def source_of(settings: type, field: dataclasses.Field) -> str:

@@ -22,7 +22,7 @@ from bench.results.groups import Group, MethodRuns, arranged
 from bench.results.loaded import Results, load
 from bench.results.metrics import METRICS, final_scores
 from bench.results.records import restrictions
-from bench.results.run_data import RunData
+from bench.results.run_data import TASK_AGNOSTIC, RunData
 from bench.system.files import write_atomically
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def method_styles(groups: Iterable[Group]) -> dict[str, Style]:
 
 
 def _competing(group: Group, otherwise: str) -> str:
+    if group.conditions["scenario"] == TASK_AGNOSTIC:
+        return "classes of tasks to come compete, too"
     return "each task's own classes compete" if group.task_incremental else otherwise
 
 

@@ -16,7 +16,7 @@ from bench.reports.formats import Table, TableCell, counted, points, write
 from bench.reports.pairing import Pairs, Side, on_one_side, opponents, paired, shared_conditions, sides
 from bench.results.conditions import heading
 from bench.results.metrics import DEFAULTS, METRICS, find
-from bench.results.run_data import TASK_INCREMENTAL
+from bench.results.run_data import OWN_CANDIDATES, TASK_INCREMENTAL
 
 PERCENT = round(100 * statistics.CONFIDENCE)
 
@@ -134,8 +134,8 @@ class ImagePair:
 
 
 def _over_images(a: Side, b: Side, pairs: Pairs, conditions: dict[str, str]) -> Table:
-    own = "task" if conditions["scenario"] == TASK_INCREMENTAL else "seen"
-    how = "the task's own classes compete" if own == "task" else "all classes compete"
+    own = OWN_CANDIDATES[conditions["scenario"]]
+    how = "the task's own classes compete" if conditions["scenario"] == TASK_INCREMENTAL else "all classes compete"
     table = Table(
         caption=f"A = {a.name}, B = {b.name}, test images after the last task of {conditions['protocol']}",
         reading=f"Accuracy in percent, mean over images; {how}.",
@@ -156,7 +156,7 @@ def _over_images(a: Side, b: Side, pairs: Pairs, conditions: dict[str, str]) -> 
     return table
 
 
-def _image_pairs(a: Side, b: Side, pairs: pd.DataFrame, candidates: str) -> tuple[list[ImagePair], list[str]]:
+def _image_pairs(a: Side, b: Side, pairs: pd.DataFrame, candidates: Sequence[str]) -> tuple[list[ImagePair], list[str]]:
     """(the pairs whose scores were kept, a run that lacks them for each of the others)."""
     found, missing = [], []
     for pair in pairs.itertuples():
@@ -173,14 +173,20 @@ def _image_pairs(a: Side, b: Side, pairs: pd.DataFrame, candidates: str) -> tupl
     return found, missing
 
 
-def _hits(arrays: Mapping[str, np.ndarray] | None, candidates: str, run_id: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """(labels, whether the final model is right) of all test images, task after task; None if nothing was kept."""
+def _hits(
+    arrays: Mapping[str, np.ndarray] | None, candidates: Sequence[str], run_id: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(labels, whether the final model is right) of all test images, task after task; None if nothing was kept.
+
+    candidates: the scores among the first of these that the run has are its own.
+    """
     if arrays is None:
         return None
     tasks = sum(name.startswith("labels/") for name in arrays)
     labels = np.concatenate([arrays[f"labels/{task}"] for task in range(tasks)])
+    own = next((name for name in candidates if f"prediction/{tasks - 1}/0/{name}" in arrays), candidates[0])
     try:
-        predictions = [arrays[f"prediction/{tasks - 1}/{task}/{candidates}"] for task in range(tasks)]
+        predictions = [arrays[f"prediction/{tasks - 1}/{task}/{own}"] for task in range(tasks)]
     except KeyError as error:
         raise BenchError(f"run {run_id}: its samples.safetensors lacks {error.args[0]}; run it again with --fresh") from error
     return labels, np.concatenate(predictions) == labels

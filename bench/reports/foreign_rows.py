@@ -14,7 +14,7 @@ import numpy as np
 from bench.reports.formats import Table, TableCell, counted, percent
 from bench.reports.rows import Column, metric_block, task_blocks
 from bench.results.foreign import accuracy_files
-from bench.results.foreign.accuracy_matrix import DETERMINED, AccuracyMatrix
+from bench.results.foreign.accuracy_matrix import ALSO_DETERMINED, DETERMINED, AccuracyMatrix
 from bench.results.foreign.files import STANDARD_INPUT
 from bench.results.metrics import DEFAULTS, METRICS
 from bench.results.run_data import CLASS_INCREMENTAL, RunData
@@ -46,7 +46,7 @@ class Foreign:
     def value(self, column: Column, scenario: str) -> float | None:
         if column.key in ("last_samples", "avg_samples") and self.one.moments is not None:
             return self.one.metrics()[column.key]
-        if column.key in METRICS and column.key not in DETERMINED:
+        if column.key in METRICS and column.key not in (*DETERMINED, *ALSO_DETERMINED):
             return None  # it tells apart which classes competed, which the file does not
         n = np.full(len(self.one.tasks), np.nan) if self.one.images is None else self.one.images
         same = dict.fromkeys(("seen", "task", "all"), self.one.matrix)
@@ -111,7 +111,7 @@ def apart(found: Sequence[Foreign], metrics: Sequence[str] | None, view: str, ta
     shapes = [(foreign.one.scenario or CLASS_INCREMENTAL, len(foreign.one.tasks)) for foreign in found]
     for scenario, tasks in dict.fromkeys(shapes):
         own = [foreign for foreign, shape in zip(found, shapes) if shape == (scenario, tasks)]
-        chosen = list(metrics or [name for name in DEFAULTS[scenario] if name in DETERMINED])
+        chosen = list(metrics or [name for name in DEFAULTS[scenario] if name in (*DETERMINED, *ALSO_DETERMINED)])
         if view == "tasks":
             names = own[0].one.tasks if len({tuple(f.one.tasks) for f in own}) == 1 else [f"task {k + 1}" for k in range(tasks)]
             blocks = task_blocks(scenario, names)

@@ -10,10 +10,12 @@ import numpy as np
 
 from bench.results import accuracy
 from bench.results.metrics import find
-from bench.results.run_data import TASK_INCREMENTAL, RunData
+from bench.results.run_data import CLASS_INCREMENTAL, TASK_INCREMENTAL, RunData
 
 if TYPE_CHECKING:
     from bench.results.groups import MethodRuns
+
+AGNOSTIC = ("agnostic_transfer", "agnostic_avg", "last")  # Transfer, Average and Last where the task is not given
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ def task_blocks(scenario: str, names: list[str]) -> list[Block]:
     def columns(key: str, heads: list[str], function: Callable[[RunData], np.ndarray]) -> list[Column]:
         return [Column(f"{key}/{head}", head, partial(_number_of_task, function, i)) for i, head in enumerate(heads)]
 
-    if scenario == TASK_INCREMENTAL:
-        transfer = columns("mtil_transfer", names, lambda run: accuracy.transfer_per_task(run.learned))
+    if scenario != CLASS_INCREMENTAL:  # every cell of one matrix means the same
+        keys = ("mtil_transfer", "mtil_avg", "mtil_last") if scenario == TASK_INCREMENTAL else AGNOSTIC
+        transfer = columns(keys[0], names, lambda run: accuracy.transfer_per_task(run.learned))
         return [
             Block("Transfer of each task", transfer[1:]),
-            Block("Avg of each task", columns("mtil_avg", names, lambda run: accuracy.avg_per_task(run.learned))),
-            Block("Last of each task", columns("mtil_last", names, lambda run: run.learned[-1])),
+            Block("Avg of each task", columns(keys[1], names, lambda run: accuracy.avg_per_task(run.learned))),
+            Block("Last of each task", columns(keys[2], names, lambda run: run.learned[-1])),
         ]
     moments = [f"after {name}" for name in names]
     after_each = columns("step", moments, lambda run: accuracy.after_each_task(run.learned))

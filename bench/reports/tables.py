@@ -22,6 +22,7 @@ from bench.results.conditions import ZERO_SHOT, heading
 from bench.results.groups import Group, MethodRuns, comparable
 from bench.results.metrics import DEFAULTS, find
 from bench.results.records import refuse_mixture
+from bench.results.run_data import TASK_AGNOSTIC
 from bench.results.samples import SamplesOf
 
 VIEWS = ("summary", "tasks", "matrix")
@@ -86,7 +87,7 @@ def build(
             beside = [one for one, place in zip(foreign, places) if place == number]
             add_rows(table, beside, block.columns, group.conditions["scenario"])
             tables.append(table)
-        tables[-1].notes += _mixtures(group, manifests or {})
+        tables[-1].notes += _mixtures(group, manifests or {}) + _ties(group, manifests or {})
     alone = [one for one, place in zip(foreign, places) if place is None or view == "matrix"]
     if alone:
         tables += apart(alone, metrics, view, shapes)
@@ -130,6 +131,18 @@ def _mixtures(group: Group, manifests: Mapping[str, Mapping[str, Any]]) -> list[
         if found:
             notes.append(f"{own.label}: averaged over runs that differ in {', '.join(found)}")
     return notes
+
+
+def _ties(group: Group, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A note on the images that only the order of the classes decides, where data sets of a stream share names."""
+    last, found = len(group.tasks) - 1, []
+    for own in group.methods:
+        ties = [manifests[run_id].get("ties", []) for run_id in own.run_ids if run_id in manifests]
+        counts = sorted({sum(cell["images"] for cell in cells if cell["after_task"] == last) for cells in ties})
+        if any(counts):
+            found.append(f"{own.label} {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}")
+    how = "test images whose best score several classes share, of which the first counts, after the last task"
+    return [f"{how}: {', '.join(found)}"] if found else []
 
 
 # -- from a group to a table ------------------------------------------------------------------------------------
@@ -248,7 +261,9 @@ def _matrix_table(own: MethodRuns, group: Group) -> Table:
         known = {task: None if np.isnan(value) else float(value) for task, value in zip(group.tasks, line)}
         data.append({"method": own.method, "overrides": own.overrides, "after_task": after, **known})
     how = "own classes compete"
-    if not group.task_incremental:
+    if group.conditions["scenario"] == TASK_AGNOSTIC:
+        how = f"among the candidates of the stream ({own.runs[0].own_candidates}), learned or not"
+    elif not group.task_incremental:
         how = "among the seen classes, right of the diagonal (future tasks) among all"
     reading = f"Percent, mean over {len(own.runs)} run(s); {how}."
     caption = f"{own.label}: accuracy matrix on {_head(group)}"

@@ -70,6 +70,17 @@ class MethodRuns:
 
 
 @dataclass(frozen=True)
+class ZeroShot:
+    """What zero-shot CLIP scores on tasks to come, mean over its runs of one class order."""
+
+    before_learning: np.ndarray  # (T,) just before each is learned
+    future: np.ndarray  # (T, T) after every task
+
+    def beside(self, run: RunData) -> RunData:
+        return replace(run, baseline=self.before_learning, zero_shot=self.future)
+
+
+@dataclass(frozen=True)
 class Group:
     """Runs under the same conditions."""
 
@@ -105,22 +116,27 @@ class Group:
         return replace(self, methods=[own.with_samples(samples_of) for own in self.methods])
 
     def with_baselines(self) -> "Group":
-        """The same runs, each with the zero-shot accuracies of its class order, which forward transfer is measured from."""
-        baselines = self._before_learning()
+        """The same runs, each with the zero-shot accuracies of its class order, which transfer is read against."""
+        zero_shot = self._of_zero_shot()
         methods = []
         for own in self.methods:
-            runs = [replace(run, baseline=baselines.get(order)) for run, (order, _) in zip(own.runs, own.seeds)]
+            runs = [zero_shot[order].beside(run) if order in zero_shot else run for run, (order, _) in zip(own.runs, own.seeds)]
             methods.append(replace(own, runs=runs))
         return replace(self, methods=methods)
 
-    def _before_learning(self) -> dict[int, np.ndarray]:
-        """Order seed -> (T,) zero-shot accuracy on each task just before it is learned; the first one has none."""
+    def _of_zero_shot(self) -> "dict[int, ZeroShot]":
+        """Order seed -> zero-shot accuracies on tasks to come."""
         if self.zero_shot is None:
             return {}
-        found: dict[int, list[np.ndarray]] = {}
+        found: dict[int, list[RunData]] = {}
         for run, (order, _) in zip(self.zero_shot.runs, self.zero_shot.seeds):
-            found.setdefault(order, []).append(run.before_learning)
-        return {order: np.mean(accuracies, axis=0) for order, accuracies in found.items()}
+            found.setdefault(order, []).append(run)
+        return {
+            order: ZeroShot(
+                np.mean([run.before_learning for run in runs], axis=0), np.mean([run.future for run in runs], axis=0)
+            )
+            for order, runs in found.items()
+        }
 
     def method(self, method_label: str) -> MethodRuns:
         return next(own for own in self.methods if own.label == method_label)

@@ -36,7 +36,7 @@ def _load() -> "pd.DataFrame":
     folder = files("bench.shipped").joinpath("published")
     tables = []
     for name in sorted(file.name for file in folder.iterdir()):
-        if name.endswith(".csv") and not name.startswith("mtil_"):
+        if name.endswith(".csv") and not name.endswith(("_matrices.csv", "_orders.csv")):
             with folder.joinpath(name).open(encoding="utf-8") as file:
                 tables.append(pd.read_csv(file))
     return pd.concat(tables, ignore_index=True)[COLUMNS]

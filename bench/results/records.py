@@ -34,7 +34,7 @@ COLUMNS = {
     "run_id": "hash of everything that was asked for",
     "protocol": "name of the protocol",
     "protocol_version": "bumped whenever a change of the protocol moves numbers",
-    "scenario": "class-incremental or task-incremental",
+    "scenario": "class-incremental, task-incremental or task-agnostic",
     "method": "name of the method",
     "overrides": "hyper-parameters changed by the user, field=value joined by ';' (empty: the method's own)",
     "backbone": "architecture of the CLIP, and of other pretrained towers",
@@ -47,7 +47,7 @@ COLUMNS = {
     "after_task": "0-based: the task that was learned last",
     "eval_task": "0-based: the task whose test images are scored",
     "eval_name": "its name",
-    "candidates": "classes that compete: seen (learned so far), task (eval_task's own), future (not yet learned), all",
+    "candidates": "classes that compete: seen (learned so far), task (eval_task's own), seen+task, future (not yet learned), all",
     "metric": "accuracy",
     "value": "as a fraction",
     "n": "number of test images",
@@ -58,9 +58,9 @@ CONDITIONS = [
     "protocol", "protocol_version", "scenario", "method", "overrides", "backbone", "pretrained", "templates", "exemplars",
     "limits",
 ]  # fmt: skip
-SCENARIOS = ("class-incremental", "task-incremental")
+SCENARIOS = ("class-incremental", "task-incremental", "task-agnostic")
 METRICS = ("accuracy",)
-CANDIDATES = ("seen", "task", "future", "all")
+CANDIDATES = ("seen", "task", "future", "all", "seen+task")
 TEXT_COLUMNS = [c for c in COLUMNS if c not in ("schema", "order_seed", "seed", "after_task", "eval_task", "value", "n")]
 
 

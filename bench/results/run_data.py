@@ -11,7 +11,10 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     import pandas as pd
 
-CLASS_INCREMENTAL, TASK_INCREMENTAL = "class-incremental", "task-incremental"
+CLASS_INCREMENTAL, TASK_INCREMENTAL, TASK_AGNOSTIC = "class-incremental", "task-incremental", "task-agnostic"
+
+# scenario -> among which classes it scores a learned task; a task-agnostic one among the first of these that a run has
+OWN_CANDIDATES = {CLASS_INCREMENTAL: ("seen",), TASK_INCREMENTAL: ("task",), TASK_AGNOSTIC: ("all", "seen+task")}
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class RunData:
     n: np.ndarray  # (T,) test images of each task, NaN = not recorded
     samples: Mapping[str, np.ndarray] = field(default_factory=dict)  # content of samples.safetensors
     baseline: np.ndarray | None = None  # (T,) zero-shot accuracy among the candidates of `future`
+    zero_shot: np.ndarray | None = None  # (T, T) the same after every task: more classes may compete
 
     def matrix(self, candidates: str) -> np.ndarray:
         """(T, T), all NaN if nothing was scored among these candidates."""
@@ -31,17 +35,19 @@ class RunData:
     @property
     def own_candidates(self) -> str:
         """Among which classes this scenario scores a learned task."""
-        return "task" if self.scenario == TASK_INCREMENTAL else "seen"
+        names = OWN_CANDIDATES[self.scenario]
+        # records that are read together give every run a matrix of every kind, empty where it was not scored
+        return next((name for name in names if not np.isnan(self.matrix(name)).all()), names[0])
 
     @property
     def learned(self) -> np.ndarray:
-        """The matrix of learned tasks: among the seen classes, or the task's own where the task is given."""
+        """The matrix of learned tasks: among the seen classes, the task's own where it is given, or all of the stream."""
         return self.matrix(self.own_candidates)
 
     @property
     def future(self) -> np.ndarray:
-        """The matrix of future tasks: among all classes, or the task's own where the task is given."""
-        return self.matrix("task" if self.scenario == TASK_INCREMENTAL else "all")
+        """The matrix of future tasks: among all classes, or as a task-incremental or task-agnostic stream scores every task."""
+        return self.matrix("all" if self.scenario == CLASS_INCREMENTAL else self.own_candidates)
 
     @property
     def learned_and_future(self) -> np.ndarray:

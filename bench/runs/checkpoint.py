@@ -28,6 +28,7 @@ class Journal:
     seconds: list[dict[str, float]] = field(default_factory=list)  # per learned task: learn, evaluate
     image_passes: int = 0  # images that went through an image tower
     made_from: dict[str, Any] = field(default_factory=dict)  # digests of code and data that the finished tasks were made from
+    ties: list[dict[str, Any]] = field(default_factory=list)  # images with several best classes, task-agnostic streams
 
 
 def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) -> bytes:
@@ -48,6 +49,7 @@ def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) ->
         "seconds": journal.seconds,
         "image_passes": journal.image_passes,
         "made_from": journal.made_from,
+        **({"ties": journal.ties} if journal.ties else {}),
     }
     data = save(tensors, metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
     start = _place_of_digest(data)
@@ -72,7 +74,13 @@ def from_bytes(data: bytes) -> tuple[Journal, str, dict[str, "torch.Tensor"]]:
     try:
         samples = _separated(part("samples/"), facts["samples"])
         journal = Journal(
-            facts["finished_tasks"], facts["rows"], samples, facts["seconds"], facts["image_passes"], facts.get("made_from", {})
+            facts["finished_tasks"],
+            facts["rows"],
+            samples,
+            facts["seconds"],
+            facts["image_passes"],
+            facts.get("made_from", {}),
+            facts.get("ties", []),
         )
     except KeyError as missing:
         raise Damaged(f"another version of the program has written it, without {missing}") from None

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.learning.stated import scenarios_of
 from bench.system import registry
 
 Answer = dict[str, Any]
@@ -43,7 +44,7 @@ class OfMethod(Question):
 
     def answer(self) -> Answer:
         method = registry.load("method", self.method)
-        return {"version": method.version, "scenarios": list(method.scenarios)}
+        return {"version": method.version, "scenarios": scenarios_of(method)}
 
 
 @dataclass(frozen=True)

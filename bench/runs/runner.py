@@ -29,7 +29,7 @@ from bench.results import records
 from bench.results.run_folder import RECORDS, SAMPLES
 from bench.runs import checkpoint, failures
 from bench.runs.run import LoadedRun, Run
-from bench.streams import identity
+from bench.streams import identity, shots
 from bench.streams import reference as references
 from bench.streams.features import FeatureStore
 from bench.streams.opening import open_stream
@@ -107,6 +107,7 @@ def execute(
         **_cost(method, backbone),
     }
     conditions = {"test_batches": str(method.test_batches or "do not matter"), "reference": reference_facts}
+    conditions |= _shots(loaded.protocol, stream)
     with held_back(), phase("write"):
         _write_results(run, journal, cost, backbone, stream, conditions)
         run.checkpoint.unlink(missing_ok=True)
@@ -226,6 +227,8 @@ def _note(journal: checkpoint.Journal, described: dict[str, Any], stream: Stream
     place = f"{after_task}/{cell.eval_task}/{cell.candidates}"
     for name in ("prediction", "confidence", "entropy", "energy"):
         journal.samples[f"{name}/{place}"] = torch.from_numpy(np.ascontiguousarray(getattr(cell, name)))
+    if cell.tied:
+        journal.ties.append({"after_task": after_task, "eval_task": cell.eval_task, "images": cell.tied})
     if cell.correct is None:
         return
     n = len(cell.prediction)
@@ -241,6 +244,18 @@ def _note(journal: checkpoint.Journal, described: dict[str, Any], stream: Stream
             "n": n,
         }
     )
+
+
+def _shots(protocol: Protocol, stream: Stream) -> dict[str, Any]:
+    """By which rule the training images were chosen, and which these were, where the rule is another program's."""
+    if protocol.shots is None or protocol.shot_rule == "own":
+        return {}
+    chosen = {}
+    for task in stream.tasks:
+        (source, rows), *_ = task.train.pieces
+        names = source.names()
+        chosen[task.name] = shots.digest([names[row] for row in rows.tolist()], source.labels[rows].tolist())
+    return {"shots": {"rule": shots.RULES[protocol.shot_rule].summary, "chosen": chosen}}
 
 
 def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
@@ -293,6 +308,7 @@ def _write_results(
             for task in stream.tasks
         ],
         **conditions,
+        **({"ties": journal.ties} if stream.scenario.kind == "task-agnostic" else {}),
         "templates": sorted({t for templates in stream.scenario.templates for t in templates}),
         "cost": cost,
         "environment": environment(backbone.device),

@@ -77,7 +77,8 @@ def present(
             found[name] = {}
             for split, limit in zip(SPLITS, (limit_train, limit_test)):
                 files = _Files(folders.data / layout.folder, folders.cache) if layout else None
-                asked = (dataset.info.name, dataset.info.version, split, protocol.shots if split == "train" else None, limit)
+                shots = protocol.shots if split == "train" else None
+                asked = (dataset.info.name, dataset.info.version, split, shots, limit, *_other_rule(protocol, shots))
                 known = files.known(asked) if files else None
                 if known is None:
                     known = _split_digest(protocol, name, split, folders, limit, synthetic=False)
@@ -100,6 +101,11 @@ def digest_in_learning_order(
             rows = np.flatnonzero(np.isin(source.labels, plan.labels))
             images.update(source.digest.encode() + rows.tobytes())
     return images.hexdigest()
+
+
+def _other_rule(protocol: Protocol, shots: int | None) -> tuple[str, ...]:
+    """The rule that chooses the shots, where it is not this package's."""
+    return (protocol.shot_rule,) if shots is not None and protocol.shot_rule != "own" else ()
 
 
 def _split_digest(

@@ -7,6 +7,8 @@ protocol takes the options that mean something for it:
 
     VARIANT                    the same stream as another paper runs it: other class names, templates, order, exemplars
     order=NAME                 another order of the classes
+    agnostic                   the task of a test image is not given: all classes seen compete, and for an image of a task that
+                               is not learned yet its task's own classes, too
     replay-free                no exemplars
     exemplars=N-per-class      another exemplar budget; or exemplars=N-total, which all classes seen share
     budgeted                   training on a task may go through as many images as the first task has
@@ -37,6 +39,9 @@ def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
     if "order" in chosen:
         changed = _in_order(changed, protocol.name, chosen["order"].removeprefix("order="))
         suffixes += [chosen["order"]] if changed.order != start.order else []
+    if "label space" in chosen:
+        changed = replace(changed, kind="task-agnostic", label_space="seen")
+        suffixes += ["agnostic"]
     if "exemplars" in chosen:
         changed = _with_exemplars(changed, chosen["exemplars"])
         suffixes += [chosen["exemplars"]] if changed.exemplars != start.exemplars else []
@@ -52,6 +57,8 @@ def _what(protocol: Protocol, option: str) -> str:
         return "variant"
     if option.startswith("order=") and protocol.orders:
         return "order"
+    if option == "agnostic" and protocol.kind == "task-incremental":
+        return "label space"
     if option == "replay-free" or EXEMPLARS.fullmatch(option):
         return "exemplars"
     if option == "budgeted":
@@ -77,6 +84,8 @@ def options_of(protocol: Protocol) -> dict[str, str]:
     """Every option that changes something, and what it does."""
     found = {name: variant.summary for name, variant in protocol.variants.items()}
     found |= {f"order={name}": order.summary for name, order in protocol.orders.items() if name != protocol.order}
+    if protocol.kind == "task-incremental":
+        found["agnostic"] = "no task identity: all classes seen compete, and for a task not learned yet its own, too"
     if protocol.exemplars != "none":
         found["replay-free"] = "no exemplars"
     found["exemplars=N-per-class"] = "N exemplars of every class"

@@ -14,7 +14,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.images import class_names
 from bench.images.dataset import Content, Dataset, DatasetInfo
-from bench.streams.scenario import Scenario, ScenarioKind
+from bench.streams.scenario import LabelSpace, Scenario, ScenarioKind
 from bench.system import former_names, registry
 from bench.system.seeds import stable_seed
 
@@ -53,6 +53,7 @@ class Protocol:
     summary: str
     tasks: Callable[[int], Sequence[TaskPlan]]
     fixed_order: bool = False
+    label_space: LabelSpace = "stream"  # of a task-agnostic one
     templates: tuple[str, ...] | None = None  # None: each data set's own
     exemplars_per_class: int | None = None
     exemplars_total: int | None = None
@@ -62,6 +63,7 @@ class Protocol:
     variants: Mapping[str, "Protocol"] = field(default_factory=dict)  # option -> the same stream as another paper runs it
     budgeted: bool = False  # training on a task may go through as many images as the first task has
     shots: int | None = None  # training images of every class; None: all
+    shot_rule: str = "own"  # which these are: a name of bench.streams.shots.RULES
     datasets: Mapping[str, Dataset] = field(default_factory=dict)  # those that are not registered, by name
 
     @property
@@ -103,6 +105,7 @@ class Protocol:
             task_of_class=tuple(index for index, plan in enumerate(plans) for _ in plan.labels),
             exemplars_per_class=self.exemplars_per_class,
             exemplars_total=self.exemplars_total,
+            label_space=self.label_space,
         )
 
     def templates_digest(self) -> str:

@@ -6,12 +6,10 @@ Opening a source reads no image, and needs no torch: plans compare the images th
 import functools
 from collections.abc import Callable
 
-import numpy as np
-
 from bench.images.dataset import DatasetInfo, Folders, ImageSource
 from bench.images.stand_ins import stand_in
 from bench.streams.protocol import Protocol
-from bench.system.seeds import stable_seed
+from bench.streams.shots import RULES
 
 # opened sources that a process keeps, the latest: runs share them and their digests. A stream has a few for each of its data
 # sets; a longer list would hold the images in memory of streams that nobody asks for any more
@@ -27,7 +25,7 @@ def images(
     """
     found = protocol.dataset(dataset)
     shots = protocol.shots if split == "train" else None
-    return _opened(found.info, found.open_split, split, folders, shots, limit, synthetic)
+    return _opened(found.info, found.open_split, split, folders, shots, limit, synthetic, protocol.shot_rule)
 
 
 def completeness(protocol: Protocol, dataset: str, folders: Folders, synthetic: bool) -> float:
@@ -35,19 +33,6 @@ def completeness(protocol: Protocol, dataset: str, folders: Folders, synthetic: 
     found = protocol.dataset(dataset)
     present = len(_opened(found.info, found.open_split, "train", folders, None, None, synthetic))
     return min(1.0, present / (found.info.train_images or present))
-
-
-def few_shots(labels: np.ndarray, shots: int, dataset: str) -> np.ndarray:
-    """Rows of `shots` images of every class (all of a smaller one), in order.
-
-    Drawn once for each class of a data set: equal for all methods, seeds and orders. Five shots are among the sixteen.
-    """
-    chosen = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        order = np.random.default_rng(stable_seed("shots", dataset, int(label))).permutation(len(members))
-        chosen.append(members[order[:shots]])
-    return np.sort(np.concatenate(chosen))
 
 
 @functools.lru_cache(maxsize=KEPT)
@@ -59,8 +44,9 @@ def _opened(
     shots: int | None,
     limit: int | None,
     synthetic: bool,
+    shot_rule: str = "own",
 ) -> ImageSource:
     source = stand_in(info, split, folders) if synthetic else open_split(split, folders)
     if shots is not None:
-        source = source.select(few_shots(source.labels, shots, info.name))
+        source = source.select(RULES[shot_rule].rows(source.labels, shots, info.name))
     return source.limited(limit)

@@ -94,7 +94,7 @@ _DIVIDED = {
     "bench.image_files": "bench.images.files bench.system.parallel",
     "bench.importers": "bench.results.foreign.mammoth bench.results.foreign.pycil",
     "bench.metrics": "bench.results.metrics bench.results.run_data",
-    "bench.protocol": "bench.streams.protocol bench.streams.sources",
+    "bench.protocol": "bench.streams.protocol bench.streams.sources few_shots=bench.streams.shots:few_shots",
     "bench.protocol_contract": "bench.checks.protocol Bench=Trial",
     "bench.reference_data": "bench.streams.reference bench.streams.reference_sources",
     "bench.report": "bench.pictures.page.write Run=ListedRun",

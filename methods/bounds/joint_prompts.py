@@ -36,6 +36,7 @@ class JointPrompts(TextClassifier):
     } | {
         "mini*": {"alignment_lr": 0.003, "alignment_epochs": 30},  # real images are fewer than samples: more epochs
         "mini-mtil*": {"alignment_epochs": 15},
+        "mini-xtail*": {"alignment_epochs": 15},
     }
     quick = {"alignment_epochs": 2}
     paper = CGIL.paper + " (its upper bound)"

@@ -85,7 +85,7 @@ class LinearProbe(Method):
 
     def groups(self, task: Task) -> list[list[int]]:
         """Classes that compete with each other: all, or task by task."""
-        if self.scenario.kind == "class-incremental":
+        if not self.scenario.task_known:
             return [list(task.classes)]
         owner = self.scenario.task_of_class
         return [[c for c in task.classes if owner[c] == index] for index in sorted({owner[c] for c in task.classes})]

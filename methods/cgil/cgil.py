@@ -100,6 +100,7 @@ class CGIL(TextClassifier):
         },
         # nine data sets, with more images each: fewer samples keep a stream within minutes
         "mini-mtil*": {"samples_per_class": 64},
+        "mini-xtail*": {"samples_per_class": 64},
     }
     quick = {"vae_epochs": 10, "diffusion_iterations": 10, "alignment_epochs": 2}
     paper = (

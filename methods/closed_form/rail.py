@@ -20,7 +20,7 @@ class RAILSettings:
     temperature: float = setting(100.0, "factor on the cosines of zero-shot CLIP, whatever its logit scale")
     label_space: Literal["seen", "all"] = setting(
         "seen",
-        "class-incremental streams: the classes whose names are known, those seen so far or (X-TAIL) all of the stream",
+        "class-incremental streams: the classes whose names are known; in task-agnostic ones the stream says it",
         "harness",
     )
     template: str | None = setting(None, "one prompt template for all classes; none: those of the protocol", "harness")
@@ -104,13 +104,13 @@ class RAIL(Method):
         zero_shot = self.settings.temperature * features @ self.class_vectors.T  # (b, N)
         everything = zero_shot.softmax(dim=-1)
         if n == 0:
-            return self._within_tasks(zero_shot) if self.scenario.kind == "task-incremental" else everything
+            return self._within_tasks(zero_shot) if self.scenario.task_known else everything
         adapter = self.regression(features).to(everything)  # (b, n)
-        if self.scenario.kind == "task-incremental":
+        if self.scenario.task_known:
             p = self._within_tasks(zero_shot)
             return torch.cat([(1 - b) * p[:, :n] + b * adapter, p[:, n:]], dim=-1)
         looks_seen = everything.argmax(dim=-1, keepdim=True) < n  # (b, 1)
-        if self.settings.label_space == "all":
+        if self.settings.label_space == "all" or self.scenario.names_known:
             return torch.where(looks_seen, (1 - b) * everything + b * F.pad(adapter, (0, everything.shape[1] - n)), everything)
         seen = (1 - b) * zero_shot[:, :n].softmax(dim=-1) + b * adapter
         # an image that looks like no seen class belongs to an unseen one: they all come before the seen classes
@@ -142,11 +142,11 @@ class RAILPrimal(RAIL):
         score = (1 - b) p + b [a, 0]     if argmax p is a class already seen (0 for the classes not seen)
         score = p                        otherwise: exactly zero-shot CLIP
 
-    The label space is that of the scenario. X-TAIL (label_space "all"): all classes of the stream, whose names are known in
-    advance. Class-incremental ("seen"): the classes seen so far, so the condition always holds; where the evaluation asks
-    for unseen classes too, a seen class keeps that score, and an image whose argmax p over all classes is an unseen class
-    gets every unseen class ahead of the seen ones, in the order of p, as the rule above would have it. Task-incremental
-    (MTIL): the classes of the image's task; learned tasks are fused, the others are zero-shot.
+    The label space is that of the scenario. X-TAIL (task-agnostic, or label_space "all"): all classes of the stream, whose
+    names are known in advance. Class-incremental ("seen"): the classes seen so far, so the condition always holds; where the
+    evaluation asks for unseen classes too, a seen class keeps that score, and an image whose argmax p over all classes is an
+    unseen class gets every unseen class ahead of the seen ones, in the order of p, as the rule above would have it.
+    Task-incremental (MTIL): the classes of the image's task; learned tasks are fused, the others are zero-shot.
 
     Deviations from the authors' code. It passes once over random crops, 128 at a time; here images are cached as they are, so
     the result has no draw but W_e. It recurs in float32, which drifts; here everything is float64. The solver is a choice

@@ -76,6 +76,7 @@ class ICaRLNME(VisionFineTune):
         },
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 3},
+        "mini-xtail*": {"epochs": 3},
     }
     quick = {"epochs": 1}
     paper = '"iCaRL: Incremental Classifier and Representation Learning", Rebuffi et al., CVPR 2017, arXiv 1611.07725'

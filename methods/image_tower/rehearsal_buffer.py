@@ -46,6 +46,7 @@ class ExperienceReplay(VisionFineTune):
         "mini*": {"epochs": 6, "exemplars": 10, "mirrored_view": False, "learning_rate": 0.1, "tower_rate": 0.2, "momentum": 0.9},
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 2},
+        "mini-xtail*": {"epochs": 2},
     }
     quick = {"epochs": 1}
     paper = '"On Tiny Episodic Memories in Continual Learning", Chaudhry et al., 2019, arXiv 1902.10486'

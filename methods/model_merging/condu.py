@@ -201,7 +201,7 @@ class ConDU(FineTune):
     def rule(self, c: int) -> Rule:
         """What scores a class: the expert of a task, the "initial" CLIP, or experts by "similarity"."""
         settings, task = self.settings, self.scenario.task_of_class[c]
-        if self.scenario.kind != "task-incremental" or settings.scores == "similarity":
+        if not self.scenario.task_known or settings.scores == "similarity":
             return "similarity"
         if task >= len(self.changes):
             return "initial" if settings.scores == "task" else "similarity"

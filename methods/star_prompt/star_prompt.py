@@ -119,6 +119,7 @@ class STARPrompt(ImageClassifier):
         },
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 2},
+        "mini-xtail*": {"epochs": 2},
     }  # fmt: skip
     quick = {"epochs": 1, "key_alignment_epochs": 1, "alignment_epochs": 1, "samples_per_class": 16, "mixture_iterations": 5}
     paper = '"Semantic Residual Prompts for Continual Learning", Menabue et al., ECCV 2024, arXiv 2403.06870'

@@ -80,6 +80,7 @@ class CoCoOp(Rehearsal):
         },
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 1},
+        "mini-xtail*": {"epochs": 1},
     }
     quick = {"epochs": 1}
     paper = '"Conditional Prompt Learning for Vision-Language Models", Zhou et al., CVPR 2022, arXiv 2203.05557'

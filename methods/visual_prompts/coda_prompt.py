@@ -73,6 +73,7 @@ class CODAPrompt(PromptedVision):
         },
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 5},
+        "mini-xtail*": {"epochs": 5},
     }
     quick = {"epochs": 1}
     paper = (

@@ -77,6 +77,7 @@ class DualPrompt(PromptedVision):
         },
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 5},
+        "mini-xtail*": {"epochs": 5},
     }  # fmt: skip
     quick = {"epochs": 1}
     paper = (

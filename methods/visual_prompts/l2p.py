@@ -63,6 +63,7 @@ class L2P(PromptedVision):
         "mini*": {"crop_scale": 1.0, "batch_size": 32, "epochs": 12, "mirrored_view": False, "learning_rate": 5e-3},
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 3},
+        "mini-xtail*": {"epochs": 3},
     }
     quick = {"epochs": 1}
     paper = '"Learning to Prompt for Continual Learning", Wang et al., CVPR 2022, arXiv 2112.08654'

@@ -52,16 +52,16 @@ def _protocol(kind) -> Protocol:
     return Protocol(NAME, "1", kind, "the stream of these tests", tasks, fixed_order=True, exemplars_per_class=2)
 
 
-def loaded(run: Run) -> LoadedRun:
-    """What `run.loaded()` would be if the protocol were registered."""
+def loaded(run: Run, kind: str | None = None) -> LoadedRun:
+    """What `run.loaded()` would be if the protocol were registered; kind: of the stream [the first one of the method]."""
     method = registry.load("method", run.method)
-    return LoadedRun(run, _protocol(method.scenarios[0]), method, assignments.restored(method.Settings, run.settings))
+    return LoadedRun(run, _protocol(kind or method.scenarios[0]), method, assignments.restored(method.Settings, run.settings))
 
 
-def execute(run: Run, cache: Path) -> None:
+def execute(run: Run, cache: Path, kind: str | None = None) -> None:
     """As `bench run` does it, with the backbone of this process."""
     backbone = backbones.load("mini", None, "cpu")
-    runner.execute(loaded(run), backbone, Folders(data=cache / "no-data", cache=cache))
+    runner.execute(loaded(run, kind), backbone, Folders(data=cache / "no-data", cache=cache))
 
 
 def manifest(run: Run) -> dict:

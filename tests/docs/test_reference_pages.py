@@ -123,7 +123,8 @@ def test_a_row_that_no_run_can_answer_says_why():
     lacking = script("published_table").lacking
     assert lacking("zscl", "mtil-order1", "ViT-B-16", "mtil_last") == ""
     assert lacking("DPW", "mtil-order1", "ViT-B-16 openai", "mtil_last") == "no such method here"
-    assert lacking("zscl", "x-tail 16-shot order1", "ViT-B-16 openai", "Last") == "no such protocol here"
+    assert lacking("zscl", "odcl-cil-cifar100", "ViT-B-16 openai", "last") == "no such protocol here"
+    assert lacking("zero-shot", "xtail-order1-16shot", "ViT-B-16 openai", "Transfer") == "not an accuracy"
     assert lacking("l2p", "cifar100-10x10", "vit_b16_in21k", "last") == "another backbone than CLIP"
     assert lacking("clap", "cifar100-10x10", "ViT-B-16 openai", "params_millions") == "not an accuracy"
 

@@ -92,6 +92,54 @@ def test_mtil_orders_are_those_of_the_published_matrices():
         assert [plan.name for plan in find(protocol).tasks(0)] == [key[name.lower()] for name in listed[order]]
 
 
+# task: (train, test, classes, the first name)
+XTAIL = {
+    "aircraft": (3334, 3333, 100, "707-320"),
+    "caltech101": (4128, 2465, 100, "face"),
+    "dtd": (2820, 1692, 47, "banded"),
+    "eurosat": (13500, 8100, 10, "Annual Crop Land satellite location"),
+    "flowers": (4093, 2463, 102, "pink primrose"),
+    "food": (50500, 30300, 101, "apple pie"),
+    "mnist": (60000, 10000, 10, 'number: "0 - zero"'),
+    "oxford-pet": (2944, 3669, 37, "abyssinian"),
+    "stanford-cars": (6509, 8041, 196, "2000 AM General Hummer SUV"),
+    "sun397": (15880, 19850, 397, "abbey"),
+}
+XTAIL_FIRST_COLUMNS = {
+    "order1": [0, 100, 200, 247, 257, 359, 460, 470, 507, 703],
+    "order2": [0, 196, 296, 333, 434, 831, 841, 943, 990, 1090],
+}
+
+
+@pytest.mark.parametrize("order", ["order1", "order2"])
+@pytest.mark.parametrize(("form", "shots"), [("", None), ("-16shot", 16)])
+def test_xtail(order, form, shots):
+    protocol = find(f"xtail-{order}{form}")
+    assert (protocol.kind, protocol.fixed_order, protocol.shots, protocol.exemplars) == ("task-agnostic", True, shots, "none")
+    assert protocol.shot_rule == "seed-0"
+    plans, scenario = protocol.tasks(0), protocol.scenario(0)
+    assert set(scenario.templates) == {("a photo of a {}.",)} and scenario.names_known
+    assert [scenario.task_of_class.index(task) for task in range(10)] == XTAIL_FIRST_COLUMNS[order]
+    assert len(scenario.class_names) == 1100
+    for plan in plans:
+        info = registry.load("dataset", plan.dataset).info
+        assert (info.train_images, info.test_images, len(plan.labels), info.class_names[0]) == XTAIL[plan.name]
+
+
+def test_the_names_that_two_data_sets_of_xtail_share():
+    scenario = find("xtail-order1").scenario(0)
+    places = [(first, c) for c, first in enumerate(scenario.namesakes()) if first != c]
+    assert {scenario.class_names[c] for _, c in places} == {"lotus", "sunflower", "pizza", "pagoda"}
+    assert {(first - 100, c) for first, c in places} == {(59, 257 + 77), (89, 257 + 53), (71, 359 + 76), (68, 703 + 262)}
+
+
+def test_the_recipes_of_lada_name_the_tasks_of_xtail():
+    lada = registry.load("method", "lada")
+    for name in ("xtail-order1", "xtail-order2-16shot"):
+        settings = lada.settings_for(name)
+        assert set(dict(settings.epochs_of_task)) == set(XTAIL) and set(settings.whole_tasks) <= set(XTAIL)
+
+
 def test_the_tasks_with_their_own_learning_rate_are_found_by_name():
     rates = dict(registry.load("method", "finetune").settings_for("mtil-order2-16shot").lr_of_task)
     assert set(rates) <= set(MTIL)
@@ -149,7 +197,7 @@ def test_all_published_class_incremental_and_mtil_streams_that_can_exist_do():
         "5-datasets", "cddb-domain-incremental", "core50-domain-incremental", "domainnet-domain-incremental",
         "imagenet-a-10x20", "omnibenchmark-10x30", "MTIL (any order)",
     }  # fmt: skip
-    names = {name for name in published.load()["protocol"] if not name.startswith(("x-tail", "odcl-cil"))} - absent
+    names = {name for name in published.load()["protocol"] if not name.startswith("odcl-cil")} - absent
     assert {find(name).name for name in names} == names
     for name in absent:
         with pytest.raises(BenchError):

@@ -14,6 +14,9 @@ DETERMINED = (
     "flat_mean_transfer", "image_pooled_transfer",
 )  # fmt: skip
 
+# the formulas of MTIL Transfer and MTIL Avg where the task is not given: not offered once more
+ALSO_DETERMINED = ("agnostic_transfer", "agnostic_avg")
+
 
 @dataclass(frozen=True)
 class AccuracyMatrix:

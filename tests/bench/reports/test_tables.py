@@ -227,6 +227,48 @@ def test_a_protocol_without_published_numbers_says_so():
     assert table.notes[-1] == "no published number of these metrics for mini60-6x10"
 
 
+# -- task-agnostic streams --------------------------------------------------------------------------------------
+
+
+def agnostic_records(methods=("zero-shot", "lada"), **fixed) -> pd.DataFrame:
+    """As a task-agnostic stream scores every task, learned or not."""
+    records = fake_records(methods, scenario="task-agnostic", noise=0, seeds=(0,), **fixed)
+    records = records[records["candidates"].isin(["seen", "all"])]
+    return records.assign(candidates="all")
+
+
+def test_zero_shots_transfer_stands_beside_transfer():
+    (table,) = tables.build(agnostic_records())
+    assert table.header[1:3] == ["Transfer", "Transfer/zero-shot"]
+    assert [[cell.text for cell in row[1:3]] for row in table.rows] == [["45.0", "45.0"], ["50.0", "45.0"]]
+    (alone,) = tables.build(agnostic_records(("lada",)))
+    assert [cell.text for cell in alone.rows[0][1:3]] == ["50.0", "-"]
+
+
+def test_tasks_and_matrices_of_a_task_agnostic_stream():
+    transfer, average, last = tables.build(agnostic_records(names=["a", "b", "c"]), view="tasks")
+    assert (transfer.header, last.header) == (["method", "b", "c", "runs"], ["method", "a", "b", "c", "runs"])
+    assert [cell.text for cell in average.rows[1][1:4]] == ["60.0", "56.7", "53.3"]
+    assert "learned or not" in tables.build(agnostic_records(), view="matrix")[0].reading
+
+
+def test_images_that_the_order_of_the_classes_decides_are_counted_below_the_table():
+    records = agnostic_records()
+    of_run = dict(zip(records["method"], records["run_id"]))
+    cells = [{"after_task": 1, "eval_task": 0, "images": 9}, *({"after_task": 2, "eval_task": k, "images": 4} for k in (0, 2))]
+    (table,) = tables.build(records, manifests={of_run["zero-shot"]: {"ties": cells}, of_run["lada"]: {"ties": []}})
+    assert table.notes[-1].endswith("of which the first counts, after the last task: zero-shot 8")
+    assert not any("first counts" in note for note in tables.build(records)[0].notes)
+
+
+def test_published_numbers_of_xtail():
+    records = agnostic_records(names=None, **{**REAL, "protocol": "xtail-order1-16shot"})
+    (table,) = tables.build(records, published=published.load())
+    texts = {row[0].text: row[1].text for row in table.rows}
+    assert "61.5 (-11.5)" in {row[1].text for row in table.rows} and "rail-dual" in " ".join(texts)
+    assert not any(row[0].text.strip().startswith("published") and row[1].text.startswith("57.7") for row in table.rows)
+
+
 # -- formats ----------------------------------------------------------------------------------------------------
 
 

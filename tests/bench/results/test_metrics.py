@@ -195,3 +195,33 @@ def test_several_runs_are_not_taken_for_one():
 def test_unknown_metric_is_answered_with_close_names():
     with pytest.raises(BenchError, match="ci_transfer"):
         metrics.find("ci_transfr")
+
+
+# -- task-agnostic streams --------------------------------------------------------------------------------------
+
+
+def agnostic_run(matrix, candidates="all", **facts) -> run_data.RunData:
+    empty = {name: np.full(np.shape(matrix), np.nan) for name in ("seen", "task", "all", "seen+task")}
+    return run_data.RunData("task-agnostic", empty | {candidates: np.asarray(matrix)}, np.full(len(matrix), 10.0), **facts)
+
+
+@pytest.mark.parametrize("candidates", ["all", "seen+task"])
+def test_transfer_average_and_last_of_a_task_agnostic_run(candidates):
+    """Whatever kinds of candidates other runs of the same records have: theirs are empty here."""
+    values = metrics.of_run(agnostic_run(SPEC, candidates))
+    assert values["agnostic_transfer"] == pytest.approx(0.565)
+    assert values["agnostic_avg"] == pytest.approx(SPEC.mean())
+    assert values["last"] == pytest.approx(SPEC[-1].mean())
+    assert values["bwt"] == pytest.approx(accuracy.bwt(SPEC))
+    assert values["mtil_transfer"] is None and values["zero_shot_transfer"] is None
+
+
+def test_the_zero_shot_transfer_leaves_out_the_first_task():
+    zero_shot = np.tile([0.2, 0.6, 0.7], (3, 1))
+    values = metrics.of_run(agnostic_run(SPEC, zero_shot=zero_shot))
+    assert values["zero_shot_transfer"] == pytest.approx(0.65)  # the mean over all tasks is 0.5
+
+
+def test_every_table_of_a_task_agnostic_stream_has_zero_shots_transfer_beside_transfer():
+    shown = metrics.DEFAULTS["task-agnostic"]
+    assert shown.index("zero_shot_transfer") == shown.index("agnostic_transfer") + 1

@@ -8,7 +8,7 @@ from bench.images.dataset import Dataset, DatasetInfo, Folders, ImageSource
 from bench.streams.features import FeatureStore
 from bench.streams.opening import open_stream
 from bench.streams.protocol import Protocol, class_incremental
-from bench.streams.sources import few_shots
+from bench.streams.shots import few_shots
 
 TRAIN, TEST = 7, 3  # images of every class
 

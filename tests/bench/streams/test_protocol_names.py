@@ -132,3 +132,14 @@ def test_the_list_names_the_families_too():
     listed = listing.registered("protocols", "protocol")
     assert "<dataset>-<tasks>x<classes>" in listed and "folder:PATH" in listed
     assert "folder:PATH" not in listing.registered("datasets", "dataset")
+
+
+def test_mtil_without_task_identity():
+    found, known = find("mtil-order1-16shot+agnostic"), find("mtil-order1-16shot")
+    assert (found.name, found.kind, found.label_space) == ("mtil-order1-16shot+agnostic", "task-agnostic", "seen")
+    assert (found.shots, found.version, found.tasks(0)) == (known.shots, known.version, known.tasks(0))
+    assert found.scenario(0).class_names == known.scenario(0).class_names and not found.scenario(0).names_known
+    assert "+agnostic" in show("mtil-order1") and "all classes seen so far" in show("mini-mtil-order1+agnostic")
+    assert find("mini-mtil-order1+budgeted+agnostic").name == "mini-mtil-order1+agnostic+budgeted"
+    for name in ("mini60-6x10+agnostic", "mini-xtail-order1+agnostic"):  # it has no task identity to leave out
+        assert "unknown option +agnostic" in complaint(name)
