@@ -66,6 +66,7 @@ class ResidualAttention(Method):
 
     settings: ResidualSettings
     inputs = "pixels"
+    whole_batches = False  # whether an epoch leaves out a last batch that is smaller
 
     def prepare(self) -> None:
         settings, clip = self.settings, self.backbone.clip
@@ -98,6 +99,9 @@ class ResidualAttention(Method):
     def start(self, task: Task, train: Split) -> None:
         """What happens to the task's bank before it is trained."""
 
+    def epoch_ended(self, bank: Bank) -> None:
+        """What happens between the steps of an epoch and its validation."""
+
     def seen_by_gaussian(self, features: torch.Tensor, task: int) -> torch.Tensor:
         """The features (n, E) that the task's Gaussian is taken of."""
         return features
@@ -118,9 +122,10 @@ class ResidualAttention(Method):
     def fit(self, task: Task, train: Split, held_out: Split) -> None:
         """Train the task's bank, and keep it as it was after the epoch that did best on the held-out images."""
         settings, bank = self.settings, self.banks[task.index]
-        length = {"images": len(train), "batch_size": settings.batch_size, "epochs": settings.epochs}
-        budget = self.scenario.images_per_task
-        steps = steps_within_budget(**length, budget=budget)
+        steps = steps_within_budget(
+            images=len(train), batch_size=settings.batch_size, epochs=settings.epochs, budget=self.scenario.images_per_task,
+            whole_batches=self.whole_batches,
+        )  # fmt: skip
         rates = cosine_per_iteration(settings.lr, steps, settings.cosine_floor)
         optimiser = torch.optim.SGD(
             bank.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -133,13 +138,17 @@ class ResidualAttention(Method):
             return train.pixels(batch.rows)
 
         best, kept = -1.0, {}
-        batches = pixel_batches(self, read, **length, budget=budget, purpose=("batch order", task.index))
+        batches = pixel_batches(
+            self, read, images=len(train), batch_size=settings.batch_size, epochs=settings.epochs,
+            budget=self.scenario.images_per_task, purpose=("batch order", task.index), whole_batches=self.whole_batches,
+        )  # fmt: skip
         for _, of_epoch in itertools.groupby(batches, key=lambda item: item[0].epoch):
             bank.train()
             for (step, _, rows), pixels in of_epoch:
                 logits = self.training_logits(bank, pixels, tokens)
                 descent.step(F.cross_entropy(logits, labels[rows.to(self.device)]), rates[step])
             bank.eval()
+            self.epoch_ended(bank)
             accuracy = self.validation_accuracy(task, held_out) if len(held_out) else best
             if accuracy > best or not len(held_out):
                 best, kept = accuracy, {name: value.detach().clone() for name, value in bank.state_dict().items()}

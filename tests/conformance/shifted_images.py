@@ -14,6 +14,7 @@ from bench.streams.stream import SealedSplit, Split, Task
 from bench.system.randomness import Draws
 from methods.residual_attention.held_out import Division
 from methods.residual_attention.residual_method import ResidualAttention
+from methods.residual_attention.towers import Bank
 from tests.conformance.stored_runs import World
 
 
@@ -73,9 +74,11 @@ class StoredOrders(Draws):
         self.vectors = vectors
 
     def permutation(self, n, *purpose):
-        what, task, epoch = purpose
+        what, task, *epoch = purpose
+        if what == "statistics order":
+            return completed(self.vectors[f"task{task}/gaussian_order"], n)
         assert what == "batch order"
-        return completed(self.vectors[f"task{task}/epoch_orders"][epoch], n)
+        return completed(self.vectors[f"task{task}/epoch_orders"][epoch[0]], n)
 
 
 def completed(order: np.ndarray, n: int) -> torch.Tensor:
@@ -93,7 +96,7 @@ class Record:
         self.after_steps: list[dict[str, torch.Tensor]] = []
         self.accuracies: list[float] = []
         self.after_epochs: list[dict[str, torch.Tensor]] = []
-        bank = method.banks[task.index]
+        self.method, self.index = method, task.index
         step, cross_entropy, validation = torch.optim.SGD.step, F.cross_entropy, method.validation_accuracy
 
         def recorded_step(optimiser, *rest):
@@ -101,10 +104,11 @@ class Record:
             self.rates.append(group["lr"])
             if not self.first_gradients:
                 self.first_gradients = {
-                    name: torch.zeros_like(own) if own.grad is None else own.grad.clone() for name, own in bank.named_parameters()
+                    name: torch.zeros_like(own) if own.grad is None else own.grad.clone()
+                    for name, own in self.bank.named_parameters()
                 }
             step(optimiser, *rest)
-            self.after_steps.append(snapshot(bank))
+            self.after_steps.append(snapshot(self.bank))
 
         def recorded_loss(logits, *arguments):
             self.logits.append(logits.detach())
@@ -112,7 +116,7 @@ class Record:
             return self.losses[-1]
 
         def recorded_validation(*arguments):
-            self.after_epochs.append(snapshot(bank))
+            self.after_epochs.append(snapshot(self.bank))
             self.accuracies.append(validation(*arguments))
             return self.accuracies[-1]
 
@@ -120,9 +124,14 @@ class Record:
         patch.setattr(F, "cross_entropy", recorded_loss)
         patch.setattr(method, "validation_accuracy", recorded_validation)
 
-    def arrays(self, bank: torch.nn.Module) -> dict[str, object]:
+    @property
+    def bank(self) -> Bank:
+        """DPW makes a new one when a task starts."""
+        return self.method.banks[self.index]
+
+    def arrays(self) -> dict[str, object]:
         """What has one name for both methods."""
-        kept = snapshot(bank)
+        kept = snapshot(self.bank)
         best = [all(torch.equal(kept[name], of_epoch[name]) for name in kept) for of_epoch in self.after_epochs].index(True)
         return {
             "losses": torch.stack(self.losses),

@@ -28,7 +28,7 @@ def test_diki(vectors, tiny, tmp_path, monkeypatch, precision):
             patch.setattr(method, "divide", lambda task, division=division: division)
             record = Record(method, task, patch)
             method.learn(task)
-        found = record.arrays(bank) | gaussian(method, index)
+        found = record.arrays() | gaussian(method, index)
         for tower in ("image", "text"):
             rows = f"{tower}.rows"
             found |= {
