@@ -110,8 +110,8 @@ class DIKI(ResidualAttention):
     def new_bank(self, task: int) -> Bank:
         settings, clip = self.settings, self.backbone.clip
         image_width = vision_transformer(clip.visual).ln_post.normalized_shape[0]
-        image = first_keys(self.draws, (settings.image_depth, settings.rows, image_width), "image", task)
-        text = first_keys(self.draws, (settings.text_depth, settings.rows, self.backbone.text_width), "text", task)
+        image = first_keys(self.draws, (settings.image_depth, settings.image_rows, image_width), "image", task)
+        text = first_keys(self.draws, (settings.text_depth, settings.text_rows, self.backbone.text_width), "text", task)
         return Bank(ResidualPrompts(image), ResidualPrompts(text))
 
 

@@ -144,7 +144,7 @@ class DPW(ResidualAttention):
         for tower in self.towers:
             depth, width, _, _, rows, rank = self.sizes(tower, 1)
             if rows > width or rank > width:
-                raise BenchError(f"rows and adapter_rank: the {tower} tower's {width} channels allow no more")
+                raise BenchError(f"{tower}_rows and adapter_rank: the {tower} tower's {width} channels allow no more")
             basis = gate_starts.orthonormal(self.draws, (depth, width, rank), f"{tower} adapter basis")  # F
             self.register_buffer(f"{tower}_basis", basis.to(self.dtype))
         self.rules = {
@@ -166,9 +166,9 @@ class DPW(ResidualAttention):
         settings, clip = self.settings, self.backbone.clip
         if tower == "image":
             positions, width = vision_transformer(clip.visual).positional_embedding.shape
-            return Sizes(settings.image_depth, width, positions, heads, settings.rows, settings.adapter_rank)
+            return Sizes(settings.image_depth, width, positions, heads, settings.image_rows, settings.adapter_rank)
         positions, width = clip.positional_embedding.shape
-        return Sizes(settings.text_depth, width, positions, heads, settings.rows, settings.adapter_rank)
+        return Sizes(settings.text_depth, width, positions, heads, settings.text_rows, settings.adapter_rank)
 
     def bank_of(self, heads: dict[Tower, int]) -> Bank:
         image, text = (
@@ -204,7 +204,8 @@ class DPW(ResidualAttention):
     def gate_heads(self, tower: Tower, difficulty: float) -> int:
         own = self.attention_heads(tower)
         heads = gate_starts.power_of_two(own // 4 if self.settings.reduced else int(own * difficulty))
-        return gate_starts.fitting(heads, self.sizes(tower, 1).width, self.settings.rows, self.settings.reduced)
+        _, width, _, _, rows, _ = self.sizes(tower, heads)
+        return gate_starts.fitting(heads, width, rows, self.settings.reduced)
 
     def attention_heads(self, tower: Tower) -> int:
         return self.blocks_of(tower)[0].attn.num_heads

@@ -28,7 +28,8 @@ AT_ONCE = 256  # held-out images, or texts of a test, in one pass
 class ResidualSettings:
     image_depth: int = setting(8, "blocks of the image tower that a task adds to, the first ones")
     text_depth: int = setting(8, "blocks of the text tower that a task adds to, the first ones")
-    rows: int = setting(8, "p: learned rows per block and task")
+    image_rows: int = setting(8, "p: learned rows per block of the image tower and task")
+    text_rows: int = setting(8, "p: learned rows per block of the text tower and task")
     epochs: int = setting(10, "passes over the task's images, of which the best is kept")
     batch_size: int = setting(128, "images per step")
     lr: float = setting(5.0, "peak rate of SGD; a cosine, stepped by iteration")
@@ -48,8 +49,10 @@ class ResidualSettings:
     test_batch_size: int = setting(256, "test images that share them")
 
     def __post_init__(self):
-        if min(self.image_depth, self.text_depth, self.rows, self.epochs, self.batch_size, self.test_batch_size) < 1:
-            raise BenchError("image_depth, text_depth, rows, epochs, batch_size and test_batch_size: choose 1 or more")
+        if min(self.image_depth, self.text_depth, self.image_rows, self.text_rows) < 1:
+            raise BenchError("image_depth, text_depth, image_rows and text_rows: choose 1 or more")
+        if min(self.epochs, self.batch_size, self.test_batch_size) < 1:
+            raise BenchError("epochs, batch_size and test_batch_size: choose 1 or more")
         if not 0 <= self.validation_share < 1:
             raise BenchError(f"validation_share={self.validation_share}: choose a share from 0 to less than 1")
         if min(self.covariance_ridge, self.weight_divisor) <= 0:

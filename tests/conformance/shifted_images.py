@@ -155,9 +155,9 @@ def common_settings(params: dict) -> dict:
     optimiser = params["optimiser"]
     assert optimiser["name"] == "SGD" and not optimiser["nesterov"] and optimiser["schedule"] == "cosine per iteration"
     assert params["lr_scale"] == "none" and params["selection"].startswith("strictly best validation accuracy")
-    assert params["vision_length"] == params["text_length"]
     return {
-        "image_depth": params["vision_depth"], "text_depth": params["text_depth"], "rows": params["vision_length"],
+        "image_depth": params["vision_depth"], "text_depth": params["text_depth"], "image_rows": params["vision_length"],
+        "text_rows": params["text_length"],
         "epochs": params["epochs"], "batch_size": params["batch_size"], "lr": optimiser["lr"],
         "cosine_floor": params["floor_factor"], "momentum": optimiser["momentum"], "weight_decay": optimiser["weight_decay"],
         "covariance_ridge": params["covariance_ridge"], "weight_divisor": float(params["weight_divisor"]),

@@ -13,7 +13,8 @@ from methods.residual_attention.held_out import divided
 from methods.residual_attention.towers import Strength, image_features, text_features
 
 QUICK = {
-    "image_depth": 2, "text_depth": 1, "rows": 3, "epochs": 2, "batch_size": 8, "lr": 0.5, "weight_divisor": 24.0,
+    "image_depth": 2, "text_depth": 1, "image_rows": 3, "text_rows": 4, "epochs": 2, "batch_size": 8, "lr": 0.5,
+    "weight_divisor": 24.0,
 }  # fmt: skip
 ROUNDED = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -102,11 +103,11 @@ def test_without_values_or_weight_the_towers_are_clips(small_backbone, stream, l
 
 
 def test_keys_start_uniform_and_values_at_nothing(small_backbone, stream):
-    method = build(small_backbone, stream.scenario, rows=50)
+    method = build(small_backbone, stream.scenario, image_rows=50, text_rows=60)
     for task in stream.tasks:
         method.grow(task)
-    for additions, depth in ((method.banks[0].image, 2), (method.banks[0].text, 1)):
-        assert additions.rows.shape == (depth, 2, 50, 32)
+    for additions, depth, rows in ((method.banks[0].image, 2, 50), (method.banks[0].text, 1, 60)):
+        assert additions.rows.shape == (depth, 2, rows, 32)
         keys, values = additions.rows.detach().unbind(dim=1)
         assert not values.any() and -1 <= keys.min() < -0.99 and 0.99 < keys.max() < 1 and abs(float(keys.mean())) < 0.05
     assert not torch.equal(method.banks[0].image.rows, method.banks[1].image.rows)  # each task has a draw of its own
@@ -278,7 +279,7 @@ def test_underscores_of_the_whole_prompt_become_spaces(small_backbone, stream):
     [
         ({"image_depth": 3}, "image tower has 2 blocks"),
         ({"text_depth": 3}, "text tower has 2 blocks"),
-        ({"rows": 0}, "choose 1 or more"),
+        ({"text_rows": 0}, "choose 1 or more"),
         ({"validation_share": 1.0}, "a share from 0 to less than 1"),
         ({"covariance_ridge": 0.0}, "must be positive"),
         ({"test_batches": "all"}, "choose task, mixed or single"),

@@ -14,7 +14,8 @@ from methods.residual_attention.gated_prefixes import GatedPrefixes, Rules, Size
 from methods.residual_attention.towers import Strength, image_features
 
 QUICK = {
-    "image_depth": 2, "text_depth": 1, "rows": 3, "epochs": 2, "batch_size": 8, "lr": 0.5, "weight_divisor": 24.0,
+    "image_depth": 2, "text_depth": 1, "image_rows": 3, "text_rows": 3, "epochs": 2, "batch_size": 8, "lr": 0.5,
+    "weight_divisor": 24.0,
     "adapter_rank": 4, "image_bias": -1.0, "text_bias": -0.5,
 }  # fmt: skip
 ROUNDED = {"rtol": 1e-4, "atol": 1e-4}
@@ -360,7 +361,7 @@ def test_before_the_first_task_it_is_zero_shot_clip(small_backbone, stream):
     [
         ({"adapter_rank": 0}, "adapter_rank: choose 1 or more"),
         ({"adapter_rank": 33}, "32 channels allow no more"),
-        ({"rows": 33}, "32 channels allow no more"),
+        ({"text_rows": 33}, "32 channels allow no more"),
         ({"adapter_dropout": 1.0}, "a share from 0 to less than 1"),
         ({"image_depth": 3}, "image tower has 2 blocks"),
     ],
