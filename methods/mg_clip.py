@@ -4,6 +4,7 @@ import math
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -259,7 +260,7 @@ class MGCLIP(Method):
         groups = by_class(features, labels, task.classes, self.scenario.class_names)
         rows = torch.nn.Parameter(torch.stack([group.mean(dim=0) for group in groups]))
         optimiser = torch.optim.Adam([rows], lr=settings.visual_lr)
-        length = {"images": n, "batch_size": settings.visual_batch_size, "epochs": settings.visual_epochs}
+        length: dict[str, Any] = {"images": n, "batch_size": settings.visual_batch_size, "epochs": settings.visual_epochs}
         rates = cosine_per_iteration(settings.visual_lr, steps_within_budget(**length, budget=budget), settings.lr_floor)
         descent = Descent(self, optimiser, at_end=f"{task.name}, last step of its rows")
         for batch in training_batches(self.draws, **length, budget=budget, purpose=("visual order", task.index)):

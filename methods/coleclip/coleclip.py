@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -151,7 +152,7 @@ class CoLeCLIP(Method):
         training = TaskTraining(self, task)
         optimiser = torch.optim.Adam(training.parameters(), lr=settings.lr)
         epochs, budget = dict(settings.epochs_of_task).get(task.name, settings.epochs), self.scenario.images_per_task
-        length = {"images": n, "batch_size": settings.batch_size, "epochs": epochs}
+        length: dict[str, Any] = {"images": n, "batch_size": settings.batch_size, "epochs": epochs}
         updates = steps_within_budget(**length, budget=budget)
         descent = Descent(self, optimiser, at_step=f"{task.name}, update", at_end=f"{task.name}, last update")
 

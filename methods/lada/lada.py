@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -205,7 +205,7 @@ class LADA(Method):
         epochs = dict(settings.epochs_of_task).get(task.name, settings.epochs)
         crop, mirrored = settings.crop_scale, settings.mirrored_view
         whole = task.name in settings.whole_tasks or (crop >= 1 and not mirrored)
-        length = {"images": n, "batch_size": settings.batch_size, "epochs": epochs}
+        length: dict[str, Any] = {"images": n, "batch_size": settings.batch_size, "epochs": epochs}
         budget = self.scenario.images_per_task
         n_steps = steps_within_budget(**length, budget=budget)
         optimiser = torch.optim.AdamW(

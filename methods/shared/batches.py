@@ -17,14 +17,21 @@ class Batch(NamedTuple):
     rows: torch.Tensor  # (b,) which images
 
 
-def steps_within_budget(*, images: int, batch_size: int, epochs: int, budget: int | None) -> int:
+def steps_within_budget(*, images: int, batch_size: int, epochs: int, budget: int | None, whole_batches: bool = False) -> int:
     """Steps of `epochs` passes over so many images, cut at a budget of images; None: no limit."""
-    steps = epochs * math.ceil(images / batch_size)
+    steps = epochs * (images // batch_size if whole_batches and images >= batch_size else math.ceil(images / batch_size))
     return steps if budget is None else min(steps, math.ceil(budget / batch_size))
 
 
 def training_batches(
-    draws: Draws, *, images: int, batch_size: int, epochs: int, budget: int | None, purpose: Sequence[object]
+    draws: Draws,
+    *,
+    images: int,
+    batch_size: int,
+    epochs: int,
+    budget: int | None,
+    purpose: Sequence[object],
+    whole_batches: bool = False,
 ) -> Iterator[Batch]:
     """The batches of every step: as many as `steps_within_budget` says; an epoch's last batch may be smaller.
 
@@ -33,12 +40,17 @@ def training_batches(
               that is says Scenario.images_per_task, and for the phases of a task `budgets_of_phases`
     purpose   of the draws: the order of an epoch is drawn for (*purpose, epoch). Name the phase and the task: two phases with
               one purpose would see their images in the same order
+    whole_batches  leaves out an epoch's last batch where it is smaller; with fewer images than a batch has, they are one
     """
-    step, steps = 0, steps_within_budget(images=images, batch_size=batch_size, epochs=epochs, budget=budget)
+    step, steps = 0, steps_within_budget(
+        images=images, batch_size=batch_size, epochs=epochs, budget=budget, whole_batches=whole_batches
+    )  # fmt: skip
     for epoch in range(epochs):
         for rows in draws.permutation(images, *purpose, epoch).split(batch_size):
             if step == steps:
                 return
+            if whole_batches and len(rows) < min(batch_size, images):
+                continue
             yield Batch(step, epoch, rows)
             step += 1
 

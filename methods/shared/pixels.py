@@ -22,6 +22,7 @@ def pixel_batches(
     epochs: int,
     budget: int | None,
     purpose: Sequence[object],
+    whole_batches: bool = False,
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
     """The batches of `training_batches`, each with the pixels that `read` gives of it.
 
@@ -29,8 +30,9 @@ def pixel_batches(
     changes, and draws at random for a purpose that names the step or the epoch.
     """
     batches = training_batches(
-        method.draws, images=images, batch_size=batch_size, epochs=epochs, budget=budget, purpose=purpose
-    )
+        method.draws, images=images, batch_size=batch_size, epochs=epochs, budget=budget, purpose=purpose,
+        whole_batches=whole_batches,
+    )  # fmt: skip
     return prefetched(batches, read, method.device)
 
 

@@ -69,6 +69,8 @@ WHOLE = {
     ("coleclip", "*"): "names come back, so that columns are no classes of one task; prompts are of all tasks",
     ("condu", "unify*"): "drawn changes, no stream",
     ("coop", "vectors*"): "no stream, and half of the fixture's classes already",
+    ("diki", "*"): "every group of classes is scored after every task, with Gaussians and votes of all tasks so far",
+    ("dpw", "*"): "every group of classes is scored after every task, with Gaussians and votes of all tasks so far",
     ("lada", "lada*"): "which images are given a learned class depends on all classes of the stream",
     ("lada", "fits*"): "fits class by class, no stream",
     ("magmax", "magmax*"): "its other merges are of the changes of all tasks",

@@ -86,3 +86,11 @@ def test_the_former_counts_and_budgets_are_those_of_now():
         warnings.simplefilter("always")
         batches(), budgets_of_phases(scenario(17), [42, 16])
     assert caught == []
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(10, [4, 4, 4, 4]), (8, [4, 4, 4, 4]), (3, [3, 3])])
+def test_whole_batches_leave_out_a_smaller_last_one(images, sizes):
+    length = {"images": images, "batch_size": 4, "epochs": 2, "budget": None, "whole_batches": True}
+    found = list(training_batches(Draws("test", "batches", 0), purpose=("order",), **length))
+    assert [len(batch.rows) for batch in found] == sizes
+    assert [batch.step for batch in found] == list(range(steps_within_budget(**length)))
