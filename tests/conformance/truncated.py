@@ -45,6 +45,7 @@ CUTS = {  # (method, pattern of files)
     ("continual-clip", "*"): Cut(1, {"task_classes": 0, "ensemble_text_features": 0, "ensemble_logits": 1}, {"task_sizes": 0}),
     ("coop", "continual*"): Cut(1, tasks=_TASKS_OF_ROWS),
     ("dualprompt", "*"): Cut(0, _OF_HEADS),
+    ("engine", "*"): Cut(1, {"*zero_shot_logits": 1}),
     ("icarl", "*"): Cut(1),
     ("icarl-cil", "*"): Cut(0, _ORDER),
     ("l2p", "*"): Cut(0, _OF_HEADS),
