@@ -40,6 +40,7 @@ CUTS = {  # (method, pattern of files)
     ("bofa", "lambda_given*"): Cut(1),
     ("cca-cl", "cca-cl*"): Cut(0, _ORDER | {"*/text_prototypes": 0, "*/logits": 1}),
     ("clip-adapter", "continual*"): Cut(1, tasks=_TASKS_OF_ROWS),
+    ("clg-cbm", "*"): Cut(1),
     ("coda-prompt", "*"): Cut(0, _ORDER | {"*last.weight": 0, "*last.bias": 0}, halves=("*/e_?_*", "hp_pool")),
     ("condu", "condu*"): Cut(0),
     ("continual-clip", "*"): Cut(1, {"task_classes": 0, "ensemble_text_features": 0, "ensemble_logits": 1}, {"task_sizes": 0}),
