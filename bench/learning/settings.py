@@ -4,14 +4,16 @@ import dataclasses
 from typing import Any
 
 
-def setting(default: Any, help: str, source: str = "", *, added_later: bool = False) -> Any:
+def setting(default: Any, help: str, source: str = "", *, added_later: bool = False, names_file: bool = False) -> Any:
     """A hyper-parameter: its default, what it does (with its unit), and where the default comes from.
 
     source: without one, that of a built-in method is its authors' code, and of any other nothing is stated
     (bench/learning/stated.py). added_later: there were results before it, and its default is what they were computed with. At its
-    default it is no part of a run's identity, so that these results stay valid.
+    default it is no part of a run's identity, so that these results stay valid. names_file: the value is the path of a file, or
+    None; a run's identity has the digest of what is in it, and not where it lies (bench/system/named_files.py).
     """
-    return dataclasses.field(default=default, metadata={"help": help, "source": source, "added_later": added_later})
+    known = {"help": help, "source": source, "added_later": added_later, "names_file": names_file}
+    return dataclasses.field(default=default, metadata=known)
 
 
 @dataclasses.dataclass(frozen=True)

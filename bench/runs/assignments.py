@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, printable, unknown_name
+from bench.system import named_files
 
 if TYPE_CHECKING:
     from bench.learning.method import Method
@@ -91,17 +92,20 @@ def _convert(text: str, kind: Any, where: str) -> Any:
 
 
 def identifying(settings: Any) -> dict[str, Any]:
-    """What of the settings identifies a run: all, less those `added_later` that have their default."""
+    """What of the settings identifies a run: all, less those `added_later` that have their default; files with their digests."""
     fields = dataclasses.fields(settings)
     unchanged = {f.name for f in fields if f.metadata.get("added_later") and getattr(settings, f.name) == f.default}
-    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in unchanged}
+    values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in unchanged}
+    files = {name for name in named_files.fields_of(settings) if values.get(name) is not None}
+    return values | {name: named_files.with_digest(name, values[name]) for name in files}
 
 
 def restored(settings: type, values: Mapping[str, Any]) -> Any:
     """Settings from their values as JSON keeps them, where tuples have become lists."""
     hints = typing.get_type_hints(settings)
     wanted = {field.name for field in dataclasses.fields(settings) if field.init}
-    return settings(**{name: _typed(value, hints[name]) for name, value in values.items() if name in wanted})
+    given = {name: named_files.path_of(value) for name, value in values.items() if name in wanted}
+    return settings(**{name: _typed(value, hints[name]) for name, value in given.items()})
 
 
 def _typed(value: Any, kind: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.learning.stated import scenarios_of
 from bench.system import registry
+from bench.system.named_files import in_records, is_file
 
 Answer = dict[str, Any]
 
@@ -73,8 +74,13 @@ class OfSettings(Question):
         method = registry.load("method", self.method)
         changes = [Assignment(self.method, *change) for change in self.changes]
         settings, changed = chosen_settings(self.method, method, self.protocol, changes)
-        overrides = ";".join(f"{name}={value}" for name, value in sorted(changed.items()))
-        return {"settings": identifying(settings), "overrides": overrides}
+        found = identifying(settings)
+        overrides = ";".join(f"{name}={in_records(value, found.get(name))}" for name, value in sorted(changed.items()))
+        return {"settings": found, "overrides": overrides}
+
+    def lasts(self, answer: Answer) -> bool:
+        """Files may change."""
+        return not any(map(is_file, answer["settings"].values()))
 
 
 @dataclass(frozen=True)

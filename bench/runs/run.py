@@ -16,7 +16,7 @@ from bench.results.run_folder import RunFolder, run_id_of
 from bench.runs import assignments
 from bench.streams import names as protocol_names
 from bench.streams.protocol import Protocol
-from bench.system import registry
+from bench.system import named_files, registry
 
 if TYPE_CHECKING:
     from bench.learning.method import Method
@@ -68,7 +68,7 @@ class Run:
             "protocol_version": self.protocol_version,
             "method": self.method,
             "method_version": self.method_version,
-            "settings": self.settings,
+            "settings": named_files.by_content(self.settings),
             "backbone": self.backbone,
             "weights": self.weights,
             "device": self.device.split(":")[0],

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.results.records import TOWERS
+from bench.system import named_files
 
 
 def command(run: Mapping[str, object], manifest: Mapping[str, Any]) -> str:
@@ -52,15 +53,19 @@ def _pretrained(label: str, backbone: str, manifest: Mapping[str, Any]) -> str |
 def changed(overrides: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(hyper-parameter, value as --set takes it) of "field=value;field=value".
 
-    Where the settings of the run are known, a ";" inside a value does not split, and values are taken from them.
+    Where the settings of the run are known, a ";" inside a value does not split, and values are taken from them; but for files,
+    of which they have digests.
 
     >>> list(changed("context_words=a;b;layers=(1, 2)", {"context_words": "a;b", "layers": [1, 2], "epochs": 5}))
     [('context_words', 'a;b'), ('layers', '1,2')]
+    >>> list(changed("words=my/words.json@01234567", {"words": "sha256:0123456789abcdef"}))
+    [('words', 'my/words.json')]
     """
     names = "|".join(map(re.escape, settings)) or r"\w+"
     for part in re.split(rf";(?=(?:{names})=)", overrides) if overrides else ():
         field, _, text = part.partition("=")
-        yield field, _text(settings[field]) if field in settings else text
+        value = settings.get(field, text)
+        yield field, named_files.as_given(text) if named_files.is_digest(value) else _text(value)
 
 
 def _text(value: Any) -> str:

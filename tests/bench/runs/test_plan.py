@@ -237,3 +237,21 @@ def test_protocols_need_no_torch(tmp_path):
     found = subprocess.run([sys.executable, "-c", ALL_PROTOCOLS], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     assert "mini60-6x10 6 pinned 0" in found.stdout and len(found.stdout.splitlines()) > 30
+
+
+def test_a_file_that_a_setting_names_is_part_of_the_run_by_its_content(tmp_path, monkeypatch):
+    def planned(name):
+        return build(methods=["engine"], seeds=[0], set=[f"engine.descriptions={name}"])[0][0]
+
+    monkeypatch.chdir(tmp_path)
+    Path("first.json").write_text("{}")
+    run = planned("first.json")
+    assert run.overrides.startswith("descriptions=first.json@")
+    assert run.identity["settings"]["descriptions"].startswith("sha256:")
+    assert Run.from_json(json.loads(json.dumps(run.to_json()))).loaded().settings.descriptions == str(tmp_path / "first.json")
+    Path("first.json").rename("second.json")
+    assert planned("second.json").run_id == run.run_id != build(methods=["engine"], seeds=[0])[0][0].run_id
+    Path("first.json").write_text("{ }")
+    assert planned("first.json").run_id != run.run_id
+    with pytest.raises(BenchError, match="not what they were in the plan"):
+        run.loaded()
