@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.errors import BenchError as BenchError
     from bench.errors import RunFailure as RunFailure
     from bench.errors import UnfitMethod as UnfitMethod
+    from bench.errors import one_line as one_line
     from bench.errors import unknown_name as unknown_name
     from bench.images.dataset import Copy as Copy
     from bench.images.dataset import Dataset as Dataset

@@ -108,7 +108,7 @@ def _folder(diagnosis: Diagnosis, name: str, folder: Path, written: bool) -> Non
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            diagnosis.complain(f"{name}: {folder} cannot be written ({error.strerror})")
+            diagnosis.complain(f"{name}: {folder} cannot be written ({one_line(error)})")
             return
     if written and free < LITTLE_SPACE:
         diagnosis.complain(f"{name}: {folder}: {state}, that is little; free some or choose another disk")

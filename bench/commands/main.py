@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from bench.errors import BenchError, printable
+from bench.errors import BenchError, one_line, printable
 from bench.system.version import VERSION
 
 # name of a command -> module:object
@@ -89,7 +89,7 @@ class _Bench(click.Group):
                 _complain(
                     f"no space left on the disk ({error.filename or 'results or cache folder'}); free some and repeat the command"
                 )
-            _complain(f"{error.filename or 'file'}: {error.strerror or error}")
+            _complain(f"{error.filename or 'file'}: {one_line(error)}")
 
 
 def _complain(message: str) -> NoReturn:

@@ -5,7 +5,7 @@ The imports for type checkers in bench/__init__.py say the same; tests/test_face
 
 _PUBLIC = {
     "bench.clip.backbone": "Backbone",
-    "bench.errors": "BenchError RunFailure UnfitMethod unknown_name",
+    "bench.errors": "BenchError RunFailure UnfitMethod one_line unknown_name",
     "bench.images.dataset": "Copy Dataset DatasetInfo Layout",
     "bench.images.downloads": "HubFiles RemoteFile",
     "bench.images.files": "ImageFiles",

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import BenchError
+from bench import BenchError, one_line
 
 Texts = tuple[str, ...]
 
@@ -17,7 +17,7 @@ def read_object(path: str, what: str) -> dict[str, Any]:
     try:
         found = json.loads(Path(path).read_bytes().decode("utf-8-sig"), object_pairs_hook=_without_repeats)
     except OSError as error:
-        raise BenchError(f"{path}: {what} that cannot be read ({error.strerror or type(error).__name__})") from error
+        raise BenchError(f"{path}: {what} that cannot be read ({one_line(error)})") from error
     except UnicodeError as error:
         raise BenchError(f"{path}: {what} that are not UTF-8 text; save the file with that encoding") from error
     except json.JSONDecodeError as error:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 import torch.nn.functional as F
 
-from bench import Backbone, BenchError, Draws
+from bench import Backbone, BenchError, Draws, one_line
 from bench.clip.image_tower import blocks, image_tokens, pool_image
 from bench.clip.precision import computing_like
 from bench.clip.tower_types import Block
@@ -189,5 +189,5 @@ def create_timm(name: str, pretrained: bool) -> torch.nn.Module:
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:  # the hub and its network library each have their own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         raise BenchError(f"vit={name}: its weights are not on this machine and cannot be downloaded ({reason})") from error

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import BenchError, Dataset, DatasetInfo, Folders, ImageFiles, ImageSource
+from bench import BenchError, Dataset, DatasetInfo, Folders, ImageFiles, ImageSource, one_line
 from bench.errors import printable
 from bench.images import class_names
 from bench.images.listing import Walk, class_after_class, folders_in, in_words, is_litter
@@ -196,7 +196,7 @@ class _Reading:
         try:
             return folders_in(place)
         except OSError as error:
-            raise BenchError(f"{place}: the folder cannot be read ({error.strerror})") from error
+            raise BenchError(f"{place}: the folder cannot be read ({one_line(error)})") from error
 
     def _holds_folders(self, name: str) -> bool:
         """Are there folders in it, and no images beside them?"""
