@@ -36,7 +36,12 @@ SAME_NAMES_AS = {
     "cifar100-cil": "cifar100",
     "cub200": "cub200-clap",
     "imagenet100-attriclip-as-published": "imagenet100-attriclip",
+    "dtd-coop": "dtd",
+    "flowers102-coop": "flowers102",
 }
+# with CoOp's split files, under the names that few-shot programs give to the labels there
+FEW_SHOT_NAMES = {name: f"{name}-coop" for name in ("caltech101", "food101", "oxford-pets", "stanford-cars", "sun397")}
+XTAIL = {"eurosat-xtail": "eurosat-coop", "mnist-xtail": "mnist"}  # the same with words around each name
 NO_SOURCE = dict.fromkeys(
     [name for name in registry.names("dataset") if name.startswith("mini")],
     "drawn by this package, under the names that its drawing functions are called by: nobody else has a list",
@@ -94,6 +99,7 @@ def differing(first: Sequence[object], second: Sequence[object]) -> list[tuple[i
 
 def test_every_data_set_has_a_source_or_a_reason_for_none():
     compared = {name for _, name in SAME_WORDING} | {*TORCHVISION, *SORTED_FOLDERS, *WORDNET, *SAME_NAMES_AS}
+    compared |= {*FEW_SHOT_NAMES.values(), *XTAIL}
     assert compared | set(NO_SOURCE) == set(registry.names("dataset"))
     assert not compared & set(NO_SOURCE)
 
@@ -113,6 +119,17 @@ def test_the_names_are_those_of_the_papers_programs(source, name):
 def test_the_names_are_torchvisions(name):
     """One of the flowers has a sign of doubt there, which the papers leave out."""
     assert differing(names_of(name), [one.removesuffix("?") for one in TORCHVISION[name].classes]) == []
+
+
+@pytest.mark.parametrize(("listed", "name"), FEW_SHOT_NAMES.items())
+def test_names_of_coops_split_files_are_those_of_few_shot_programs(listed, name):
+    assert differing(list(map(words, names_of(name))), list(map(words, FILES["few_shot"]["lists"][listed]))) == []
+
+
+@pytest.mark.parametrize(("name", "other"), XTAIL.items())
+def test_x_tail_puts_words_around_the_names_of_the_same_labels(name, other):
+    pairs = list(zip(names_of(name), names_of(other), strict=True))
+    assert len(pairs) == 10 and all(plain(short) in plain(long) for long, short in pairs)
 
 
 @pytest.mark.parametrize("name", FILES["few_shot"]["lists"])
