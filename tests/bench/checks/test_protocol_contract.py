@@ -95,7 +95,7 @@ FIXED = {"fixed_order": True}
         ({"version": ""}, "says what it is", "missing: version"),
         ({"templates": ("a thing",)}, "says what it is", "not with one {}: 'a thing'"),
         ({"templates": ()}, "says what it is", "an empty list of templates"),
-        ({"kind": "domain-incremental"}, "is class-incremental, task-", "its kind is 'domain-incremental', not one of class-incr"),
+        ({"kind": "domain-incremental"}, "is class-incremental, task-", "its kind is 'domain-incremental', not one of class"),
         ({"tasks": plans(), **FIXED}, "has tasks", "it has no task"),
         ({"tasks": plans(("one", (0, 1)), ("none", ())), **FIXED}, "has tasks", "task 'none' has no class"),
         ({"tasks": plans(("one", (0,)), ("one", (1,))), **FIXED}, "has tasks", "2 tasks are called 'one'"),
