@@ -157,6 +157,8 @@ class Box:
     def svg(self) -> str:
         size = f'x="{self.x}" y="{self.y}" width="{self.width}" height="{self.height}"'
         left, room = self.x + 10, self.width - 20
+        if self.lines and 41 + 17 * len(self.lines) > self.height + 10:
+            raise ValueError(f"{self.title}: {len(self.lines)} lines need more than {self.height} pixels")
         frame, title = f'<rect class="{self.kind}" {size} rx="6"/>', text(left, self.y + 22, self.title, "name", room)
         lines = [text(left, self.y + 41 + 17 * i, line, "text", room) for i, line in enumerate(self.lines)]
         return "\n".join([frame, title, *lines])
@@ -182,7 +184,7 @@ def plug_ins(title: str, y: int, height: int, words: str, names: list[str]) -> B
 
 def boxes() -> dict[str, Box]:
     return {
-        "methods": plug_ins("methods/", 250, 218, "What learns, in families:", folders_in("methods") + files_in("methods")),
+        "methods": plug_ins("methods/", 186, 282, "What learns, in families:", folders_in("methods") + files_in("methods")),
         "protocols": plug_ins("protocols/", 490, 202, "Streams of tasks:", [*files_in("protocols"), *folders_in("protocols")]),
         "commands": package("commands", LEFT, 80, WHOLE, 52),
         "checks": package("checks", LEFT, 154),
