@@ -32,6 +32,7 @@ _MOVED: dict[tuple[str, str], str] = {
         "torchscript towers=image_tower weight_folders=folders"
     ),
     ("bench", "bench.streams"): "decoded features protocol_names=names protocol_options=options",
+    ("bench", "bench"): "reference=shipped",
     ("bench", "bench.learning"): "batch_composition=test_batches evaluation method",
     ("bench", "bench.results"): "accuracy calibration novelty published records samples",
     ("bench", "bench.runs"): "assignments checkpoint estimate launch local_pool plan runner slurm study=request worker",
