@@ -10,6 +10,7 @@ from bench.errors import BenchError, RunFailure
 from bench.system.randomness import Draws
 from methods import bofa
 from methods.bofa import BOFA, mixing_accuracies, quiet_directions, second_moment
+from tests.methods.teaching import accuracy, teach
 
 QUICK = {"epochs": 3, "low_rank_epochs": 2, "batch_size": 4, "rank": 5}
 
@@ -18,19 +19,8 @@ def build(backbone, scenario, **settings):
     return BOFA(BOFA.Settings(**{**QUICK, **settings}), backbone, scenario, Draws("test", "bofa", 0))
 
 
-def teach(method, *tasks):
-    for task in tasks:
-        method.learn(task)
-    return method
-
-
 def pooled(task):
     return task.train.features(layer="pooled")
-
-
-def accuracy(method, task, classes):
-    scores = method.logits(pooled(task), classes)
-    return float((scores.argmax(dim=-1) == task.train.labels).float().mean())
 
 
 # -- scores -----------------------------------------------------------------------------------------------------

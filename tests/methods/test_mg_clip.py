@@ -11,18 +11,13 @@ from bench.system.randomness import Draws
 from methods.mg_clip import MGCLIP
 from methods.shared.class_names import underscored
 from methods.zero_shot import ZeroShot
+from tests.methods.teaching import teach
 
 QUICK = {"rank": 2, "lr": 3e-3, "batch_size": 4, "epochs": 2, "visual_batch_size": 3, "visual_epochs": 2, "visual_lr": 1e-2}
 
 
 def build(backbone, scenario, seed=0, **settings):
     return MGCLIP(MGCLIP.Settings(**{**QUICK, **settings}), backbone, scenario, Draws("test", "mg-clip", seed))
-
-
-def teach(method, *tasks):
-    for task in tasks:
-        method.learn(task)
-    return method
 
 
 def orders_of_epochs(monkeypatch, method):

@@ -8,6 +8,7 @@ from bench.errors import BenchError, RunFailure
 from bench.system.randomness import Draws
 from methods.rapf import RAPF, fused, neighbours
 from methods.shared.class_names import underscored
+from tests.methods.teaching import accuracy, teach
 
 QUICK = {
     "epochs": 3, "milestones": (2,), "batch_size": 4, "lr": 0.01, "samples_per_class": 3, "samples_per_pair": 2, "threshold": 2.0,
@@ -16,17 +17,6 @@ QUICK = {
 
 def build(backbone, scenario, seed=0, **settings):
     return RAPF(RAPF.Settings(**{**QUICK, **settings}), backbone, scenario, Draws("test", "rapf", seed))
-
-
-def teach(method, *tasks):
-    for task in tasks:
-        method.learn(task)
-    return method
-
-
-def accuracy(method, task, classes):
-    scores = method.logits(task.train.features(), classes)
-    return float((scores.argmax(dim=-1) == task.train.labels).float().mean())
 
 
 # -- scores -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from bench.errors import BenchError, RunFailure
 from bench.system.randomness import Draws
 from methods.clg_cbm.clg_cbm import CLGCBM, Layers
+from tests.methods.teaching import accuracy, teach
 
 NAMES = ("red", "green", "blue", "yellow", "dark gray", "white")
 QUICK = {"search_epochs": 2, "first_epochs": 3, "later_epochs": 2, "milestones": (1,), "batch_size": 4, "kept_per_class": 2}
@@ -23,17 +24,6 @@ def file(tmp_path):
 def build(backbone, scenario, file, **settings):
     chosen = CLGCBM.Settings(**{**QUICK, "concepts": file, **settings})
     return CLGCBM(chosen, backbone, scenario, Draws("test", "clg-cbm", 0))
-
-
-def teach(method, *tasks):
-    for task in tasks:
-        method.learn(task)
-    return method
-
-
-def accuracy(method, task, classes):
-    scores = method.logits(task.train.features(), classes)
-    return float((scores.argmax(dim=-1) == task.train.labels).float().mean())
 
 
 def test_scores_are_the_head_on_the_concept_layer(small_backbone, make_stream, file):

@@ -8,6 +8,7 @@ from bench.errors import BenchError, RunFailure
 from bench.system.randomness import Draws
 from methods.closed_form import cca_cl
 from methods.closed_form.cca_cl import BIRDS, CCACL, SEVEN, CCACLFrozen
+from tests.methods.teaching import accuracy, teach
 
 QUICK = {"tuned_epochs": 2, "lr": 1e-3, "batch_size": 4, "statistics_batch": 4, "random_features": 32}
 
@@ -17,18 +18,8 @@ def build(backbone, scenario, kind=CCACL, seed=0, **settings):
     return kind(kind.Settings(**{**start, **settings}), backbone, scenario, Draws("test", "cca-cl", seed))
 
 
-def teach(method, *tasks):
-    for task in tasks:
-        method.learn(task)
-    return method
-
-
 def inputs_of(method, split):
     return next(split.batches(method.inputs, len(split)))
-
-
-def accuracy(method, task, classes):
-    return float((method.logits(inputs_of(method, task.train), classes).argmax(dim=-1) == task.train.labels).float().mean())
 
 
 def weights_of(module):

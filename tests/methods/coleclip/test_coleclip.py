@@ -12,18 +12,13 @@ from methods.coleclip.image_prompts import prompted_images
 from methods.coleclip.open_domain_loss import open_domain_loss
 from methods.coleclip.vocabulary import mean_distance, moved
 from methods.zero_shot import ZeroShot
+from tests.methods.teaching import teach
 
 QUICK = {"lr": 5e-3, "batch_size": 4, "epochs": 2, "rank": 2, "crop_scale": 1.0}
 
 
 def build(backbone, scenario, seed=0, **settings):
     return CoLeCLIP(CoLeCLIP.Settings(**{**QUICK, **settings}), backbone, scenario, Draws("test", "coleclip", seed))
-
-
-def teach(method, *tasks):
-    for task in tasks:
-        method.learn(task)
-    return method
 
 
 # -- vocabulary -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from bench.system.randomness import Draws
 from methods.engine.engine import ENGINE
 from methods.shared.batches import Batch
 from tests.methods.engine.test_descriptions import described
+from tests.methods.teaching import accuracy, teach
 
 QUICK = {"epochs": 2, "batch_size": 4, "image_weight": 0.0}
 
@@ -27,19 +28,8 @@ def build(backbone, scenario, **settings):
     return ENGINE(ENGINE.Settings(**{**QUICK, **settings}), backbone, scenario, Draws("test", "engine", 0))
 
 
-def teach(method, *tasks):
-    for task in tasks:
-        method.learn(task)
-    return method
-
-
 def pooled(task):
     return task.train.features(layer="pooled")
-
-
-def accuracy(method, task, classes):
-    scores = method.logits(pooled(task), classes)
-    return float((scores.argmax(dim=-1) == task.train.labels).float().mean())
 
 
 # -- scores -----------------------------------------------------------------------------------------------------

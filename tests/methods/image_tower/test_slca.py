@@ -10,6 +10,7 @@ from bench.streams.stream import Split
 from bench.system.randomness import Draws
 from methods.image_tower import slca
 from methods.image_tower.slca import SLCA
+from tests.methods.teaching import teach
 
 QUICK = {
     "epochs": 2, "milestones": (1,), "batch_size": 4, "alignment_epochs": 2, "samples_per_class": 6, "crop_scale": 1.0,
@@ -19,13 +20,6 @@ QUICK = {
 
 def build(backbone, scenario, seed=0, **settings):
     return SLCA(SLCA.Settings(**{**QUICK, **settings}), backbone, scenario, Draws("test", "slca", seed))
-
-
-def teach(method, *tasks):
-    for task in tasks:
-        method.grow(task)
-        method.learn(task)
-    return method
 
 
 def weights_of(module):

@@ -11,6 +11,7 @@ from bench.system.randomness import Draws
 from methods.lada import lada
 from methods.lada.lada import LADA, looks_learned
 from methods.shared.parallel_adapters import ParallelAdapters
+from tests.methods.teaching import accuracy, teach
 
 QUICK = {
     "epochs": 3, "batch_size": 4, "units": 3, "components": 2, "bottleneck": 4, "crop_scale": 1.0, "mirrored_view": False,
@@ -19,17 +20,6 @@ QUICK = {
 
 def build(backbone, scenario, seed=0, **settings):
     return LADA(LADA.Settings(**{**QUICK, **settings}), backbone, scenario, Draws("test", "lada", seed))
-
-
-def teach(method, *tasks):
-    for task in tasks:
-        method.learn(task)
-    return method
-
-
-def accuracy(method, task, classes):
-    scores = method.logits(task.train.features(), classes)
-    return float((scores.argmax(dim=-1) == task.train.labels).float().mean())
 
 
 def named(stream, *names) -> Scenario:

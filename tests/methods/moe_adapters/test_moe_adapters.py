@@ -17,6 +17,7 @@ from methods.moe_adapters.domain_autoencoders import DomainAutoencoders
 from methods.moe_adapters.domain_selection import ORIGINAL
 from methods.moe_adapters.moe_adapters import MoEAdapters, MoEAdaptersSettings
 from methods.moe_adapters.towers import AdaptedTowers, MixtureOfAdapters
+from tests.methods.teaching import teach
 
 QUICK = MoEAdaptersSettings(bottleneck=4, crop_scale=1.0, epochs=2, batch_size=4, lr=0.01, warmup=1)
 SEVERAL = replace(
@@ -28,13 +29,6 @@ SEVERAL = replace(
 
 def build(stream, backbone, settings=QUICK, seed=0, **budget) -> MoEAdapters:
     return MoEAdapters(settings, backbone, replace(stream.scenario, **budget), Draws("test", "moe-adapters", seed)).eval()
-
-
-def teach(method: MoEAdapters, *tasks) -> MoEAdapters:
-    for task in tasks:
-        method.grow(task)
-        method.learn(task)
-    return method
 
 
 def drawn_mixture(experts=4, chosen=2, width=6) -> MixtureOfAdapters:

@@ -13,19 +13,13 @@ from bench.system.randomness import Draws
 from methods.proof.cross_modal_fusion import CrossModalFusion
 from methods.proof.proof import PROOF, PROOFSettings
 from methods.shared.selection import herding
+from tests.methods.teaching import teach
 
 QUICK = PROOFSettings(epochs=2, batch_size=4, learning_rate=0.01)
 
 
 def build(stream, backbone, settings=QUICK, seed=0, **budget) -> PROOF:
     return PROOF(settings, backbone, replace(stream.scenario, **budget), Draws("test", "proof", seed)).eval()
-
-
-def teach(method: PROOF, *tasks) -> PROOF:
-    for task in tasks:
-        method.grow(task)
-        method.learn(task)
-    return method
 
 
 def attend(fusion: CrossModalFusion, sequence: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from methods.residual_attention.diki import DIKI
 from methods.residual_attention.familiarity import familiarity
 from methods.residual_attention.held_out import divided
 from methods.residual_attention.towers import Strength, image_features, text_features
+from tests.methods.teaching import teach
 
 QUICK = {
     "image_depth": 2, "text_depth": 1, "image_rows": 3, "text_rows": 4, "epochs": 2, "batch_size": 8, "lr": 0.5,
@@ -21,15 +22,6 @@ ROUNDED = {"rtol": 1e-4, "atol": 1e-4}
 
 def build(backbone, scenario, seed=0, **settings):
     return DIKI(DIKI.Settings(**{**QUICK, **settings}), backbone, scenario, Draws("test", "diki", seed))
-
-
-def teach(method, *tasks):
-    for task in tasks:
-        method.train()
-        method.grow(task)
-        method.learn(task)
-        method.eval()
-    return method
 
 
 @pytest.fixture

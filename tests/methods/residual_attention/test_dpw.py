@@ -12,6 +12,7 @@ from methods.residual_attention import gate_starts
 from methods.residual_attention.dpw import DPW
 from methods.residual_attention.gated_prefixes import GatedPrefixes, Rules, Sizes
 from methods.residual_attention.towers import Strength, image_features
+from tests.methods.teaching import teach
 
 QUICK = {
     "image_depth": 2, "text_depth": 1, "image_rows": 3, "text_rows": 3, "epochs": 2, "batch_size": 8, "lr": 0.5,
@@ -23,15 +24,6 @@ ROUNDED = {"rtol": 1e-4, "atol": 1e-4}
 
 def build(backbone, scenario, seed=0, **settings):
     return DPW(DPW.Settings(**{**QUICK, **settings}), backbone, scenario, Draws("test", "dpw", seed))
-
-
-def teach(method, *tasks):
-    for task in tasks:
-        method.train()
-        method.grow(task)
-        method.learn(task)
-        method.eval()
-    return method
 
 
 def draws(seed=0):
