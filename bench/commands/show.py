@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from bench.streams.scenario import Scenario
 
 KINDS = ("method", "protocol", "dataset")
-SHOWN = ("Settings", "recipes", "paper", "trains", "conformance", "inputs", "zero_shot", "joint", "scenarios")  # of a method
+PACKAGES = Path(__file__).parents[2]  # the folder that bench/ and methods/ are installed in
+SHOWN = (  # of a method
+    "Settings", "recipes", "paper", "trains", "conformance", "inputs", "zero_shot", "joint", "scenarios", "scores_depend_on_list",
+)  # fmt: skip
 EVALUATED = {
     "class-incremental": "after every task: learned tasks among all classes seen so far, tasks to come among all classes",
     "task-incremental": "after every task, on all test sets, each among its own classes",
     "task-agnostic": "after every task, on all test sets, each among all classes of the stream",
 }
+DEPENDENT = "depend on the other classes asked for: each set of candidates is scored by itself"
 AMONG_SEEN = "after every task, on all test sets, each among all classes seen so far and, not learned yet, its own as well"
 
 
@@ -85,6 +90,7 @@ def _method(name: str, method: Any) -> str:
         *_extended(method),
         ("sees", f"{method.inputs} of the images{_by_default(method, 'inputs')}"),
         ("scores unlearned classes", f"{zero_shot}{_by_default(method, 'zero_shot')}"),
+        *([("scores of a class", DEPENDENT)] if method.scores_depend_on_list else []),
         ("learns", f"{learns}{_by_default(method, 'joint')}"),
         ("scenarios", ", ".join(scenarios_of(method)) + _by_default(method, "scenarios")),
         ("conformance", claim(method, "conformance")),
@@ -229,4 +235,6 @@ def _metric(name: str, metric: "Metric") -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, str) and value.startswith(str(PACKAGES)):  # a file that ships with a method, wherever it is installed
+        return Path(value).relative_to(PACKAGES).as_posix()
     return '""' if value == "" else str(value)

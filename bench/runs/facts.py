@@ -51,6 +51,7 @@ class ChosenSettings:
 
     settings: dict[str, Any]  # those that identify it
     overrides: str  # the changed ones, as records name them
+    wanting: Sequence[str]  # those without a value that the method cannot run without
 
 
 class Facts:

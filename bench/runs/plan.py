@@ -43,6 +43,9 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
         for order_seed, name in itertools.product(tasks, names):
             for variant, seed in itertools.product(_variants(name, request, ablations), request.seeds):
                 hyper = facts.settings(name, protocol.name, [one.change for one in variant])
+                if hyper.wanting:
+                    notes.append(_wanting(name, protocol, hyper.wanting, chosen_by_name=list(request.methods) != ["all"]))
+                    continue
                 runs.append(
                     Run(
                         protocol=protocol.name,
@@ -69,6 +72,15 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                     )
                 )
     return without_repeats(runs), notes
+
+
+def _wanting(method: str, protocol: Protocol, fields: Sequence[str], chosen_by_name: bool) -> str:
+    """Why a method cannot run: an error if somebody asked for it, else a note that it is left out."""
+    options = " ".join(f"--set {method}.{field}=..." for field in fields)
+    said = f"it needs {options} on {protocol.name} (bench show {method})"
+    if chosen_by_name:
+        raise BenchError(f"{method}: {said}")
+    return f"{method} left out: {said}"
 
 
 def without_repeats(runs: Iterable[Run]) -> list[Run]:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.learning.settings import wanting
 from bench.learning.stated import scenarios_of
 from bench.system import registry
 from bench.system.named_files import in_records, is_file
@@ -76,7 +77,7 @@ class OfSettings(Question):
         settings, changed = chosen_settings(self.method, method, self.protocol, changes)
         found = identifying(settings)
         overrides = ";".join(f"{name}={in_records(value, found.get(name))}" for name, value in sorted(changed.items()))
-        return {"settings": found, "overrides": overrides}
+        return {"settings": found, "overrides": overrides, "wanting": wanting(settings)}
 
     def lasts(self, answer: Answer) -> bool:
         """Files may change."""

@@ -14,7 +14,7 @@ class CLGCBMSettings:
 
     concepts: str | None = setting(
         None, "JSON file {class: [sentences]}; the method cannot run without it (the mini world has one)", "none are shipped",
-        names_file=True,
+        names_file=True, required=True,
     )  # fmt: skip
     prefix: str = setting("A photo of the object with ", "stands before every concept; a space at its end is part of it")
     kept_per_class: int = setting(10, "K: so many concepts are kept for each class of a task, though not of each class")

@@ -85,6 +85,15 @@ def test_what_an_author_says_is_shown_as_it_is(method):
     }
 
 
+def test_a_method_whose_scores_depend_on_the_classes_asked_for_says_so():
+    assert facts(registry.load("method", "bofa"))["scores of a class"].startswith("depend on the other classes asked for")
+    assert "scores of a class" not in facts(registry.load("method", "coop"))
+
+
+def test_a_file_that_ships_with_a_method_is_shown_without_the_place_of_its_installation():
+    assert "concepts=methods/clg_cbm/mini_concepts.json" in show.show("clg-cbm")
+
+
 def test_an_empty_claim_is_none():
     class Empty(Speaking):
         conformance = ""

@@ -126,6 +126,14 @@ def test_all_methods_start_with_zero_shot():
     assert {"cgil", "coop", "finetune", "joint", "joint-prompts", "linear-probe"} <= set(names)
 
 
+def test_a_method_that_lacks_what_it_needs_is_left_out_of_all_by_name_and_refused_if_asked_for():
+    runs, notes = build(protocols=["cifar100-10x10"], methods=["all"], seeds=[0], data="synthetic")
+    assert "clg-cbm" not in {run.method for run in runs}
+    assert [note for note in notes if note.startswith("clg-cbm left out: it needs --set clg-cbm.concepts=")]
+    with pytest.raises(BenchError, match="clg-cbm: it needs --set clg-cbm.concepts="):
+        build(protocols=["cifar100-10x10"], methods=["zero-shot", "clg-cbm"], seeds=[0], data="synthetic")
+
+
 def test_synthetic_images_make_another_run_that_its_records_name():
     real, made = (build(data=data, limit_train=3, seeds=[0])[0][0] for data in ("real", "synthetic"))
     assert (real.limits, made.limits) == ("train=3", "data=synthetic;train=3")

@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 
+from bench.learning.stated import scenarios_of
 from bench.runs import runner
 from bench.runs.checkpoint import finished_tasks
 from bench.system import registry
@@ -25,7 +26,7 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it on its way."""
 
 
-def killed_after_next_checkpoint(run, cache, monkeypatch) -> int:
+def killed_after_next_checkpoint(run, cache, monkeypatch, kind="class-incremental") -> int:
     """Carry the run on from where it is until it has written a checkpoint; how many tasks that holds."""
 
     def write_and_die(path, data):
@@ -36,21 +37,34 @@ def killed_after_next_checkpoint(run, cache, monkeypatch) -> int:
     write = runner.write_atomically
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(runner, "write_atomically", write_and_die)
-        execute(run, cache)
+        execute(run, cache, kind=kind)
     return finished_tasks(run.checkpoint)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_killed_after_every_task(name, tmp_path, cache, monkeypatch):
+    pieces_end_as_the_whole(name, tmp_path, cache, monkeypatch, "class-incremental")
+
+
+AGNOSTIC = [name for name in registry.names("method") if "task-agnostic" in scenarios_of(registry.load("method", name))]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "coop" else pytest.mark.slow) for name in AGNOSTIC])
+def test_killed_on_a_task_agnostic_stream(name, tmp_path, cache, monkeypatch):
+    """Classes of all tasks are scored from the start there, so that a resume has to know those that are not learned, too."""
+    pieces_end_as_the_whole(name, tmp_path, cache, monkeypatch, "task-agnostic")
+
+
+def pieces_end_as_the_whole(name, tmp_path, cache, monkeypatch, kind):
     """Each piece of the run is carried out by a new Method that knows nothing but the checkpoint file."""
     whole, pieces = small_run(name, tmp_path / "whole"), small_run(name, tmp_path / "pieces")
-    execute(whole, cache)
+    execute(whole, cache, kind=kind)
     kills = [TASKS] if registry.load("method", name).joint else range(1, TASKS + 1)  # the last one just before the final files
     for task in kills:
         torch.manual_seed(task)  # as another process might have it
-        assert killed_after_next_checkpoint(pieces, cache, monkeypatch) == task
+        assert killed_after_next_checkpoint(pieces, cache, monkeypatch, kind) == task
         assert not pieces.finished
-    execute(pieces, cache)
+    execute(pieces, cache, kind=kind)
     for file in FILES:
         assert (pieces.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
     assert not pieces.checkpoint.exists()
