@@ -68,7 +68,7 @@ class ICaRLNME(VisionFineTune):
         "mini*": {
             "crop_scale": 1.0,
             "batch_size": 32,
-            "epochs": 8,
+            "epochs": 4,
             "exemplars": 10,
             "mirrored_view": False,
             "learning_rate": 0.02,

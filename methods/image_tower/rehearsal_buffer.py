@@ -43,7 +43,7 @@ class ExperienceReplay(VisionFineTune):
     Settings = ReplaySettings
     settings: ReplaySettings
     recipes = {
-        "mini*": {"epochs": 6, "exemplars": 10, "mirrored_view": False, "learning_rate": 0.1, "tower_rate": 0.2, "momentum": 0.9},
+        "mini*": {"epochs": 4, "exemplars": 10, "mirrored_view": False, "learning_rate": 0.1, "tower_rate": 0.2, "momentum": 0.9},
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 2},
         "mini-xtail*": {"epochs": 2},
@@ -140,7 +140,9 @@ class DarkExperienceReplay(ExperienceReplay):
     Settings = DarkReplaySettings
     settings: DarkReplaySettings
     # at ER's rate the squared distance of logits makes the training diverge here
-    recipes = ExperienceReplay.recipes | {"mini*": {**ExperienceReplay.recipes["mini*"], "learning_rate": 0.03}}
+    recipes = ExperienceReplay.recipes | {
+        "mini*": {**ExperienceReplay.recipes["mini*"], "epochs": 3, "learning_rate": 0.03}
+    }
     paper = (
         '"Dark Experience for General Continual Learning: a Strong, Simple Baseline", '
         "Buzzega et al., NeurIPS 2020, arXiv 2004.07211"
