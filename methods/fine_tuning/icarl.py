@@ -11,7 +11,7 @@ import torch
 from bench import Split, Task, setting
 from bench.clip.tower_types import ClipModel
 from methods.fine_tuning.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
-from methods.fine_tuning.finetune import FineTune, recipes_with
+from methods.fine_tuning.finetune import MINI_WITH_TEACHER, recipes_with
 from methods.shared.selection import herding
 
 FEATURES_AT_ONCE = 256
@@ -66,7 +66,7 @@ class ICaRL(DistilledFineTune):
 
     Settings = ICaRLSettings
     settings: ICaRLSettings
-    recipes = recipes_with(CLASS_INCREMENTAL) | {"mini*": {**FineTune.recipes["mini*"], "memory_size": 300}}
+    recipes = recipes_with(CLASS_INCREMENTAL) | {"mini*": {**MINI_WITH_TEACHER, "memory_size": 300}}
     paper = (
         '"iCaRL: Incremental Classifier and Representation Learning", Rebuffi et al., CVPR 2017, arXiv 1611.07725; '
         "CLIP version: ZSCL, arXiv 2303.06628"

@@ -8,7 +8,7 @@ import torch
 from bench import Reference, ReferenceNames, Split, Task, setting
 from bench.clip.tower_types import ClipModel
 from methods.fine_tuning.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
-from methods.fine_tuning.finetune import FineTune
+from methods.fine_tuning.finetune import MINI_WITH_TEACHER, FineTune
 from methods.fine_tuning.weight_space import merge, weights_of
 
 AUTHORS = "authors' MTIL scripts"
@@ -73,7 +73,7 @@ class ZSCL(DistilledFineTune):
         },
         "cdcl-*": CIL_REFERENCE,  # ImageNet's images belong to the stream there
         "mini*": {
-            **FineTune.recipes["mini*"],
+            **MINI_WITH_TEACHER,
             "reference_images": "mini",
             "reference_sentences": "mini",
             "average_every": 4,
@@ -150,7 +150,7 @@ class ZSCLMinus(ZSCL):
         for pattern, recipe in ZSCL.recipes.items()
     } | {
         "mini*": {
-            **FineTune.recipes["mini*"],
+            **MINI_WITH_TEACHER,
             "reference_images": "mini",
             "reference_sentences": "mini",
             "sentence_template": "{}",

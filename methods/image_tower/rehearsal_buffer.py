@@ -140,9 +140,7 @@ class DarkExperienceReplay(ExperienceReplay):
     Settings = DarkReplaySettings
     settings: DarkReplaySettings
     # at ER's rate the squared distance of logits makes the training diverge here
-    recipes = ExperienceReplay.recipes | {
-        "mini*": {**ExperienceReplay.recipes["mini*"], "epochs": 3, "learning_rate": 0.03}
-    }
+    recipes = ExperienceReplay.recipes | {"mini*": {**ExperienceReplay.recipes["mini*"], "epochs": 3, "learning_rate": 0.03}}
     paper = (
         '"Dark Experience for General Continual Learning: a Strong, Simple Baseline", '
         "Buzzega et al., NeurIPS 2020, arXiv 2004.07211"

@@ -60,7 +60,7 @@ class L2P(PromptedVision):
     recipes = {
         "*": {"crop_scale": 0.05},  # the port's augmentation
         "imagenet-r*": {"epochs": 10},
-        "mini*": {"crop_scale": 1.0, "batch_size": 32, "epochs": 12, "mirrored_view": False, "learning_rate": 5e-3},
+        "mini*": {"crop_scale": 1.0, "batch_size": 32, "epochs": 4, "mirrored_view": False, "learning_rate": 5e-3},
         # nine data sets, with more images each: fewer passes keep a stream within minutes
         "mini-mtil*": {"epochs": 3},
         "mini-xtail*": {"epochs": 3},
