@@ -31,6 +31,7 @@ EVALUATED = {
     "task-incremental": "after every task, on all test sets, each among its own classes",
     "task-agnostic": "after every task, on all test sets, each among all classes of the stream",
 }
+USERS_FOLDERS = partial(chosen_folders, None, None)
 AMONG_SEEN = "after every task, on all test sets, each among all classes seen so far and, not learned yet, its own as well"
 
 
@@ -150,9 +151,7 @@ def _extended(method: type) -> list[tuple[str, str]]:
     return [("extends", f"{base.__qualname__} of {base.__module__}")]
 
 
-def _protocol(
-    name: str, protocol: "Protocol", folders: Callable[[], "Folders"] = partial(chosen_folders, None, None)
-) -> str:
+def _protocol(name: str, protocol: "Protocol", folders: Callable[[], "Folders"] = USERS_FOLDERS) -> str:
     from bench.streams.options import options_of
     from bench.streams.shots import RULES
 
