@@ -166,6 +166,9 @@ def test_everything_works_where_a_test_image_cannot_be_opened(toys, tmp_path):
         assert made.exit_code == 0, made.output
     assert loud in (tmp_path / "page.html").read_text()
     compared = CliRunner().invoke(main, ["compare", "zero-shot", "simplecil", "out"], catch_exceptions=False)
+    for update in (["--update"], []):
+        gated = CliRunner().invoke(main, ["gate", "out", "--baseline", "baseline.csv", *update], catch_exceptions=False)
+    assert gated.exit_code == 0 and f"{asked[1]}: {loud}" in gated.output
     assert loud in compared.output and "validation images (held out" in compared.output
 
 
@@ -196,6 +199,8 @@ def test_no_published_number_and_no_foreign_matrix_stands_beside_it():
     conditions = {"protocol": "cifar100-10x10", "backbone": "ViT-B-16", "pretrained": "openai", "limits": ""}
     assert published.beside(papers, conditions)
     assert not published.beside(papers, conditions | {"limits": "validation=20%"})
+    _, said = tables.build(both(), published=papers)
+    assert "papers report test images: no published number stands beside those of a validation part" in said.notes
     from bench.reports.foreign_rows import Foreign
     from bench.results.foreign.accuracy_matrix import AccuracyMatrix
 
