@@ -15,7 +15,7 @@ from bench.gate.tolerance import Tolerance
 from bench.results import loaded, run_facts
 from bench.results.conditions import SHARED, heading, label
 from bench.results.metrics import DEFAULTS, METRICS, find
-from bench.results.records import CONDITIONS
+from bench.results.records import CONDITIONS, restrictions, validation_part
 from bench.results.run_table import repeated_run, values
 from bench.system.files import write_atomically
 
@@ -153,7 +153,13 @@ def compare(baseline: Path, stored: pd.DataFrame, fresh: pd.DataFrame, tolerance
             changes.append(Change(conditions, label(row.method, row.overrides), row.metric, "new", np.nan, row.mean))
         else:
             notes[f"not in the baseline, not compared: {label(row.method, row.overrides)} on {heading(conditions)}"] = None
-    return Comparison(baseline, changes, list(notes), _versions(stored, fresh))
+    return Comparison(baseline, changes, [*_held_out(fresh), *notes], _versions(stored, fresh))
+
+
+def _held_out(fresh: pd.DataFrame) -> list[str]:
+    """A note on every protocol whose numbers are none of test images."""
+    pairs = fresh[["protocol", "limits"]].drop_duplicates().itertuples(index=False)
+    return [f"{row.protocol}: {restrictions(row.limits)}" for row in pairs if validation_part(row.limits)]
 
 
 def _change(then: Row, now: Row, tolerance: Tolerance) -> Change:

@@ -40,6 +40,7 @@ from bench.streams.reference import Reference
 from bench.streams.reference_sources import ReferenceNames
 from bench.streams.scenario import Scenario, ScenarioKind
 from bench.streams.stream import Task
+from bench.streams.validation import without as without_validation
 from bench.system.randomness import Draws
 
 
@@ -128,7 +129,11 @@ class Method(torch.nn.Module):
 
     @classmethod
     def settings_for(cls, protocol: str, overrides: dict[str, Any] | None = None) -> Any:
-        """The hyper-parameters of a run: defaults, then this protocol's recipe, then the user's overrides."""
+        """The hyper-parameters of a run: defaults, then this protocol's recipe, then the user's overrides.
+
+        A recipe is for the protocol with a validation part, too: what is chosen there is to be run on the protocol itself.
+        """
+        protocol = without_validation(protocol)
         values: dict[str, Any] = {}
         for pattern, recipe in cls.recipes.items():
             if fnmatch(protocol, pattern):

@@ -13,6 +13,7 @@ from bench.reports.rows import Column
 from bench.results import published as publications
 from bench.results.groups import MethodRuns
 from bench.results.published import Source
+from bench.results.records import validation_part
 
 
 class PublishedRows:
@@ -59,6 +60,8 @@ class PublishedRows:
         self.table.data.append(data)
 
     def _notes(self) -> list[str]:
+        if validation_part(self.table.conditions["limits"]):
+            return ["papers report test images: no published number stands beside those of a validation part"]
         if not self.numbers:
             return [f"no published number of these metrics for {self.table.conditions['protocol']}"]
         how = "published: as printed there; in brackets: measured minus published"

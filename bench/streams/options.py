@@ -12,6 +12,8 @@ protocol takes the options that mean something for it:
     replay-free                no exemplars
     exemplars=N-per-class      another exemplar budget; or exemplars=N-total, which all classes seen share
     budgeted                   training on a task may go through as many images as the first task has
+    validation=N%              that part of the training images of every class is held out and scored; the test images are not
+                               opened; or validation=N-per-class (bench/streams/validation.py)
 
 The name is canonical: options stand in this order, and one that changes nothing disappears.
 """
@@ -21,7 +23,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.errors import BenchError
+from bench.streams import validation
 from bench.streams.protocol import Protocol
+from bench.streams.validation import Validation
 
 EXEMPLARS = re.compile(r"exemplars=(?P<number>[1-9]\d*)-(?P<unit>per-class|total)")
 
@@ -48,6 +52,10 @@ def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
     if "budget" in chosen:
         changed = replace(changed, budgeted=True)
         suffixes += ["budgeted"] if not start.budgeted else []
+    if "validation" in chosen:
+        part = Validation.parse(chosen["validation"])
+        changed = replace(changed, validation=part)
+        suffixes += [f"{validation.OPTION}{part.text}"] if part != start.validation else []
     return replace(changed, name="+".join([protocol.name, *suffixes]))
 
 
@@ -63,6 +71,9 @@ def _what(protocol: Protocol, option: str) -> str:
         return "exemplars"
     if option == "budgeted":
         return "budget"
+    if option.startswith("validation"):
+        Validation.parse(option)
+        return "validation"
     known = ", ".join(f"+{name}" for name in options_of(protocol))
     raise BenchError(f"unknown option +{option} of {protocol.name}; known: {known}")
 
@@ -92,4 +103,7 @@ def options_of(protocol: Protocol) -> dict[str, str]:
     found["exemplars=N-total"] = "N exemplars in all, shared by the classes seen"
     if not protocol.budgeted:
         found["budgeted"] = "compute budget: training on a task goes through as many images as the first task has, and no more"
+    if not protocol.validation:
+        found["validation=20%"] = "20% (or 1% to 99%) of the training images of every class are scored; no test image is opened"
+        found["validation=N-per-class"] = "the same with N training images of every class"
     return found
