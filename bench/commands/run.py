@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.commands.options import CACHE_DIR, DATA_DIR, Option, chosen_folders, split_names, split_seeds, with_options
+from bench.commands.options import (
+    CACHE_DIR,
+    DATA_DIR,
+    Option,
+    chosen_folders,
+    split_names,
+    split_protocols,
+    split_seeds,
+    with_options,
+)
 from bench.errors import BenchError, printable, unknown_name
 from bench.runs.request import KEYS, LARGEST_LIMIT, ONE_OF, Request, Study
 
@@ -25,7 +34,7 @@ OPTIONS: dict[str, Option] = {
     "study": click.option(
         "--study", type=click.Path(path_type=Path), help="TOML file with the runs; other options go before it."),
     "protocols": click.option(
-        "--protocol", "protocols", callback=split_names, help="Protocol, or several separated by commas."),
+        "--protocol", "protocols", callback=split_protocols, help="Protocol, or several separated by commas."),
     "methods": click.option("--methods", callback=split_names, help='Methods separated by commas, or "all".'),
     "seeds": click.option("--seeds", default="0", callback=split_seeds, help="Seeds of everything random in training.  [0]"),
     "order_seeds": click.option("--order-seeds", default="0", callback=split_seeds, help="Seeds of the class order.  [0]"),
@@ -192,9 +201,11 @@ def _values(given: dict[str, Any]) -> dict[str, Any]:
 def _planned(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list["Run"], list[str]]:
     """The runs of all parts of the study, each once, and notes. elsewhere: on machines that may have other devices."""
     from bench.runs import plan
+    from bench.system import registry
 
     for request in study.requests:
         refuse_unknown(request.protocols, request.methods)
+    registry.refuse_one_name_twice(name for request in study.requests for name in request.methods)
     runs, notes = [], []
     for request in study.requests:
         resolved = _resolved_for_a_cluster(request) if elsewhere else facts.resolved(request)
@@ -213,7 +224,7 @@ def refuse_unknown(protocols: Sequence[str], methods: Sequence[str]) -> None:
         if not protocol_names.looks_possible(name):
             raise unknown_name("protocol", name, registry.names("protocol"))
     for name in methods:
-        if name != "all" and name not in registry.names("method"):
+        if name != "all" and not registry.knows("method", name):
             raise unknown_name("method", name, [*registry.names("method"), "all"])
 
 
