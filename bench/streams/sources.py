@@ -35,6 +35,11 @@ def completeness(protocol: Protocol, dataset: str, folders: Folders, synthetic: 
     return min(1.0, present / (found.info.train_images or present))
 
 
+def forget() -> None:
+    """Open every source anew from now on: between two plans of one process a user's files may change."""
+    _opened.cache_clear()
+
+
 @functools.lru_cache(maxsize=KEPT)
 def _opened(
     info: DatasetInfo,

@@ -35,23 +35,37 @@ class MethodClass:
         stated = vars(self.kind).get("name")
         return sound_name(stated if isinstance(stated, str) and stated else from_class(self.kind.__name__), str(self))
 
+    @property
+    def file(self) -> Path | None:
+        """Where other processes find it by itself: not in a notebook's cell, nor in the script at work."""
+        if self.kind.__module__ == "__main__" or self.kind.__qualname__ != self.kind.__name__:
+            return None
+        path = getattr(sys.modules.get(self.kind.__module__), "__file__", None)
+        return Path(path).absolute() if path and path.endswith(".py") else None
+
     def load(self) -> type:
         return self.kind
 
     def source(self, syntax: bool = True) -> Source | None:
         """Of a module: its file as it lies on disk now; else the text of the class, None if Python has not kept that."""
-        if path := _file(self.kind):
-            return method_source.of_file(path, self.kind.__name__, syntax)
+        if "." in self.kind.__module__:
+            return method_source.of_object(f"{self.kind.__module__}:{self.kind.__qualname__}", syntax)
+        if self.file:
+            return method_source.of_file(self.file, self.kind.__name__, syntax)
         text = "\n".join(_functions(self.kind))
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         return Source(self.kind.__name__, {self.kind.__name__: digest}, {}, PYTHON) if text else None
 
 
-def given(kind: Any) -> str:
-    """The text that stands for a class from now on; BenchError for anything but a method."""
+def given(kind: Any, elsewhere: bool = False) -> str:
+    """The text that stands for a class from now on; BenchError for anything but a method. elsewhere: for other processes too."""
     if not (isinstance(kind, type) and any((base.__module__, base.__name__) == METHOD for base in kind.__mro__)):
         raise BenchError(f"methods: names, FILE.py:CLASS or classes that extend bench.Method are wanted, not {kind!r}")
     own = MethodClass(kind)
+    if elsewhere and own.file is None:
+        raise BenchError(f"{own} is a class of this process, which other processes cannot find; put it into a file of its own")
+    if elsewhere:
+        return f"{own.file}:{kind.__name__}"
     _CLASSES[str(own)] = own
     return str(own)
 
@@ -75,11 +89,3 @@ def _functions(kind: type) -> Iterator[str]:
             if inspect.isfunction(function):
                 with contextlib.suppress(OSError, TypeError):
                     yield inspect.getsource(function)
-
-
-def _file(kind: type) -> Path | None:
-    """The file of a module that other processes can import by itself: neither a notebook's cell nor the script at work."""
-    if kind.__module__ == "__main__":
-        return None
-    path = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return Path(path) if path and path.endswith(".py") else None

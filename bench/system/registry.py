@@ -78,7 +78,7 @@ def names(kind: str) -> list[str]:
 
 def knows(kind: str, name: str) -> bool:
     """Is it a registered name, or a method that is given otherwise?"""
-    return name in _points(kind) or (kind == "method" and own_method(name) is not None)
+    return name in names(kind) or (kind == "method" and own_method(name) is not None)
 
 
 def own_method(given: str) -> MethodFile | MethodClass | None:
