@@ -52,9 +52,9 @@ class MethodClass:
             return method_source.of_object(f"{self.kind.__module__}:{self.kind.__qualname__}", syntax)
         if self.file:
             return method_source.of_file(self.file, self.kind.__name__, syntax)
-        text = "\n".join(_functions(self.kind))
+        text = "\n".join(_written(self.kind))
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return Source(self.kind.__name__, {self.kind.__name__: digest}, {}, PYTHON) if text else None
+        return Source(self.kind.__name__, {self.kind.__name__: digest}, {}, PYTHON) if "def " in text else None
 
 
 def given(kind: Any, elsewhere: bool = False) -> str:
@@ -80,11 +80,13 @@ def find(text: str) -> MethodClass | None:
     return _CLASSES[text]
 
 
-def _functions(kind: type) -> Iterator[str]:
-    """The text of every function of a class and of those that it extends in the same place; of a class in a notebook's cell
-    Python itself cannot be asked for the whole."""
+def _written(kind: type) -> Iterator[str]:
+    """The text of every function of a class and of those that it extends in the same place, and their plain values; of a class in
+    a notebook's cell Python itself cannot be asked for the whole."""
     for base in kind.__mro__:
-        for value in vars(base).values() if base.__module__ == kind.__module__ else ():
+        for name, value in vars(base).items() if base.__module__ == kind.__module__ else ():
+            if not name.startswith("__") and isinstance(value, bool | int | float | str | tuple):
+                yield f"{name} = {value!r}"
             function = getattr(value, "fget", getattr(value, "__func__", value))
             if inspect.isfunction(function):
                 with contextlib.suppress(OSError, TypeError):

@@ -1,9 +1,9 @@
 """A method in a file of the user's, without a package: `./my_method.py:MyMethod`.
 
 Its name in results is what the class says (`name = "..."` in its body), else made from the class's own: MyMethod is my-method.
-That is read from the source, so a plan waits for no import. The file is run when the class is needed, once as long as it is not
-edited; whatever it raises becomes one line with file, line and error. What lies beside it can be imported, as by a script. The
-file's folder is therefore added to the import path, at its end, where it hides nothing.
+That is read from the source, so a plan waits for no import. The file is run when the class is needed, and again when its source
+was edited; whatever it raises becomes one line with file, line and error. What lies beside it can be imported, as by a script.
+The file's folder is therefore added to the import path, at its end, where it hides nothing.
 """
 
 import ast
@@ -12,6 +12,7 @@ import importlib.util
 import re
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ RESERVED = ("all",)  # `--methods all`
 FORM = re.compile(r"(?P<path>.+\.py)(:(?P<class>[^:/\\]*))?")
 METHOD = ("bench.learning.method", "Method")
 
-_MODULES: dict[Path, tuple[tuple[int, int], ModuleType]] = {}  # file -> its size and time of change when it was run, the module
+_MODULES: dict[Path, tuple[Mapping[str, str], ModuleType]] = {}  # file -> digests of its source when it was run, the module
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,15 @@ class MethodFile:
         return method_source.of_file(self.path, self.attribute, syntax)
 
     def _module(self) -> ModuleType:
-        stamp = _stamp(self.path)
+        source = self.source(syntax=False)
+        if source is None:
+            raise BenchError(f"{self.path}: no file that can be read")
         known = _MODULES.get(self.path)
-        if known and known[0] == stamp:
+        if known and known[0] == source.text:
             return known[1]
-        self._beside_on_path()
+        for beside in source.text if known else ():  # what was edited beside it is imported again, too
+            if known and known[0].get(beside) != source.text[beside] and self._is_beside(beside):
+                del sys.modules[beside]
         # a name that no other module has: "methods.py" would count as one of the methods that ship here
         name = f"method_file_{hashlib.sha256(str(self.path).encode()).hexdigest()[:8]}_{self.path.stem}"
         spec = importlib.util.spec_from_file_location(name, self.path)
@@ -74,8 +79,12 @@ class MethodFile:
         except (Exception, SystemExit) as error:  # somebody's file may raise anything, or end like a script
             del sys.modules[name]
             raise BenchError(f"{_place(error, self.path)}: {type(error).__name__}: {one_line(error)}") from error
-        _MODULES[self.path] = (stamp, module)
+        _MODULES[self.path] = (source.text, module)
         return module
+
+    def _is_beside(self, module: str) -> bool:
+        path = getattr(sys.modules.get(module), "__file__", None)
+        return bool(path) and Path(path).is_relative_to(self.path.parent)
 
     def _beside_on_path(self) -> None:
         if str(self.path.parent) not in sys.path:
@@ -154,11 +163,3 @@ def _place(error: BaseException, path: Path) -> str:
         return f"{path}, line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"{path}, line {lines[-1]}" if lines else str(path)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise BenchError(f"{path}: no file that can be read ({one_line(error)})") from error
-    return facts.st_mtime_ns, facts.st_size

@@ -75,6 +75,14 @@ def test_an_edited_file_is_run_again(write):
     assert registry.load("method", given).__doc__ == "Scores nothing, either."
 
 
+def test_what_was_edited_beside_a_file_is_imported_again(write, tmp_path):
+    given = f"{write()}:MyMethod"
+    assert registry.load("method", given).logits.__globals__["SCALE"] == 1
+    (tmp_path / "beside_it.py").write_text("SCALE = 2.25\n")
+    assert registry.load("method", given).logits.__globals__["SCALE"] == 2.25
+    assert registry.changes_since(given, registry.source_of_method(given)) == []
+
+
 def test_the_class_may_give_itself_a_name(write):
     named = METHOD.replace("    def logits", '    name = "other"\n\n    def logits')
     assert registry.name_of(f"{write(named)}:MyMethod") == "other"
@@ -128,6 +136,9 @@ def test_a_class_of_this_process_is_a_method_here_alone():
 
     given = method_classes.given(Novel)
     assert registry.load("method", given) is Novel and registry.name_of(given) == "novel"
+    source = registry.source_of_method(given)
+    Novel.scale = 2.0
+    assert registry.changes_since(given, source) == []  # a class of a test's module is known by the file
     with pytest.raises(BenchError, match=r"is a class of another process; put it into a file and name it as FILE.py:Gone"):
         registry.load("method", "<__main__.Gone>")
     with pytest.raises(BenchError, match="classes that extend bench.Method are wanted"):
