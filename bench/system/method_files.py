@@ -84,7 +84,7 @@ class MethodFile:
 
     def _is_beside(self, module: str) -> bool:
         path = getattr(sys.modules.get(module), "__file__", None)
-        return bool(path) and Path(path).is_relative_to(self.path.parent)
+        return path is not None and Path(path).is_relative_to(self.path.parent)
 
     def _beside_on_path(self) -> None:
         if str(self.path.parent) not in sys.path:
