@@ -14,6 +14,9 @@ from bench.system.public_names import MODULE_OF
 
 if TYPE_CHECKING:
     from bench.clip.backbone import Backbone as Backbone
+    from bench.commands.notebook import results as results
+    from bench.commands.notebook import run as run
+    from bench.commands.notebook import table as table
     from bench.errors import BenchError as BenchError
     from bench.errors import RunFailure as RunFailure
     from bench.errors import UnfitMethod as UnfitMethod
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     __version__ = VERSION
 
 __all__ = list(MODULE_OF)
+CALLED = ("results",)  # packages that can be called
 
 
 def __getattr__(name: str) -> Any:
@@ -57,6 +61,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("bench.system.version").VERSION
     if name not in MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in CALLED:
+        return importlib.import_module(f"{__name__}.{name}")
     value = globals()[name] = getattr(importlib.import_module(MODULE_OF[name]), name)
     return value
 
@@ -65,11 +71,22 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
 
 
+class _Called(ModuleType):
+    """A package of ours that has the name of a public function: `bench.results` is both, whatever was imported first."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        name = self.__name__.rpartition(".")[2]
+        return getattr(importlib.import_module(MODULE_OF[name]), name)(*arguments, **named)
+
+
 class _Face(ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
         """The import system writes a module into its package; one whose former name is public here must not take its place."""
-        if not (name in MODULE_OF and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
+        if name in CALLED and isinstance(value, ModuleType):
+            value.__class__ = _Called
+        elif name in MODULE_OF and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
 
 
 sys.modules[__name__].__class__ = _Face

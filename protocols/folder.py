@@ -2,14 +2,13 @@
 
 A sub-folder is a class (protocols/datasets/image_folder.py). Results call the stream by the folder's own name,
 "folder:pets-5x4", whatever lies above it. The images are part of the identity of every run (Dataset.content "own"), so that runs
-on another folder of that name, or on one that has changed, are other runs.
+on another folder of that name, or on one that has changed, are other runs. So are the words: those of a `dataset.toml` by the
+version of the data set, those of `+template=...` by the protocol's name.
 """
 
 from bench import BenchError, Protocol
 from protocols import class_incremental
-from protocols.datasets.image_folder import image_folder
-
-PREFIX = "folder:"
+from protocols.datasets.image_folder import PREFIX, image_folder
 
 
 def family(name: str) -> Protocol | None:

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     # plug-ins: the public names, CLIP's towers, and single modules
     "methods": {"bench", "bench.clip", "bench.system.parallel", "bench.system.offline", "bench.system.former_names"},
     "protocols": {"bench", "bench.clip", "bench.images", "bench.streams", "bench.errors"}
-    | {"bench.system.registry", "bench.system.files"},
+    | {"bench.system.registry", "bench.system.files", "bench.system.digests", "bench.system.text_files"},
 }
 # what plans runs and tells of them answers without waiting for torch, as does whatever reads finished runs
 WITHOUT_TORCH = ("bench.results", "bench.reports", "bench.gate", "bench.pictures", "bench.commands")

@@ -71,7 +71,8 @@ def describes_itself(trial: Trial) -> str:
     if layouts and not any(layout.download for layout in layouts) and not layouts[0].by_hand:  # bench.images.layouts.how_to_get
         missing.append("how to get its files (download of a layout, or by_hand of the first)")
     complaints = [f"missing: {', '.join(missing)}"] if missing else []
-    if info.name != trial.name:
+    family, colon, _ = info.name.partition(":")  # one of a family was asked for by its path: folder:data/fruit is folder:fruit
+    if info.name != trial.name and not (colon and trial.name.startswith(f"{family}:")):
         complaints.append(f"its entry point calls it {trial.name!r}, its info {info.name!r}")
     if wrong := wrong_templates(info.templates):
         complaints.append(f"not with one {{}}: {few([repr(template) for template in wrong])}")

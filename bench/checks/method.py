@@ -103,14 +103,14 @@ def teach(method: Method, task: Task) -> None:
 
 
 def check(name: str, folders: Folders) -> list[Result]:
-    """Try every promise on the method of that name."""
+    """Try every promise on the method of that name, or in that file."""
     method = registry.load("method", name)
     backbone = backbones.load("mini", None, "cpu")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         store = WatchedStore(backbone, Path(folder))
         stream = _small_stream(method, store, folders)
-        trial = Trial(name, method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
+        trial = Trial(registry.name_of(name), method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
         return [tried(promise, trial) for promise in PROMISES]
 
 

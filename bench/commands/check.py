@@ -20,8 +20,9 @@ WORDS = {"method": "method", "dataset": "data set", "protocol": "protocol"}
 @DATA_DIR
 @CACHE_DIR
 def check_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> None:
-    """Try what every method, protocol or data set must keep to on the one of that name; exit 1 if it does not. Methods learn
-    a small stream of the mini world; streams and images are looked through, and zero-shot CLIP runs on a protocol."""
+    """Try what every method, protocol or data set must keep to on the one of that name; exit 1 if it does not. A method may
+    also be named by its file, as FILE.py:CLASS, a data set as folder:PATH. Methods learn a small stream of the mini world;
+    streams and images are looked through, and zero-shot CLIP runs on a protocol."""
     raise SystemExit(check(name, chosen_folders(data_dir, cache_dir)))
 
 
@@ -66,12 +67,13 @@ def check(name: str, folders: "Folders") -> int:
 def _kinds(name: str) -> list[str]:
     """What the name is the name of; a protocol may be made from its name."""
     from bench.streams import names
+    from bench.streams.protocol import Protocol
     from bench.system import registry
 
-    registered = [kind for kind in WORDS if name in registry.names(kind)]
+    registered = [kind for kind in WORDS if registry.knows(kind, name)]
     if registered:
         return registered
     if names.looks_possible(name):
-        names.find(name)  # raises if there is no such protocol
-        return ["protocol"]
+        found = names.find_protocol_or_dataset(name)  # raises if there is no such protocol
+        return ["protocol" if isinstance(found, Protocol) else "dataset"]
     raise unknown_name("name", name, [known for kind in WORDS for known in registry.names(kind)])

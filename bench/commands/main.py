@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "bench.commands.results:compare",
     "data": "bench.commands.data:data_command",
     "doctor": "bench.commands.check:doctor",
+    "export": "bench.commands.export:export_command",
     "gate": "bench.commands.results:gate",
     "list": "bench.commands.list:list_command",
     "metrics": "bench.commands.results:metrics",

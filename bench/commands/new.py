@@ -1,7 +1,6 @@
 """`bench new`: a plug-in package that works as written, as a start for a method, data set or protocol of one's own."""
 
 import keyword
-import re
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -14,9 +13,7 @@ from bench.commands.options import PLURALS
 from bench.errors import BenchError
 from bench.streams import names
 from bench.system import registry
-
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-RESERVED = ("all",)  # `--methods all`
+from bench.system.method_files import NAME, RESERVED
 
 
 @dataclass(frozen=True)

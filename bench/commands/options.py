@@ -50,6 +50,18 @@ def split_names(context: click.Context, parameter: click.Parameter, text: str | 
     return tuple(dict.fromkeys(names))
 
 
+def split_protocols(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    """The same for names of protocols, whose templates may have commas."""
+    if text is None:
+        return None
+    from bench.streams import names
+
+    found = names.split_list(text)
+    if not found:
+        raise BenchError("an empty list of names was given")
+    return tuple(dict.fromkeys(found))
+
+
 def split_seeds(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
     """The callback of an option that takes seeds separated by commas: each seed once, in their order."""
     try:

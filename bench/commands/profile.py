@@ -7,6 +7,7 @@ import click
 
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders, with_options
 from bench.commands.run import OPTIONS, refuse_unknown, request_of
+from bench.system import registry
 
 if TYPE_CHECKING:
     from bench.images.dataset import Folders
@@ -36,6 +37,7 @@ def run(given: dict[str, Any], folders: "Folders") -> str:
     """Carry out the command and return what it prints; `given` holds the options by name."""
     asked = request_of(given)
     refuse_unknown(asked.protocols, asked.methods)
+    registry.refuse_one_name_twice(asked.methods)
 
     from bench.runs import plan
     from bench.runs.facts import Facts

@@ -1,7 +1,7 @@
 """`bench run`: from options, or a study file with options that go before it, to runs, to a launcher, to the table."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.commands.options import CACHE_DIR, DATA_DIR, Option, chosen_folders, split_names, split_seeds, with_options
+from bench.commands.options import (
+    CACHE_DIR,
+    DATA_DIR,
+    Option,
+    chosen_folders,
+    split_names,
+    split_protocols,
+    split_seeds,
+    with_options,
+)
 from bench.errors import BenchError, printable, unknown_name
 from bench.runs.request import KEYS, LARGEST_LIMIT, ONE_OF, Request, Study
 
 if TYPE_CHECKING:
     from bench.images.dataset import Folders
     from bench.runs.facts import Facts
+    from bench.runs.launch import Launcher, Outcome
     from bench.runs.run import Run
 
 LAUNCHERS = ("here", "slurm")
@@ -25,7 +35,7 @@ OPTIONS: dict[str, Option] = {
     "study": click.option(
         "--study", type=click.Path(path_type=Path), help="TOML file with the runs; other options go before it."),
     "protocols": click.option(
-        "--protocol", "protocols", callback=split_names, help="Protocol, or several separated by commas."),
+        "--protocol", "protocols", callback=split_protocols, help="Protocol, or several separated by commas."),
     "methods": click.option("--methods", callback=split_names, help='Methods separated by commas, or "all".'),
     "seeds": click.option("--seeds", default="0", callback=split_seeds, help="Seeds of everything random in training.  [0]"),
     "order_seeds": click.option("--order-seeds", default="0", callback=split_seeds, help="Seeds of the class order.  [0]"),
@@ -82,7 +92,46 @@ def run_command(data_dir: Path | None, cache_dir: Path | None, **given: Any) -> 
 
 def run(given: dict[str, Any], folders: "Folders") -> int:
     """Carry out the command and return its exit code; `given` holds the options by name."""
-    from bench.runs import estimate, launch, plan, reuse
+    from bench.runs import estimate, plan
+
+    work = planned(given, folders)
+    runs, to_do = work.runs, work.to_do
+    if given["preflight"]:
+        return _preflight(runs, folders)
+    if given["dry_run"]:
+        costs = estimate.of_plan(runs, to_do)
+        click.echo(plan.render(runs, work.statuses, to_do, estimate.columns(runs, costs, to_do)))
+        click.echo("\n".join([*work.remarks, estimate.summary(runs, costs, given["jobs"], to_do)]))
+        return 0
+    click.echo(plan.render(runs, work.statuses, to_do))
+    for remark in work.remarks:
+        click.echo(remark, err=True)
+    if not (to_do or work.not_asked_for):
+        click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
+    try:
+        outcomes = carried_out(work, given, folders)
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
+        return 130
+    return _conclude(outcomes, work.not_asked_for)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The runs that are asked for, and what there is of each."""
+
+    runs: list["Run"]
+    statuses: list[str]  # of each
+    to_do: set[str]  # ids of those that will be carried out
+    again: list["Run"]  # finished ones among them
+    not_asked_for: set[str]  # ids of finished ones on other data, whose numbers are no answer
+    remarks: list[str]
+    launcher: "Launcher"
+
+
+def planned(given: dict[str, Any], folders: "Folders") -> Planned:
+    """What the options, by name, ask for. Notes go to stderr."""
+    from bench.runs import launch, reuse
     from bench.runs.facts import Facts
 
     study = _study(given)
@@ -93,38 +142,34 @@ def run(given: dict[str, Any], folders: "Folders") -> int:
         found = reuse.examine(runs, facts)
     for note in dict.fromkeys(notes):
         click.echo(f"note: {note}", err=True)
-    if given["preflight"]:
-        return _preflight(runs, folders)
     if given["fresh"]:
         found = {one.run_id: reuse.NOTHING for one in runs}
     changed = [one for one in runs if found[one.run_id].state == "finished" and found[one.run_id].differs]
     again = changed if given["rerun_changed"] else []
     to_do = {one.run_id for one in runs if found[one.run_id].state != "finished" or one in again}
-    statuses = [("runs again: " if one in again else "") + found[one.run_id].status for one in runs]
-    remarks = [f"note: {remark}" for remark in reuse.remarks(runs, found, given["rerun_changed"])]
-    if given["dry_run"]:
-        costs = estimate.of_plan(runs, to_do)
-        click.echo(plan.render(runs, statuses, to_do, estimate.columns(runs, costs, to_do)))
-        click.echo("\n".join([*remarks, estimate.summary(runs, costs, given["jobs"], to_do)]))
-        return 0
-    click.echo(plan.render(runs, statuses, to_do))
-    for remark in remarks:
-        click.echo(remark, err=True)
+    return Planned(
+        runs=runs,
+        statuses=[("runs again: " if one in again else "") + found[one.run_id].status for one in runs],
+        to_do=to_do,
+        again=again,
+        not_asked_for={one.run_id for one in runs if one.run_id not in to_do and not found[one.run_id].shown},
+        remarks=[f"note: {remark}" for remark in reuse.remarks(runs, found, given["rerun_changed"])],
+        launcher=launcher,
+    )
+
+
+def carried_out(work: Planned, given: dict[str, Any], folders: "Folders") -> list["Outcome"]:
+    """Carry out what there is to do, and say how each run ended."""
+    from bench.runs import launch
+
     if given["fresh"]:
-        launch.forget(runs, "--fresh")
-    launch.forget(again, "--rerun-changed")
-    not_asked_for = {one.run_id for one in runs if one.run_id not in to_do and not found[one.run_id].shown}
-    if not (to_do or not_asked_for):
-        click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
-    threads = given["threads"] or (1 if all(one.backbone == "mini" for one in runs) else None)
+        launch.forget(work.runs, "--fresh")
+    launch.forget(work.again, "--rerun-changed")
+    threads = given["threads"] or (1 if all(one.backbone == "mini" for one in work.runs) else None)
     try:
-        outcomes = launch.launch(runs, folders, threads, launcher, given["retry_failed"])
-    except KeyboardInterrupt:
-        click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
-        return 130
+        return launch.launch(work.runs, folders, threads, work.launcher, given["retry_failed"])
     except OSError as error:
-        raise _of_a_folder(error, runs, folders) or error from error
-    return _conclude(outcomes, not_asked_for)
+        raise _of_a_folder(error, work.runs, folders) or error from error
 
 
 def _of_a_folder(error: OSError, runs: Sequence, folders) -> BenchError | None:
@@ -192,9 +237,11 @@ def _values(given: dict[str, Any]) -> dict[str, Any]:
 def _planned(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list["Run"], list[str]]:
     """The runs of all parts of the study, each once, and notes. elsewhere: on machines that may have other devices."""
     from bench.runs import plan
+    from bench.system import registry
 
     for request in study.requests:
         refuse_unknown(request.protocols, request.methods)
+    registry.refuse_one_name_twice(name for request in study.requests for name in request.methods)
     runs, notes = [], []
     for request in study.requests:
         resolved = _resolved_for_a_cluster(request) if elsewhere else facts.resolved(request)
@@ -213,7 +260,7 @@ def refuse_unknown(protocols: Sequence[str], methods: Sequence[str]) -> None:
         if not protocol_names.looks_possible(name):
             raise unknown_name("protocol", name, registry.names("protocol"))
     for name in methods:
-        if name != "all" and name not in registry.names("method"):
+        if name != "all" and not registry.knows("method", name):
             raise unknown_name("method", name, [*registry.names("method"), "all"])
 
 

@@ -53,9 +53,9 @@ def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
     from bench.results.metrics import METRICS
 
     pages = []
-    if name in registry.names("method"):
-        pages.append(_method(name, _method_class(name)))
     folders = partial(chosen_folders, data_dir, cache_dir)
+    if registry.knows("method", name):
+        pages.append(_method(registry.name_of(name), _method_class(name)))
     if name in registry.names("protocol"):
         pages.append(_protocol(name, registry.load("protocol", name), folders))
     if name in registry.names("dataset"):
@@ -63,18 +63,25 @@ def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
     if name in METRICS:
         pages.append(_metric(name, METRICS[name]))
     if not pages and names.looks_possible(name):
-        found = names.find(name)
-        pages.append(_protocol(found.name, found, folders))
+        pages.append(_made_from_its_name(name, folders))
     if not pages:
         known = [n for kind in KINDS for n in registry.names(kind)]
         raise unknown_name("name", name, [*known, *METRICS])
     return "\n".join(pages)
 
 
+def _made_from_its_name(name: str, folders: Callable[[], "Folders"]) -> str:
+    """Of a protocol or a data set that has no entry of its own."""
+    from bench.streams.protocol import Protocol
+
+    found = names.find_protocol_or_dataset(name)
+    return _protocol(found.name, found, folders) if isinstance(found, Protocol) else _dataset(found.info.name, found)
+
+
 def _method_class(name: str) -> Any:
     """What a method says of itself: read from its source if it is a built-in one, since importing it takes seconds.
 
-    Of a plug-in the class itself: whether it can be imported is worth knowing.
+    Of a plug-in, or of a file, the class itself: whether it can be imported is worth knowing.
     """
     module, _, written = registry.target("method", name).partition(":")
     if registry.package("method", name) == registry.BUILT_IN:

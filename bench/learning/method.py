@@ -48,6 +48,7 @@ class Method(torch.nn.Module):
     """A learner. All of its state is parameters and buffers, so that checkpoint and resume come for free."""
 
     Settings: ClassVar[type[Any]] = NoSettings
+    name: ClassVar[str] = ""  # of a method that is not registered: how results call it; "": made from the class's name
     version: ClassVar[str] = "1"  # bumped when a change of the code moves numbers: old results are then run again
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # protocol pattern -> settings that differ there; later ones win
     quick: ClassVar[dict[str, Any]] = {}  # settings that shorten training for `bench check`; no promise depends on them

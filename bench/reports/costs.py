@@ -27,11 +27,16 @@ COSTS: dict[str, Callable[[dict[str, Any]], float]] = {  # heading -> a number o
 
 def render(paths: Iterable[Path], format: str = "plain") -> str:
     """The cost tables of the runs at or below the paths, one for each set of comparable runs."""
+    return write(build(paths), format)
+
+
+def build(paths: Iterable[Path]) -> list[Table]:
+    """As render, before a format is chosen."""
     results = loaded.load(paths)
     tables = [table for group in arranged(results) if (table := cost_table(group, results))]
     if not tables:
         raise BenchError("these records came without their manifest.json, which holds the costs")
-    return write(tables, format)
+    return tables
 
 
 def cost_table(group: Group, results: Results) -> Table | None:

@@ -14,6 +14,7 @@ from bench.runs.request import Request
 from bench.runs.run import Run
 from bench.streams import names as protocol_names
 from bench.streams.protocol import Protocol
+from bench.system import registry
 
 
 def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> tuple[list[Run], list[str]]:
@@ -31,7 +32,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
         chosen.append(names)
         notes += left_out
     others = facts.methods().names if "all" in other_methods else other_methods
-    known = dict.fromkeys([*itertools.chain(*chosen), *others])
+    known = dict.fromkeys(map(registry.name_of, [*itertools.chain(*chosen), *others]))
     assignments.check_methods([*request.set, *itertools.chain(*request.grid), *ablations], list(known))
     runs = []
     for given, protocol, names in zip(request.protocols, protocols, chosen):
@@ -42,9 +43,10 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
         for order_seed in tasks:
             facts.refuse_undivided(given, order_seed, request.synthetic)
         images = "" if request.synthetic else facts.own_images(given, request.limit_train, request.limit_test)
-        for order_seed, name in itertools.product(tasks, names):
+        for order_seed, found in itertools.product(tasks, names):
+            name = registry.name_of(found)
             for variant, seed in itertools.product(_variants(name, request, ablations), request.seeds):
-                hyper = facts.settings(name, protocol.name, [one.change for one in variant])
+                hyper = facts.settings(found, protocol.name, [one.change for one in variant])
                 if hyper.wanting:
                     notes.append(_wanting(name, protocol, hyper.wanting, chosen_by_name=list(request.methods) != ["all"]))
                     continue
@@ -53,7 +55,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         protocol=protocol.name,
                         protocol_version=protocol.version,
                         method=name,
-                        method_version=facts.method(name).version,
+                        method_version=facts.method(found).version,
                         settings=hyper.settings,
                         overrides=hyper.overrides,
                         backbone=request.backbone,
@@ -69,6 +71,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         synthetic=request.synthetic,
                         tasks=tasks[order_seed],
                         given=protocol_names.from_anywhere(given),
+                        method_from="" if found == name else found,
                         content=content,
                         images=images,
                         validation=protocol.validation.text if protocol.validation else "",
@@ -100,13 +103,17 @@ def _tasks(protocol: Protocol, order_seeds: Sequence[int]) -> dict[int, int]:
 
 
 def _choose_methods(names: Sequence[str], protocol: Protocol, facts: Facts) -> tuple[list[str], list[str]]:
-    """The named methods ("all": every one that can run the protocol's scenario), and notes on those left out."""
+    """The named methods ("all": every one that can run the protocol's scenario), and notes on those left out.
+
+    One that is not registered is named as it is found from every working folder.
+    """
     kind = protocol.kind
     if list(names) != ["all"]:
-        for name in names:
+        named = list(dict.fromkeys(map(registry.from_anywhere, names)))
+        for name in named:
             if kind not in facts.method(name).scenarios:
                 raise BenchError(f"{name} cannot run {protocol.name}: it is not defined for {kind} streams")
-        return list(names), []
+        return named, []
     every = facts.methods()
     chosen = [name for name in every.names if kind in facts.method(name).scenarios]
     left_out = [f"{name} left out: it is not defined for {kind} streams" for name in every.names if name not in chosen]

@@ -134,7 +134,7 @@ def _reference_data(runs: Sequence[Run], places: Folders, found: Found) -> None:
 
 def _reference_names(run: Run) -> ReferenceNames | None:
     """What the method of a run asks for: it is asked before it exists, as nothing but its settings decides."""
-    method = registry.load("method", run.method)
+    method = registry.load("method", run.method_given)
     asking = method.__new__(method)
     object.__setattr__(asking, "settings", assignments.restored(method.Settings, run.settings))
     return asking.reference_names

@@ -42,11 +42,15 @@ class Question(ABC):
 class OfMethod(Question):
     """Its version, and the kinds of stream that it is defined for."""
 
-    method: str
+    method: str  # registered, or as bench.system.registry.own_method finds it
 
     def answer(self) -> Answer:
         method = registry.load("method", self.method)
         return {"version": method.version, "scenarios": scenarios_of(method)}
+
+    def lasts(self, answer: Answer) -> bool:
+        """A user's own file may be edited."""
+        return registry.own_method(self.method) is None
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,16 @@ class OfSettings(Question):
         from bench.runs.assignments import Assignment, chosen_settings, identifying
 
         method = registry.load("method", self.method)
-        changes = [Assignment(self.method, *change) for change in self.changes]
-        settings, changed = chosen_settings(self.method, method, self.protocol, changes)
+        name = registry.name_of(self.method)
+        changes = [Assignment(name, *change) for change in self.changes]
+        settings, changed = chosen_settings(name, method, self.protocol, changes)
         found = identifying(settings)
         overrides = ";".join(f"{name}={in_records(value, found.get(name))}" for name, value in sorted(changed.items()))
         return {"settings": found, "overrides": overrides, "wanting": wanting(settings)}
 
     def lasts(self, answer: Answer) -> bool:
         """Files may change."""
-        return not any(map(is_file, answer["settings"].values()))
+        return registry.own_method(self.method) is None and not any(map(is_file, answer["settings"].values()))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from bench.runs import checkpoint
 from bench.runs.facts import Facts
 from bench.runs.run import Run
 from bench.streams import identity
-from bench.system import method_source, registry
+from bench.system import registry
 from bench.system.method_source import Source
 
 State = Literal["new", "unfinished", "finished"]
@@ -97,7 +97,7 @@ def differences(run: Run, made_from: Mapping[str, Any], facts: Facts) -> tuple[d
     """(what differs now -> how, in a few words; whether the images could not be compared)."""
     found = {}
     since = Source.from_json(made_from.get("source"))
-    if since and (modules := method_source.changes_on_disk(registry.target("method", run.method), since)):
+    if since and (modules := registry.changes_since(run.method_given, since)):
         found[CODE] = ", ".join(modules)
     if "words" in made_from and made_from["words"] != facts.words(run.protocol_given, run.order_seed):
         found["words"] = f"the protocol's version is still {run.protocol_version}"

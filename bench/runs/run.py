@@ -45,6 +45,7 @@ class Run:
     synthetic: bool = False  # stand-in images instead of the data sets' own
     tasks: int = 0  # so many the stream has; 0: not known
     given: str = ""  # the name by which the protocol is found again, where it is another one: folder:PATH
+    method_from: str = ""  # how the method is found again, where it is not registered: FILE.py:CLASS
     content: Content = "official"  # what the protocol's name says about its images
     images: str = ""  # digest of the images of a stream whose name says nothing about them; else empty
     validation: str = ""  # the part of the training images that is scored in the place of the test images; empty: none
@@ -53,6 +54,11 @@ class Run:
     def protocol_given(self) -> str:
         """How the protocol is found again."""
         return self.given or self.protocol
+
+    @property
+    def method_given(self) -> str:
+        """How the method is found again."""
+        return self.method_from or self.method
 
     @property
     def limits(self) -> str:
@@ -115,7 +121,7 @@ class Run:
     def loaded(self) -> "LoadedRun":
         """What can be carried out; BenchError where code has changed since the run was planned."""
         protocol = protocol_names.find(self.protocol_given)
-        method = registry.load("method", self.method)
+        method = registry.load("method", self.method_given)
         settings = assignments.restored(method.Settings, self.settings)
         now = replace(
             self,

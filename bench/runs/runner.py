@@ -148,7 +148,7 @@ def _made_from(loaded: LoadedRun, folders: Folders, reference_facts: dict[str, A
     images = identity.recorded(protocol, run.order_seed, folders, run.limit_train, run.limit_test, run.synthetic)
     if run.images and of_plain_data(images) != run.images:
         raise BenchError(f"{run.label}: its images have changed since the command began; repeat it")
-    source = registry.source_of_method(run.method)
+    source = registry.source_of_method(run.method_given)
     return {
         "source": source.to_json() if source else None,
         "images": images,

@@ -21,6 +21,7 @@ from bench.images import layouts
 from bench.images.dataset import Folders
 from bench.streams import sources
 from bench.streams.protocol import Protocol
+from bench.system import registry
 from bench.system.digests import of_plain_data
 from bench.system.files import write_atomically
 from bench.system.version import VERSION
@@ -55,12 +56,25 @@ def recorded(
 ) -> Images:
     """Of the images that a stream draws on, which are opened if they are not yet."""
     return {
-        name: {
+        called: {
             split: _split_digest(protocol, name, split, folders, limit, synthetic)
             for split, limit in zip(SPLITS, (limit_train, limit_test))
         }
-        for name in sorted(protocol.dataset_names(order_seed))
+        for name, called in _called(protocol, order_seed).items()
     }
+
+
+def _called(protocol: Protocol, order_seed: int) -> dict[str, str]:
+    """The data sets of a stream, sorted, and how records call them: a folder by its own name, whatever lies above it, and by its
+    version, which holds a digest of its words: nobody bumps the protocol's where these change."""
+    found: dict[str, str] = {}
+    for name in sorted(protocol.dataset_names(order_seed)):
+        by_path = name not in protocol.datasets and not registry.knows("dataset", name)
+        info = protocol.dataset(name).info
+        called = f"{info.name}@{info.version}" if by_path else name
+        same = sum(other == called or other.startswith(f"{called} (") for other in found.values())
+        found[name] = f"{called} ({same + 1})" if by_path and same else called
+    return found
 
 
 def present(
@@ -68,13 +82,13 @@ def present(
 ) -> Images | None:
     """The same for the images as they lie on disk now; None if those of a data set are not there."""
     found: Images = {}
-    for name in sorted(protocol.dataset_names(order_seed)):
+    for name, called in _called(protocol, order_seed).items():
         dataset = protocol.dataset(name)
         layout = layouts.find(dataset.layouts, folders.data) if dataset.layouts else None
         if dataset.layouts and layout is None:
             return None
         try:
-            found[name] = {}
+            found[called] = {}
             for split, limit in zip(SPLITS, (limit_train, limit_test)):
                 # with a validation part not even the names and dates of the test images count
                 files = _Files(folders.data / layout.folder, folders.cache) if layout and not protocol.validation else None
@@ -85,7 +99,7 @@ def present(
                     known = _split_digest(protocol, name, split, folders, limit, synthetic=False)
                     if files:
                         files.keep(asked, known)
-                found[name][split] = known
+                found[called][split] = known
         except (BenchError, OSError):
             return None
     return found

@@ -6,6 +6,7 @@ An option is joined to the name by "+", so that records, run ids, recipes and ta
 protocol takes the options that mean something for it:
 
     VARIANT                    the same stream as another paper runs it: other class names, templates, order, exemplars
+    template="a photo of a {}."  other words: of several the first one trains, evaluation averages all
     order=NAME                 another order of the classes
     agnostic                   the task of a test image is not given: all classes seen compete, and for an image of a task that
                                is not learned yet its task's own classes, too
@@ -15,7 +16,8 @@ protocol takes the options that mean something for it:
     validation=N%              that part of the training images of every class is held out and scored; the test images are not
                                opened; or validation=N-per-class (bench/streams/validation.py)
 
-The name is canonical: options stand in this order, and one that changes nothing disappears.
+The name is canonical: options stand in this order, and one that changes nothing disappears. Templates stand in it as the digest
+that records have of them, for a name is that of a folder.
 """
 
 import re
@@ -23,23 +25,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.errors import BenchError
+from bench.images.templates import complaint
 from bench.streams import validation
 from bench.streams.protocol import Protocol
 from bench.streams.validation import Validation
 
+TEMPLATE = "template="
 EXEMPLARS = re.compile(r"exemplars=(?P<number>[1-9]\d*)-(?P<unit>per-class|total)")
 
 
 def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
     """The protocol with these options, under its canonical name."""
     chosen: dict[str, str] = {}
-    for option in options:
+    templates = tuple(option.removeprefix(TEMPLATE) for option in options if option.startswith(TEMPLATE))
+    for option in [one for one in options if not one.startswith(TEMPLATE)]:
         what = _what(protocol, option)
         if chosen.setdefault(what, option) != option:
             raise BenchError(f"{protocol.name}: +{chosen[what]} and +{option} exclude each other")
     start = protocol.variants[chosen["variant"]] if "variant" in chosen else protocol
     suffixes = [chosen["variant"]] if "variant" in chosen else []
     changed = start
+    if templates:
+        changed = _with_templates(changed, protocol.name, templates)
+        suffixes += [f"{TEMPLATE}{changed.templates_digest()}"] if changed is not start else []
     if "order" in chosen:
         changed = _in_order(changed, protocol.name, chosen["order"].removeprefix("order="))
         suffixes += [chosen["order"]] if changed.order != start.order else []
@@ -78,6 +86,17 @@ def _what(protocol: Protocol, option: str) -> str:
     raise BenchError(f"unknown option +{option} of {protocol.name}; known: {known}")
 
 
+def _with_templates(protocol: Protocol, name: str, templates: tuple[str, ...]) -> Protocol:
+    """The protocol with these words, itself if they are its own."""
+    for place, template in enumerate(templates):
+        if wrong := complaint(template):
+            raise BenchError(f"{name}: +{TEMPLATE}{wrong}")
+        if template in templates[:place]:
+            raise BenchError(f"{name}: +{TEMPLATE}{template!r} was given twice")
+    changed = replace(protocol, templates=templates)
+    return protocol if changed.scenario(0).templates == protocol.scenario(0).templates else changed
+
+
 def _in_order(protocol: Protocol, name: str, order: str) -> Protocol:
     if order not in protocol.orders:
         raise BenchError(f"unknown order {order!r} of {name}; known: {', '.join(protocol.orders)}")
@@ -106,4 +125,5 @@ def options_of(protocol: Protocol) -> dict[str, str]:
     if not protocol.validation:
         found["validation=20%"] = "20% (or 1% to 99%) of the training images of every class are scored; no test image is opened"
         found["validation=N-per-class"] = "the same with N training images of every class"
+    found['template="..."'] = "a prompt of your own, {} for the class's name; of several the first trains and all score"
     return found

@@ -156,14 +156,18 @@ def _class_incremental(
 
 
 def one_task_per_dataset(datasets: Sequence[str] | Mapping[str, str]) -> Callable[[int], list[TaskPlan]]:
-    """Every registered data set whole, one after another, classes in their own order.
+    """Every data set whole, one after another, classes in their own order.
 
-    A mapping gives the tasks names of their own: task -> data set.
+    They are named as they are registered, or as "folder:PATH". A mapping gives the tasks names of their own: task -> data set.
     """
     named = datasets if isinstance(datasets, Mapping) else {name: name for name in datasets}
     return partial(_one_task_per_dataset, tuple(named.items()))
 
 
 def _one_task_per_dataset(datasets: tuple[tuple[str, str], ...], order_seed: int) -> list[TaskPlan]:
-    classes = {name: len(registry.load("dataset", name).info.class_names) for _, name in datasets}
-    return [TaskPlan(task, name, tuple(range(classes[name]))) for task, name in datasets]
+    plans = []
+    for task, name in datasets:
+        info = registry.load("dataset", name).info
+        by_path = task == name and not registry.knows("dataset", name)  # results name a folder, not where it lies
+        plans.append(TaskPlan(info.name if by_path else task, name, tuple(range(len(info.class_names)))))
+    return plans

@@ -81,6 +81,11 @@ def there(protocol: Protocol, order_seed: int, folders: Folders) -> list[str]:
     return found
 
 
+def forget() -> None:
+    """Open every source anew from now on: between two plans of one process a user's files may change."""
+    _opened.cache_clear()
+
+
 @functools.lru_cache(maxsize=KEPT)
 def _opened(
     info: DatasetInfo,

@@ -13,7 +13,7 @@ import hashlib
 import platform
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
@@ -69,12 +69,17 @@ def changed_modules(since: Source, now: Source) -> list[str]:
 
 def changes_on_disk(target: str, since: Source) -> list[str]:
     """The same for the source of module:object as it lies on disk now."""
-    now = of_object(target, syntax=False)
+    return changes_now(functools.partial(of_object, target), since)
+
+
+def changes_now(find: Callable[[bool], "Source | None"], since: Source) -> list[str]:
+    """The same for a source that is found now, with its syntax or without."""
+    now = find(False)
     if now is None:
         return ["its module is not to be found"]
     if now.target == since.target and now.text == since.text:
         return []
-    return changed_modules(since, of_object(target) or now)
+    return changed_modules(since, find(True) or now)
 
 
 def of_object(target: str, syntax: bool = True) -> Source | None:
@@ -82,7 +87,18 @@ def of_object(target: str, syntax: bool = True) -> Source | None:
     module = target.partition(":")[0].strip()
     if _file(module) is None:
         return None
-    files = dict(sorted(_modules(module)))
+    return _of_files(target, dict(sorted(_modules([module], module.partition(".")[0]))), syntax)
+
+
+def of_file(path: Path, attribute: str, syntax: bool = True) -> Source | None:
+    """The source of an object in a file that is no module of a package, under the file's own name, wherever it lies."""
+    if not path.is_file():
+        return None
+    files = dict(sorted(_modules(_imports(path.stem, path), "")))
+    return _of_files(f"{path.name}:{attribute}", {path.name: path.resolve()} | files, syntax)
+
+
+def _of_files(target: str, files: Mapping[str, Path], syntax: bool) -> Source:
     text = {name: _digest(_text(path)) for name, path in files.items()}
     for name, path in files.items():
         text |= {f"{name}: {beside.name}": _digest(beside.read_bytes()) for beside in _data_files(path)}
@@ -90,10 +106,9 @@ def of_object(target: str, syntax: bool = True) -> Source | None:
     return Source(target, text, trees, PYTHON)
 
 
-def _modules(start: str) -> Iterator[tuple[str, Path]]:
-    """(name, file) of the module and of all modules that it is made of."""
-    waiting, known = [start], set()
-    own = start.partition(".")[0]
+def _modules(start: Sequence[str], own: str) -> Iterator[tuple[str, Path]]:
+    """(name, file) of these modules and of all that they are made of; own: the package all of which belongs to them."""
+    waiting, known = list(start), set()
     while waiting:
         name = waiting.pop()
         if name in known:

@@ -5,6 +5,7 @@ The imports for type checkers in bench/__init__.py say the same; tests/test_face
 
 _PUBLIC = {
     "bench.clip.backbone": "Backbone",
+    "bench.commands.notebook": "results run table",
     "bench.errors": "BenchError RunFailure UnfitMethod one_line unknown_name",
     "bench.images.dataset": "Copy Dataset DatasetInfo Layout",
     "bench.images.downloads": "HubFiles RemoteFile",

@@ -9,12 +9,15 @@ any case, alone (Train) or with something before or behind it (seg_train, train_
 images is a class ("train" beside "bus"), unless there are several of them. Images may lie deeper in a class's folder, and are
 turned as their camera says. What is not read is said: other files, other folders beside the splits. Hidden entries and what
 systems and notebooks leave behind are passed over.
+
+`dataset.toml` beside the folders may give templates and readable names of the classes (protocols/datasets/folder_words.py). They
+are a part of the data set's version; without any, that is what it is without the file.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +27,14 @@ from bench import BenchError, Dataset, DatasetInfo, Folders, ImageFiles, ImageSo
 from bench.errors import printable
 from bench.images import class_names
 from bench.images.listing import Walk, class_after_class, folders_in, in_words, is_litter
+from bench.images.templates import complaint
+from bench.streams import names as protocol_names
+from bench.streams.options import TEMPLATE as TEMPLATE_OPTION
+from bench.system.digests import of_plain_data
+from protocols.datasets import folder_words
+from protocols.datasets.folder_words import Words
 
+PREFIX = "folder:"
 RULE = "2"  # bump when the classes, their names, the images or the split of a folder change
 TEMPLATE = "a photo of a {}."
 SPLITS = ("train", "test")
@@ -34,9 +44,10 @@ WORDS = {
 TEST_SHARE = 0.2
 
 
-def image_folder(path: str | Path) -> Dataset:
-    """The data set in a folder; a list of its files is read at once, an image only when it is needed.
+def image_folder(path: str | Path, templates: tuple[str, ...] = ()) -> Dataset:
+    """The data set in a folder, in its own words or with these templates.
 
+    A list of its files is read at once, an image only when it is needed.
     Its name is "folder:" and the folder's own name, whatever lies above. Its version holds a digest of the files' names.
     Raises BenchError for a folder that holds no classes, or whose classes and splits cannot be told for sure.
     """
@@ -47,20 +58,47 @@ def image_folder(path: str | Path) -> Dataset:
     reading = _Reading(root)
     splits = reading.listed()
     classes = list(splits["train"])
-    names = _class_names(root, classes)
+    words = folder_words.read(root)
+    words = replace(words, templates=templates or words.templates)
+    folder_words.refuse_others(words, classes, root)
+    names = _class_names(root, classes, words)
     images = {split: class_after_class(list(splits[split].values())) for split in SPLITS}
     listed = "\n".join(f"{split} {path}" for split in SPLITS for path in images[split][0])
     info = DatasetInfo(
-        name=f"folder:{root.resolve().name}",
-        version=f"{RULE}.{hashlib.sha256(listed.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}",
+        name=f"{PREFIX}{root.resolve().name}",
+        version=f"{RULE}.{hashlib.sha256(listed.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}{_other_words(words)}",
         class_names=names,
-        templates=(TEMPLATE,),
+        templates=words.templates or (TEMPLATE,),
         summary=f"{len(names)} classes of images in {root}",
-        origin=f"the folder {root}",
+        origin=(words.origin or f"the folder {root}") + (f"; licence: {words.licence}" if words.licence else ""),
         train_images=len(images["train"][0]),
         test_images=len(images["test"][0]),
     )
     return Dataset(info, partial(_open_split, root, images), content="own", notes=tuple(reading.notes()))
+
+
+def family(name: str) -> Dataset | None:
+    """folder:PATH: images of your own, a sub-folder a class; with +template=... in other words"""
+    if not name.startswith(PREFIX):
+        return None
+    base, options = protocol_names.split(name)
+    templates = tuple(option.removeprefix(TEMPLATE_OPTION) for option in options)
+    for option, template in zip(options, templates):
+        wrong = complaint(template) if option != template else "is no option of a data set; it takes +template=..."
+        if wrong:
+            raise BenchError(f"{base}: +{option if option == template else TEMPLATE_OPTION}{wrong}")
+    found = image_folder(base.removeprefix(PREFIX), templates)
+    return _MADE.setdefault((name, found.info), found)
+
+
+# a folder whose files have the same names is the same data set, so that a stream opens it once, however often it is asked for
+_MADE: dict[tuple[str, DatasetInfo], Dataset] = {}
+
+
+def _other_words(words: Words) -> str:
+    """The part of the version that says that templates and names are not those which a folder has by itself."""
+    said = [list(words.templates), dict(words.class_names)]
+    return f".{of_plain_data(said)[:8]}" if any(said) else ""
 
 
 def _open_split(root: Path, images: dict[str, tuple[list[str], np.ndarray]], split: str, folders: Folders) -> ImageSource:
@@ -71,17 +109,22 @@ def _open_split(root: Path, images: dict[str, tuple[list[str], np.ndarray]], spl
     return ImageFiles(root, paths, labels, folders.cache, complain, upright=True)
 
 
-def _class_names(root: Path, folders: list[str]) -> tuple[str, ...]:
-    """The folders' names as words; BenchError for one without any, or for two that make the same prompt."""
-    names = tuple(" ".join(name.replace("_", " ").replace("-", " ").split()) for name in folders)
+def _class_names(root: Path, folders: list[str], words: Words) -> tuple[str, ...]:
+    """The names that are given, else the folders' as words; BenchError for one without any, or two that make the same prompt."""
+    by_itself = (" ".join(name.replace("_", " ").replace("-", " ").split()) for name in folders)
+    names = tuple(words.class_names.get(folder, name) for folder, name in zip(folders, by_itself))
+    template = (words.templates or (TEMPLATE,))[0]
     for folder, name in zip(folders, names):
         _refuse_unwritable_name(root / folder)
         if not class_names.as_tokenized(name):
-            raise BenchError(f"{root / folder}: there is no word in its name, which names a class; rename the folder")
+            raise BenchError(
+                f"{root / folder}: there is no word in its name, which names a class; rename the folder, or name the class in "
+                f"{root / folder_words.FILE}"
+            )
     for one, other in class_names.same_prompts(names):
         raise BenchError(
             f"{root}: the folders {folders[one]!r} and {folders[other]!r} make the same prompt "
-            f"({TEMPLATE.format(class_names.as_tokenized(names[one]))!r}); rename one of them, or put their images together"
+            f"({template.format(class_names.as_tokenized(names[one]))!r}); rename one of them, or put their images together"
         )
     return names
 
@@ -160,9 +203,9 @@ class _Reading:
         by_role: dict[str, list[str]] = {}
         for name, role in found.items():
             by_role.setdefault(role, []).append(name)
-        for role, names in by_role.items():
-            if len(names) > 1 and (role != "val" or "test" not in by_role):
-                raise BenchError(f"{self.root}: {_and(names)} are both folders of a {role} split; keep one of them there")
+        for role, own in by_role.items():
+            if len(own) > 1 and (role != "val" or "test" not in by_role):
+                raise BenchError(f"{self.root}: {_and(own)} are both folders of a {role} split; keep one of them there")
         if "train" not in by_role or not ("test" in by_role or "val" in by_role):
             there = f"{_and(found)} {'holds a split' if len(found) == 1 else 'hold splits'}"
             raise BenchError(

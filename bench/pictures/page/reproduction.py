@@ -20,7 +20,7 @@ def command(run: Mapping[str, object], manifest: Mapping[str, Any]) -> str:
     ...          "pretrained": "mini@4c90dd7e", "limits": "train=5", "order_seed": 0, "seed": 2}, {})
     'bench run --protocol mini60-6x10 --methods coop --order-seeds 0 --seeds 2 --set coop.epochs=3 --limit-train 5'
     """
-    words = ["bench", "run", "--protocol", run["protocol"], "--methods", run["method"]]
+    words = ["bench", "run", "--protocol", _protocol(run, manifest), "--methods", _method(run, manifest)]
     words += ["--order-seeds", run["order_seed"], "--seeds", run["seed"]]
     backbone = str(run["backbone"]).split(TOWERS)[0]  # a method brings the others
     if backbone != "mini":
@@ -41,6 +41,24 @@ def command(run: Mapping[str, object], manifest: Mapping[str, Any]) -> str:
             continue
         words += ["--data" if name == "data" else f"--limit-{name}", value]
     return shlex.join(map(str, words))
+
+
+def _protocol(run: Mapping[str, object], manifest: Mapping[str, Any]) -> str:
+    """Its name; templates of the user's, of which that has a digest, as they were given (bench/streams/names.py, from_anywhere).
+
+    >>> _protocol({"protocol": "folder:pets-5x4+template=0123abcd"}, {"protocol_given": 'folder:/a/pets-5x4+template="a {}."'})
+    'folder:pets-5x4+template="a {}."'
+    """
+    name = str(run["protocol"])
+    _, begun, templates = str(manifest.get("protocol_given", "")).partition("+template=")
+    return re.sub(r"\+template=[0-9a-f]{8}", "", name) + begun + templates if begun else name
+
+
+def _method(run: Mapping[str, object], manifest: Mapping[str, Any]) -> object:
+    """A registered name; or the file of a method that has none, as seen from the folder that it lies in."""
+    source = manifest.get("source")
+    target = source.get("target") if isinstance(source, Mapping) else None
+    return f"./{target}" if isinstance(target, str) and ".py:" in target else run["method"]
 
 
 def _pretrained(label: str, backbone: str, manifest: Mapping[str, Any]) -> str | None:
