@@ -5,6 +5,7 @@ protocol with a validation part has no test images but that: then nothing but th
 """
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -16,6 +17,7 @@ from bench.images.stand_ins import stand_in
 from bench.streams.protocol import Protocol
 from bench.streams.shots import RULES
 from bench.streams.validation import Validation
+from bench.system import offline
 
 # opened sources that a process keeps, the latest: runs share them and their digests. A stream has a few for each of its data
 # sets; a longer list would hold the images in memory of streams that nobody asks for any more
@@ -46,15 +48,17 @@ def refuse_undivided(
     """
     if not protocol.validation:
         return
+    distinct: dict[str, Counter[int]] = {}  # data set -> label -> different training images
     for plan in protocol.tasks(order_seed):
         if names is not None and plan.dataset not in names:
             continue
         found = protocol.dataset(plan.dataset)
-        whole = _opened(found.info, found.open_split, "train", folders, None, None, synthetic)
-        rows = _rows_of_shots(whole.labels, protocol.shots, found.info.name, protocol.shot_rule)
-        distinct = np.bincount(whole.labels[np.unique(rows)], minlength=len(found.info.class_names))
+        if plan.dataset not in distinct:
+            whole = _opened(found.info, found.open_split, "train", folders, None, None, synthetic)
+            rows = _rows_of_shots(whole.labels, protocol.shots, found.info.name, protocol.shot_rule)
+            distinct[plan.dataset] = Counter(whole.labels[np.unique(rows)].tolist())
         for label in plan.labels:
-            if complaint := protocol.validation.complaint(int(distinct[label])):
+            if complaint := protocol.validation.complaint(distinct[plan.dataset][label]):
                 name = found.info.class_names[label]
                 raise BenchError(f"{protocol.name}: class {name!r} of data set {plan.dataset} {complaint}; hold out another part")
 
@@ -74,7 +78,8 @@ def there(protocol: Protocol, order_seed: int, folders: Folders) -> list[str]:
         try:
             if dataset.layouts and not layouts.find(dataset.layouts, folders.data):
                 continue
-            _opened(dataset.info, dataset.open_split, "train", folders, None, None, False)
+            with offline.nothing_fetched("this is only a look"):
+                _opened(dataset.info, dataset.open_split, "train", folders, None, None, False)
         except (BenchError, OSError):  # no data folder, or a damaged copy: the run that needs it says so
             continue
         found.append(name)
