@@ -8,26 +8,33 @@ from bench.commands.options import split_names
 from bench.errors import BenchError
 from bench.reports.formats import FORMATS
 
+SHIPPED = ""  # the value of --measured without a file
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 FORMAT = click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(list(FORMATS)))
 
 
 @click.command()
-@PATHS
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--metrics", callback=split_names, help="Metrics separated by commas (bench list metrics).")
 @FORMAT
 @click.option("--view", default="summary", show_default=True, type=click.Choice(["summary", "tasks", "matrix", "cost"]),
               help="One number a metric, accuracies per task, whole matrices, or seconds, memory and parameters.")  # fmt: skip
 @click.option("--sort", metavar="METRIC", help="Metric that orders the methods.")
 @click.option("--published", "with_papers", is_flag=True, help="Put the numbers of papers beside the measured ones.")
+@click.option("--measured", "measured", is_flag=False, flag_value=SHIPPED, metavar="[FILE]",
+              help="Put results beside them that others measured and handed in (bench publish): those that ship, or those "
+                   "of FILE.")  # fmt: skip
 def table(
-    paths: tuple[Path, ...], metrics: tuple[str, ...] | None, format_: str, view: str, sort: str | None, with_papers: bool
-) -> None:
+    paths: tuple[Path, ...], metrics: tuple[str, ...] | None, format_: str, view: str, sort: str | None, with_papers: bool,
+    measured: str | None,
+) -> None:  # fmt: skip
     """Compare the methods whose results lie at or below PATHS. A file with accuracies that another program measured (as bench
     metrics reads it) gets rows of its own, marked as foreign."""
+    from bench.commands.measured import beside
     from bench.reports import costs, foreign_rows, tables
     from bench.results import loaded, published
 
+    paths, handed_in = beside(paths, measured, view)
     own, files = foreign_rows.split(paths)
     if view == "cost":
         if files:
@@ -38,6 +45,7 @@ def table(
     found = tables.render(
         results.table, metrics, format_, view, sort,
         results.samples_of, published.load() if with_papers else None, foreign_rows.load(files), results.manifests,
+        handed_in,
     )  # fmt: skip
     click.echo(found)
 

@@ -13,13 +13,16 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.reports import measured_tables
 from bench.reports.foreign_rows import Foreign, add_rows, apart, marked, place_of
 from bench.reports.formats import DECIMALS, Mark, Table, TableCell, percent, write
+from bench.reports.measured_rows import MeasuredRows
 from bench.reports.published_rows import PublishedRows
 from bench.reports.rows import Block, Column, metric_block, metric_column, task_blocks
 from bench.results import run_facts
 from bench.results.conditions import ZERO_SHOT, heading
 from bench.results.groups import Group, MethodRuns, comparable
+from bench.results.measured.schema import MeasuredRun
 from bench.results.metrics import DEFAULTS, find
 from bench.results.records import refuse_mixture
 from bench.results.run_data import TASK_AGNOSTIC
@@ -38,6 +41,7 @@ def render(
     published: pd.DataFrame | None = None,
     foreign: Sequence[Foreign] = (),
     manifests: Mapping[str, Mapping[str, Any]] | None = None,
+    measured: Sequence[MeasuredRun] | None = None,
 ) -> str:
     """The tables of these records as text.
 
@@ -46,9 +50,9 @@ def render(
     samples_of: from a run id to its per-sample scores (bench.results.samples.of_runs), asked only if a metric needs them.
     published: numbers from papers (bench.results.published.load()) to stand beside the measured ones. foreign: matrices that
     other programs measured (bench.reports.foreign_rows.load), with rows of their own. manifests: by run id, for notes on what
-    differs between averaged runs.
+    differs between averaged runs. measured: results that others handed in (bench.results.measured.files), beside own ones.
     """
-    return write(build(records, metrics, view, sort, samples_of, published, foreign, manifests), format)
+    return write(build(records, metrics, view, sort, samples_of, published, foreign, manifests, measured), format)
 
 
 def build(
@@ -60,14 +64,16 @@ def build(
     published: pd.DataFrame | None = None,
     foreign: Sequence[Foreign] = (),
     manifests: Mapping[str, Mapping[str, Any]] | None = None,
+    measured: Sequence[MeasuredRun] | None = None,
 ) -> list[Table]:
     """As render, before a format is chosen."""
     if view not in VIEWS:
         raise BenchError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
     named = [*(metrics or []), *([sort] if sort else [])]
     need_samples = [name for name in named if find(name).needs == "samples"]
-    if not len(records) and foreign:
-        return apart(foreign, metrics, view, [])
+    if not len(records) and (foreign or measured):
+        handed_in = measured_tables.apart(measured or [], metrics, view, published)
+        return [*handed_in, *apart(foreign, metrics, view, [])]
     if not len(records):
         raise BenchError("no records to make a table of; bench run writes them")
     refuse_mixture(records)
@@ -83,7 +89,7 @@ def build(
             tables += [_matrix_table(own, group) for own in group.methods]
             continue
         for block in _blocks(group, metrics, view):
-            table = _comparison(group, block, published)
+            table = _comparison(group, block, published, measured, manifests or {})
             beside = [one for one, place in zip(foreign, places) if place == number]
             add_rows(table, beside, block.columns, group.conditions["scenario"])
             tables.append(table)
@@ -148,8 +154,14 @@ def _ties(group: Group, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]
 # -- from a group to a table ------------------------------------------------------------------------------------
 
 
-def _comparison(group: Group, block: Block, published: pd.DataFrame | None) -> Table:
-    """A row for every method, with what papers say of it below."""
+def _comparison(
+    group: Group,
+    block: Block,
+    published: pd.DataFrame | None,
+    measured: Sequence[MeasuredRun] | None,
+    manifests: Mapping[str, Mapping[str, Any]],
+) -> Table:
+    """A row for every method, with what others measured and what papers say of it below."""
     columns = block.columns
     below = _below_zero_shot(group)
     runs = max(len(own.runs) for own in group.methods)
@@ -162,17 +174,20 @@ def _comparison(group: Group, block: Block, published: pd.DataFrame | None) -> T
         notes=_notes(group, columns, below),
         conditions=group.conditions,
     )
-    papers = PublishedRows(table, columns, published) if published is not None else None
+    own_manifests = {run_id: manifests[run_id] for run_id in group.run_ids if run_id in manifests}
+    others: list[MeasuredRows | PublishedRows] = []
+    others += [MeasuredRows(table, columns, measured, own_manifests, len(group.tasks))] if measured is not None else []
+    others += [PublishedRows(table, columns, published)] if published is not None else []
     marks = {column.key: _marks(group.methods, column) for column in columns}
     for own in group.methods:
         signs = (" †" if own.label in below else "") + (" ‡" if own.joint else "")
         cells = [TableCell(_text(own, column), marks[column.key].get(own.label, "")) for column in columns]
         table.rows.append([TableCell(own.label + signs), *cells, TableCell(str(len(own.runs)))])
         table.data.append(_data(own, columns, own.label in below))
-        if papers:
-            papers.below(own)
-    if papers:
-        papers.finish()
+        for beside in others:
+            beside.below(own)
+    for beside in others:
+        beside.finish()
     return table
 
 

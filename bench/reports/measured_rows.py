@@ -1,0 +1,124 @@
+"""Results that others measured and handed in, as rows of comparison tables: below the own row of their method, each source by
+itself, never averaged with own runs and never ranked.
+
+A difference to the own number is given only where it means something: equal conditions, images and hyper-parameters, and equal
+class orders. Otherwise the row says what is different.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from bench.reports.formats import DECIMALS, INDENT, Table, TableCell, percent
+from bench.reports.rows import Column
+from bench.results import run_facts
+from bench.results.conditions import ZERO_SHOT
+from bench.results.groups import MethodRuns
+from bench.results.measured.groups import MeasuredMethod, differences, differences_in_method, grouped
+from bench.results.measured.schema import MeasuredRun
+
+DASH = "a dash: not available"
+Manifests = Mapping[str, Mapping[str, Any]]
+
+
+class MeasuredRows:
+    """The measured rows of one table, in the order in which they are asked for."""
+
+    def __init__(
+        self, table: Table, columns: Sequence[Column], runs: Sequence[MeasuredRun], manifests: Manifests, tasks: int | None = None
+    ):
+        self.table = table
+        self.columns = columns
+        self.manifests = manifests
+        found = grouped([run for run in runs if run["protocol"] == table.conditions["protocol"]])
+        found.sort(key=lambda one: (one["method"] != ZERO_SHOT, one.label, one["who"], one.when))
+        self.left = [one for one in found if tasks is None or len(one.runs[0].tasks) == tasks]
+        self.other_tasks = len(found) - len(self.left)  # groups of runs on a stream of another number of tasks
+        self.sources: dict[str, int] = {}  # who, when and how -> the number by which rows refer to it
+        self.compared = False
+
+    def below(self, own: MethodRuns) -> None:
+        """Rows for what others measured of a method that was run here with the same changes to its hyper-parameters."""
+        for theirs in [one for one in self.left if (one["method"], one["overrides"]) == (own.method, own.overrides)]:
+            self.left.remove(theirs)
+            self._add(theirs, own)
+
+    def finish(self) -> None:
+        """Rows for methods that were not run here, and the notes."""
+        for theirs in self.left:
+            self._add(theirs, None)
+        self.table.notes += self._notes()
+
+    def _add(self, theirs: MeasuredMethod, own: MethodRuns | None) -> None:
+        mine = [self.manifests[run_id] for run_id in own.run_ids if run_id in self.manifests] if own else []
+        differ = differences(theirs, self.table.conditions, mine or list(self.manifests.values()))
+        names = list(differ)
+        said = [f"{name} {how}" for name, how in differ.items()]
+        if own:
+            if settings := differences_in_method(theirs, mine):
+                names.append("settings")
+                said += [f"settings, theirs -> here: {', '.join(settings)}"]
+            if (orders := {order for order, _ in own.seeds}) != theirs.orders:
+                names.append("class orders")
+                said.append(f"order seeds {_listed(theirs.orders)}, here {_listed(orders)}")
+        source = theirs.source + (f"; other {'; '.join(said)}" if said else "") + _again(theirs, mine)
+        number = self.sources.setdefault(source, len(self.sources) + 1)
+        label = f"measured [M{number}]" + (f", other {' and '.join(names)}" if names else "")
+        self.compared |= own is not None and not names
+        cells = []
+        data: dict[str, Any] = {"method": theirs["method"], "overrides": theirs["overrides"], "runs": len(theirs.runs)}
+        data |= {"source": f"measured by {theirs['who']}, {theirs.when}", "flag": "; ".join(said)}
+        for column in self.columns:
+            text, numbers = _number(theirs, column, own if not names else None)
+            cells.append(TableCell(text))
+            data |= numbers
+        first = INDENT + label if own else f"{theirs.label}, {label}"
+        self.table.rows.append([TableCell(first), *cells, TableCell(str(len(theirs.runs)))])
+        self.table.data.append(data)
+        if DASH not in self.table.notes and any(cell.text == "-" for cell in cells):
+            self.table.notes.append(DASH)
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.other_tasks:
+            notes.append(f"measured, not shown: {self.other_tasks} sets of runs with another number of tasks")
+        if not self.sources:
+            return [*notes, f"no measured result for {self.table.conditions['protocol']}"]
+        how = "measured: by others, never averaged with own runs, not ranked"
+        how += "; in brackets: own minus theirs" if self.compared else ""
+        return [*notes, how, *(f"[M{number}] {source}" for source, number in self.sources.items())]
+
+
+def _number(theirs: MeasuredMethod, column: Column, own: MethodRuns | None) -> tuple[str, dict[str, float | None]]:
+    """What they measured in one column: (as printed, as data). own: the runs to hold it against."""
+    values = [value for run in theirs.runs if not np.isnan(value := float(column.function(run.data)))]
+    if not values:
+        return "-", {column.key: None}
+    mean, std = fmean(values), stdev(values) if len(values) > 1 else None
+    text = percent(mean) + (f" ± {percent(std)}" if std is not None else "")
+    data: dict[str, float | None] = {column.key: mean, f"{column.key}_std": std, f"{column.key}_n": len(values)}
+    here = column.mean(own) if own else None
+    if here is not None:
+        text += f" ({percent(here - mean, DECIMALS, signed=True)})"
+        data[f"{column.key}_difference"] = here - mean
+    return text, data
+
+
+def _again(theirs: MeasuredMethod, mine: Sequence[Mapping[str, Any]]) -> str:
+    """What a reader wants to know first: the same runs, made here once more, have they given the same numbers?"""
+    records = {manifest["run_id"]: manifest.get("checksums", {}).get("records.csv") for manifest in mine}
+    common = [run for run in theirs.runs if run["run_id"] in records]
+    if not common:
+        return ""
+    others = [run["run_id"] for run in common if run["records_sha256"] != records[run["run_id"]]]
+    codes = {run_facts.code(manifest) for manifest in mine} - {"", theirs["source"]}
+    code = ", by other code of the method" if codes else ""
+    if others:
+        return f"; run here too{code}, with OTHER numbers: {', '.join(others)}"
+    return f"; {len(common)} of these runs made here too{code}, with equal numbers"
+
+
+def _listed(orders: set[int]) -> str:
+    return ", ".join(map(str, sorted(orders)))
