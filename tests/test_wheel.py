@@ -37,7 +37,8 @@ def installed(tmp_path_factory):
     pytest.importorskip("build", reason="building a wheel needs the package `build` (pip install .[test])")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy, so that no earlier build lends it a file
-    for name in ("bench", "methods", "protocols", "results/published", "results/baselines", "results/conformance", "results/measured"):
+    shipped = [f"results/{name}" for name in ("published", "baselines", "conformance", "measured")]
+    for name in ("bench", "methods", "protocols", *shipped):
         shutil.copytree(ROOT / name, source / name)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source / name)

@@ -9,9 +9,9 @@ import datetime
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.errors import BenchError, one_line, unknown_name
+from bench.errors import BenchError, unknown_name
 from bench.results.measured import files
-from bench.results.measured.of_run import folders, measured, refusals
+from bench.results.measured.of_run import folders, row_of
 from bench.results.measured.schema import MeasuredRun
 from bench.streams import names
 from bench.streams.protocol import Protocol
@@ -25,11 +25,8 @@ def collect(paths: Sequence[Path], who: str) -> tuple[list[MeasuredRun], list[st
     refused: list[str] = []
     for run in folders([Path(path) for path in paths]):
         label = "/".join(run.path.parts[-3:])
-        try:
-            row = None if (why := next(refusals(run), None)) else measured(run, who, published)
-            why = why or (next(_unknown(row), None) if row else None)
-        except (BenchError, KeyError, TypeError, AttributeError, OSError) as error:
-            row, why = None, one_line(error)
+        row, why = row_of(run, who, published)
+        why = why or (next(_unknown(row), "") if row else "")
         if row is None or why:
             refused.append(f"{label}: {why}")
         elif rows.setdefault(row["run_id"], row)["records_sha256"] != row["records_sha256"]:

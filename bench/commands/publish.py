@@ -11,7 +11,7 @@ from bench.errors import BenchError, printable
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-o", "--out", "file", type=click.Path(path_type=Path), help="The table, for instance measured.csv.")
 @click.option("--who", metavar="NAME", default="", help="Who measured them: a person or a group.  [anonymous]")
-@click.option("--leave-out", "leave_out", is_flag=True,
+@click.option("--leave-out-refused", "leave_out", is_flag=True,
               help="Write the runs that can be published, and name those that are left out.")  # fmt: skip
 @click.option("--check", "checked", is_flag=True, help="Check the tables at PATHS instead; writes nothing.")
 def publish_command(paths: tuple[Path, ...], file: Path | None, who: str, leave_out: bool, checked: bool) -> None:
@@ -24,7 +24,7 @@ def publish_command(paths: tuple[Path, ...], file: Path | None, who: str, leave_
         raise BenchError("no path was given; name results folders, or with --check tables that bench publish has written")
     if checked:
         if file or who or leave_out:
-            raise BenchError("--check only reads; it takes no -o, --who or --leave-out")
+            raise BenchError("--check only reads; it takes no -o, --who or --leave-out-refused")
         _check(paths)
         return
     if file is None:
@@ -43,7 +43,7 @@ def _publish(paths: tuple[Path, ...], file: Path, who: str, leave_out: bool) -> 
     if refused and not runs:
         raise BenchError(f"{len(refused)} of {total} runs cannot be published, nothing was written")
     if refused and not leave_out:
-        others = "--leave-out writes the others"
+        others = "--leave-out-refused writes the others"
         raise BenchError(f"{len(refused)} of {total} runs cannot be published, nothing was written ({others})")
     files.write(file, runs)
     methods, protocols = (len({run[name] for run in runs}) for name in ("method", "protocol"))
@@ -66,7 +66,8 @@ def _check(paths: tuple[Path, ...]) -> None:
             click.echo(f"{path}: {_counted(len(runs), 'run')}, in order")
     if wrong:
         raise BenchError(f"{_counted(wrong, 'row')} not in order; bench publish writes such tables, they are not to be edited")
-    files.read_all(paths)
+    if len(paths) > 1:
+        files.read_all(paths)
 
 
 def _name(who: str) -> str:

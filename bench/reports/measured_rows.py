@@ -20,6 +20,7 @@ from bench.results.measured.groups import MeasuredMethod, differences, differenc
 from bench.results.measured.schema import MeasuredRun
 
 DASH = "a dash: not available"
+JOINT, JOINT_NOTE = " ‡", "‡ learned all tasks at once (upper bound), not ranked"
 Manifests = Mapping[str, Mapping[str, Any]]
 
 
@@ -27,14 +28,21 @@ class MeasuredRows:
     """The measured rows of one table, in the order in which they are asked for."""
 
     def __init__(
-        self, table: Table, columns: Sequence[Column], runs: Sequence[MeasuredRun], manifests: Manifests, tasks: int | None = None
+        self,
+        table: Table,
+        columns: Sequence[Column],
+        runs: Sequence[MeasuredRun],
+        manifests: Manifests,
+        tasks: int,
+        order: Column,
     ):
+        """tasks: so many the table's streams have; order: the number that orders methods that were not run here."""
         self.table = table
         self.columns = columns
         self.manifests = manifests
         found = grouped([run for run in runs if run["protocol"] == table.conditions["protocol"]])
-        found.sort(key=lambda one: (one["method"] != ZERO_SHOT, one.label, one["who"], one.when))
-        self.left = [one for one in found if tasks is None or len(one.runs[0].tasks) == tasks]
+        self.left = [one for one in found if len(one.runs[0].tasks) == tasks]
+        self.left.sort(key=lambda one: _place(one, order))
         self.other_tasks = len(found) - len(self.left)  # groups of runs on a stream of another number of tasks
         self.sources: dict[str, int] = {}  # who, when and how -> the number by which rows refer to it
         self.compared = False
@@ -55,15 +63,15 @@ class MeasuredRows:
         mine = [self.manifests[run_id] for run_id in own.run_ids if run_id in self.manifests] if own else []
         differ = differences(theirs, self.table.conditions, mine or list(self.manifests.values()))
         names = list(differ)
-        said = [f"{name} {how}" for name, how in differ.items()]
+        said = [f"{name} ({how})" for name, how in differ.items()]
         if own:
             if settings := differences_in_method(theirs, mine):
                 names.append("settings")
-                said += [f"settings, theirs -> here: {', '.join(settings)}"]
+                said += [f"settings ({', '.join(settings)} here)"]
             if (orders := {order for order, _ in own.seeds}) != theirs.orders:
                 names.append("class orders")
-                said.append(f"order seeds {_listed(theirs.orders)}, here {_listed(orders)}")
-        source = theirs.source + (f"; other {'; '.join(said)}" if said else "") + _again(theirs, mine)
+                said.append(f"class orders ({_listed(theirs.orders)}, here {_listed(orders)})")
+        source = theirs.source + (f"; differs in {', '.join(said)}" if said else "") + _again(theirs, mine)
         number = self.sources.setdefault(source, len(self.sources) + 1)
         label = f"measured [M{number}]" + (f", other {' and '.join(names)}" if names else "")
         self.compared |= own is not None and not names
@@ -74,11 +82,12 @@ class MeasuredRows:
             text, numbers = _number(theirs, column, own if not names else None)
             cells.append(TableCell(text))
             data |= numbers
-        first = INDENT + label if own else f"{theirs.label}, {label}"
+        first = INDENT + label if own else f"{theirs.label}{JOINT if theirs.joint else ''}, {label}"
         self.table.rows.append([TableCell(first), *cells, TableCell(str(len(theirs.runs)))])
         self.table.data.append(data)
-        if DASH not in self.table.notes and any(cell.text == "-" for cell in cells):
-            self.table.notes.append(DASH)
+        dashes = any(cell.text == "-" for cell in cells)
+        notes = [DASH] * dashes + [JOINT_NOTE] * (theirs.joint and own is None)
+        self.table.notes += [note for note in notes if note not in self.table.notes]
 
     def _notes(self) -> list[str]:
         notes = []
@@ -91,9 +100,21 @@ class MeasuredRows:
         return [*notes, how, *(f"[M{number}] {source}" for source, number in self.sources.items())]
 
 
+def _place(theirs: MeasuredMethod, order: Column) -> tuple[bool, bool, float, str, str]:
+    """Zero-shot first, then from best to worst, those without the number last; as own rows are ordered."""
+    values = _known(theirs, order)
+    sign = -1 if order.higher_is_better else 1
+    mean = fmean(values) if values else 0.0
+    return theirs["method"] != ZERO_SHOT, not values, sign * mean, theirs.label, theirs["who"]
+
+
+def _known(theirs: MeasuredMethod, column: Column) -> list[float]:
+    return [value for run in theirs.runs if not np.isnan(value := float(column.function(run.data)))]
+
+
 def _number(theirs: MeasuredMethod, column: Column, own: MethodRuns | None) -> tuple[str, dict[str, float | None]]:
     """What they measured in one column: (as printed, as data). own: the runs to hold it against."""
-    values = [value for run in theirs.runs if not np.isnan(value := float(column.function(run.data)))]
+    values = _known(theirs, column)
     if not values:
         return "-", {column.key: None}
     mean, std = fmean(values), stdev(values) if len(values) > 1 else None

@@ -7,40 +7,47 @@ import pandas as pd
 from bench.reports.formats import Table
 from bench.reports.measured_rows import MeasuredRows
 from bench.reports.published_rows import PublishedRows
-from bench.reports.rows import Block, metric_block, task_blocks
+from bench.reports.rows import Block, metric_block, metric_column, task_blocks
 from bench.results.conditions import heading
 from bench.results.measured.groups import grouped
 from bench.results.measured.schema import MeasuredRun
 from bench.results.metrics import DEFAULTS
+from bench.results.run_data import TASK_INCREMENTAL
 
 
-def apart(runs: Sequence[MeasuredRun], metrics: Sequence[str] | None, view: str, published: pd.DataFrame | None) -> list[Table]:
+def apart(
+    runs: Sequence[MeasuredRun],
+    metrics: Sequence[str] | None,
+    view: str,
+    sort: str | None,
+    published: pd.DataFrame | None,
+) -> list[Table]:
     """One table, or one for each block of the per-task view, for every set of conditions under which runs were handed in."""
     found: dict[tuple[str, ...], list[MeasuredRun]] = {}
     for theirs in grouped(runs):
         found.setdefault((*theirs.conditions.values(), str(len(theirs.runs[0].tasks))), []).extend(theirs.runs)
-    return [table for own in found.values() for table in _tables(own, metrics, view, published)]
+    return [_table(own, block, sort, published) for own in found.values() for block in _blocks(own, metrics, view)]
 
 
-def _tables(runs: Sequence[MeasuredRun], metrics: Sequence[str] | None, view: str, published: pd.DataFrame | None) -> list[Table]:
-    conditions = grouped(runs)[0].conditions
-    made = []
-    for block in _blocks(runs, metrics, view):
-        head = heading(conditions, also=("exemplars", "templates"))
-        table = Table(
-            caption=f"{head}; {block.title}" if block.title else head,
-            reading="Percent, mean ± standard deviation over runs, measured by others.",
-            header=["method", *[column.title for column in block.columns], "runs"],
-            rows=[],
-            conditions=dict(conditions),
-        )
-        lower = [column.title for column in block.columns if not column.higher_is_better]
-        table.notes += [f"lower is better: {', '.join(lower)}"] if lower else []
-        MeasuredRows(table, block.columns, runs, {}).finish()
-        if published is not None:
-            PublishedRows(table, block.columns, published).finish()
-        made.append(table)
-    return made
+def _table(runs: Sequence[MeasuredRun], block: Block, sort: str | None, published: pd.DataFrame | None) -> Table:
+    methods = grouped(runs)
+    conditions = methods[0].conditions
+    spread = "mean ± standard deviation over runs" if max(len(one.runs) for one in methods) > 1 else "one run a row"
+    order = metric_column(sort or ("mtil_last" if conditions["scenario"] == TASK_INCREMENTAL else "last"))
+    head = heading(conditions, also=("exemplars", "templates"))
+    lower = [column.title for column in block.columns if not column.higher_is_better]
+    table = Table(
+        caption=f"{head}; {block.title}" if block.title else head,
+        reading=f"Percent, {spread}, measured by others.",
+        header=["method", *[column.title for column in block.columns], "runs"],
+        rows=[],
+        notes=[f"lower is better: {', '.join(lower)}"] if lower else [],
+        conditions=dict(conditions),
+    )
+    MeasuredRows(table, block.columns, runs, {}, len(runs[0].tasks), order).finish()
+    if published is not None:
+        PublishedRows(table, block.columns, published).finish()
+    return table
 
 
 def _blocks(runs: Sequence[MeasuredRun], metrics: Sequence[str] | None, view: str) -> list[Block]:

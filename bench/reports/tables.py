@@ -72,7 +72,7 @@ def build(
     named = [*(metrics or []), *([sort] if sort else [])]
     need_samples = [name for name in named if find(name).needs == "samples"]
     if not len(records) and (foreign or measured):
-        handed_in = measured_tables.apart(measured or [], metrics, view, published)
+        handed_in = measured_tables.apart(measured or [], metrics, view, sort, published)
         return [*handed_in, *apart(foreign, metrics, view, [])]
     if not len(records):
         raise BenchError("no records to make a table of; bench run writes them")
@@ -176,8 +176,10 @@ def _comparison(
     )
     own_manifests = {run_id: manifests[run_id] for run_id in group.run_ids if run_id in manifests}
     others: list[MeasuredRows | PublishedRows] = []
-    others += [MeasuredRows(table, columns, measured, own_manifests, len(group.tasks))] if measured is not None else []
-    others += [PublishedRows(table, columns, published)] if published is not None else []
+    if measured is not None:
+        others.append(MeasuredRows(table, columns, measured, own_manifests, len(group.tasks), _final(group)))
+    if published is not None:
+        others.append(PublishedRows(table, columns, published))
     marks = {column.key: _marks(group.methods, column) for column in columns}
     for own in group.methods:
         signs = (" †" if own.label in below else "") + (" ‡" if own.joint else "")

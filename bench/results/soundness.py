@@ -22,7 +22,16 @@ IDENTIFYING = ("protocol", "protocol_version", "method", "order_seed", "seed", "
 
 
 def damages(run: RunFolder) -> Iterator[str]:
-    """What is wrong with a run that says it has finished: files that are missing or are not those that it wrote."""
+    """What is wrong with a run that says it has finished: files that are missing, cannot be read, or are not those it wrote."""
+    yield from other_files(run)
+    try:
+        records.read_csv(run.records)
+    except BenchError as error:
+        yield str(error)
+
+
+def other_files(run: RunFolder) -> Iterator[str]:
+    """Which files of a run that says it has finished are missing or are not those that it wrote."""
     try:
         manifest = records.read_manifest(run.path)
         if not run_id_of(manifest["identity"]) == manifest["run_id"] == run.run_id:
@@ -34,16 +43,14 @@ def damages(run: RunFolder) -> Iterator[str]:
                 yield f"{file} is missing"
             elif file_digest(path) != checksums[file]:
                 yield f"{file} is damaged: its checksum differs"
-        records.read_csv(run.records)
     except BenchError as error:
         yield str(error)
     except (OSError, KeyError, TypeError, AttributeError) as error:
         yield f"{MANIFEST} is damaged ({type(error).__name__}: {one_line(error)})"
 
 
-def contradictions(run: RunFolder) -> Iterator[str]:
-    """In what the files of a run that is whole disagree with each other."""
-    manifest, table = records.read_manifest(run.path), records.read_csv(run.records)
+def contradictions(run: RunFolder, manifest: Mapping[str, Any], table: pd.DataFrame) -> Iterator[str]:
+    """In what the files of a run that is whole disagree with each other; table: its records, as read_csv gives them."""
     identity = manifest["identity"]
     first = table.iloc[0]
     if set(table["run_id"]) != {run.run_id}:

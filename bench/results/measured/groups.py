@@ -39,6 +39,11 @@ class MeasuredMethod:
         return {order for order, _ in (run.seeds for run in self.runs)}
 
     @property
+    def joint(self) -> bool:
+        """Did it learn all tasks at once?"""
+        return self.runs[0].data.joint
+
+    @property
     def when(self) -> str:
         days = sorted({run["published"] for run in self.runs})
         return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
@@ -78,7 +83,7 @@ def differences(theirs: MeasuredMethod, conditions: Mapping[str, str], manifests
     digests = {"weights_digest": weights, "images": {_images(manifest) for manifest in manifests} - {""}}
     for name, own in digests.items():
         if own and theirs[name] not in own:
-            found[name.removesuffix("_digest")] = "others"
+            found[name.removesuffix("_digest")] = f"{theirs[name][:8]}, here {' and '.join(sorted(one[:8] for one in own))}"
     return found
 
 

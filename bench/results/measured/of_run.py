@@ -8,16 +8,17 @@ nobody else could repeat, because they need a method, a protocol or a folder tha
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
 
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 from bench.results import records, run_facts
 from bench.results.measured.schema import ANONYMOUS, COLUMNS, COST, SCHEMA, MeasuredRun, cells_of
 from bench.results.run_folder import MANIFEST, NAMES, RECORDS, RunFolder
-from bench.results.soundness import contradictions, damages
+from bench.results.soundness import contradictions, other_files
 from bench.system import named_files
 from bench.system.digests import of_plain_data
 
@@ -48,23 +49,55 @@ def _holds_a_run(place: Path) -> bool:
     return bool(RUN_ID.fullmatch(place.name)) or any((place / name).exists() for name in NAMES)
 
 
-def refusals(run: RunFolder) -> Iterator[str]:
-    """Why a run cannot be published, the most telling reason first; nothing if it can."""
+def row_of(run: RunFolder, who: str, published: str) -> tuple[MeasuredRun | None, str]:
+    """(the row of a run, "") or (None, why it cannot be published)."""
     if not run.finished:
-        yield f"unfinished, it has no {MANIFEST}"
-        return
+        return None, f"unfinished, it has no {MANIFEST}"
     try:
-        if complaint := next(damages(run), None) or next(contradictions(run), None):
-            yield f"not as it was written: {complaint}"
-            return
-        manifest = records.read_manifest(run.path)
-        yield from of_conditions(str(manifest["identity"]["protocol"]), str(manifest["identity"]["limits"]))
-        yield from _not_stated(manifest)
-        yield from paths_in(manifest["identity"], _published_overrides(run))
+        if complaint := next(other_files(run), None):
+            return None, f"not as it was written: {complaint}"
+        stored = Stored(run, records.read_manifest(run.path), records.read_csv(run.records))
+        if complaint := next(contradictions(run, stored.manifest, stored.table), None):
+            return None, f"not as it was written: {complaint}"
+        if why := next(_refusals(stored), None):
+            return None, why
+        return _row(stored, who, published), ""
     except BenchError as error:
-        yield str(error)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        yield f"{MANIFEST} is damaged ({type(error).__name__}: {error})"
+        return None, str(error)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        return None, f"{MANIFEST} is damaged ({type(error).__name__}: {one_line(error)})"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run that is whole, and what its files hold."""
+
+    run: RunFolder
+    manifest: Mapping[str, Any]
+    table: pd.DataFrame
+
+    @property
+    def overrides(self) -> str:
+        return str(self.table["overrides"].iloc[0])
+
+    @property
+    def published_overrides(self) -> str:
+        """The changed hyper-parameters; of one that names a file the file's own name, its folder is nobody's business."""
+        settings = self.manifest["identity"]["settings"]
+        parts = []
+        for part in self.overrides.split(";"):
+            field, equals, value = part.partition("=")
+            if named_files.is_digest(settings.get(field)):
+                value = PurePath(value.replace("\\", "/")).name
+            parts.append(f"{field}{equals}{value}")
+        return ";".join(parts)
+
+
+def _refusals(stored: Stored) -> Iterator[str]:
+    identity = stored.manifest["identity"]
+    yield from of_conditions(str(identity["protocol"]), str(identity["limits"]))
+    yield from _not_stated(stored.manifest)
+    yield from paths_in(identity, stored.published_overrides)
 
 
 def of_conditions(protocol: str, limits: str) -> Iterator[str]:
@@ -96,33 +129,19 @@ def paths_in(identity: Mapping[str, Any], overrides: str) -> Iterator[str]:
             return
 
 
-def measured(run: RunFolder, who: str, published: str) -> MeasuredRun:
-    """The row of a run that is not refused."""
-    manifest, table = records.read_manifest(run.path), records.read_csv(run.records)
+def _row(stored: Stored, who: str, published: str) -> MeasuredRun:
+    manifest, table = stored.manifest, stored.table
     cells = dict.fromkeys(COLUMNS, "") | {"schema": str(SCHEMA), "who": who or ANONYMOUS, "published": published}
     cells |= {name: str(table[name].iloc[0]) for name in ("run_id", *records.CONDITIONS, "order_seed", "seed")}
-    cells |= {"overrides": _published_overrides(run), "identity": json.dumps(manifest["identity"], sort_keys=True)}
+    cells |= {"overrides": stored.published_overrides, "identity": json.dumps(manifest["identity"], sort_keys=True)}
     cells |= _environment(manifest) | _cost(manifest.get("cost", {})) | _digests(manifest) | _matrices(table)
     row = MeasuredRun(cells, {})
-    text = row.records_text()
-    if cells["overrides"] == str(table["overrides"].iloc[0]) and text != run.records.read_text(encoding="utf-8"):
-        raise BenchError(f"{run.path}: {RECORDS} has another form than this version writes; run it again with --fresh")
+    same = cells["overrides"] == stored.overrides
+    if same and row.records_text() != stored.run.records.read_text(encoding="utf-8"):
+        raise BenchError(f"{RECORDS} has another form than this version writes; run it again with --fresh")
     cells["records_sha256"] = row.digest_of_records()
     cells["row_sha256"] = row.digest_of_row()
     return MeasuredRun(cells, row.metrics_from_cells())
-
-
-def _published_overrides(run: RunFolder) -> str:
-    """The changed hyper-parameters; of one that names a file the file's own name, its folder is nobody's business."""
-    overrides = str(records.read_csv(run.records)["overrides"].iloc[0])
-    settings = records.read_manifest(run.path)["identity"].get("settings", {})
-    parts = []
-    for part in overrides.split(";"):
-        field, equals, value = part.partition("=")
-        if named_files.is_digest(settings.get(field)):
-            value = PurePath(value.replace("\\", "/")).name
-        parts.append(f"{field}{equals}{value}")
-    return ";".join(parts)
 
 
 def _environment(manifest: Mapping[str, Any]) -> dict[str, str]:
