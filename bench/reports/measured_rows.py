@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.reports.formats import DECIMALS, INDENT, Table, TableCell, percent
+from bench.reports.formats import INDENT, Table, TableCell, percent
+from bench.reports.layout import Layout
 from bench.reports.rows import Column
 from bench.results import run_facts
 from bench.results.conditions import ZERO_SHOT
@@ -35,12 +36,14 @@ class MeasuredRows:
         manifests: Manifests,
         tasks: int,
         order: Column,
+        layout: Layout,
     ):
         """tasks: so many the table's streams have; order: the number that orders methods that were not run here."""
         self.table = table
         self.columns = columns
         self.manifests = manifests
         found = grouped([run for run in runs if run["protocol"] == table.conditions["protocol"]])
+        found = [one for one in found if layout.wants(one["method"], one.label)]
         self.left = [one for one in found if len(one.runs[0].tasks) == tasks]
         self.left.sort(key=lambda one: _place(one, order))
         self.other_tasks = len(found) - len(self.left)  # groups of runs on a stream of another number of tasks
@@ -79,7 +82,7 @@ class MeasuredRows:
         data: dict[str, Any] = {"method": theirs["method"], "overrides": theirs["overrides"], "runs": len(theirs.runs)}
         data |= {"source": f"measured by {theirs['who']}, {theirs.when}", "flag": "; ".join(said)}
         for column in self.columns:
-            text, numbers = _number(theirs, column, own if not names else None)
+            text, numbers = _number(theirs, column, own if not names else None, self.table.digits)
             cells.append(TableCell(text))
             data |= numbers
         first = INDENT + label if own else f"{theirs.label}{JOINT if theirs.joint else ''}, {label}"
@@ -112,17 +115,19 @@ def _known(theirs: MeasuredMethod, column: Column) -> list[float]:
     return [value for run in theirs.runs if not np.isnan(value := float(column.function(run.data)))]
 
 
-def _number(theirs: MeasuredMethod, column: Column, own: MethodRuns | None) -> tuple[str, dict[str, float | None]]:
+def _number(
+    theirs: MeasuredMethod, column: Column, own: MethodRuns | None, digits: int
+) -> tuple[str, dict[str, float | None]]:
     """What they measured in one column: (as printed, as data). own: the runs to hold it against."""
     values = _known(theirs, column)
     if not values:
         return "-", {column.key: None}
     mean, std = fmean(values), stdev(values) if len(values) > 1 else None
-    text = percent(mean) + (f" ± {percent(std)}" if std is not None else "")
+    text = percent(mean, digits) + (f" ± {percent(std, digits)}" if std is not None else "")
     data: dict[str, float | None] = {column.key: mean, f"{column.key}_std": std, f"{column.key}_n": len(values)}
     here = column.mean(own) if own else None
     if here is not None:
-        text += f" ({percent(here - mean, DECIMALS, signed=True)})"
+        text += f" ({percent(here - mean, digits, signed=True)})"
         data[f"{column.key}_difference"] = here - mean
     return text, data
 

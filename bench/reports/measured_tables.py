@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.reports.formats import Table
+from bench.reports.layout import Layout
 from bench.reports.measured_rows import MeasuredRows
 from bench.reports.published_rows import PublishedRows
 from bench.reports.rows import Block, metric_block, metric_column, task_blocks
-from bench.results.conditions import heading
+from bench.results.conditions import heading, label
 from bench.results.measured.groups import grouped
 from bench.results.measured.schema import MeasuredRun
 from bench.results.metrics import DEFAULTS
@@ -21,15 +22,18 @@ def apart(
     view: str,
     sort: str | None,
     published: pd.DataFrame | None,
+    layout: Layout,
 ) -> list[Table]:
     """One table, or one for each block of the per-task view, for every set of conditions under which runs were handed in."""
+    layout.refuse_unknown(name for theirs in grouped(runs) for name in (theirs["method"], theirs.label))
+    runs = [run for run in runs if layout.wants(run["method"], label(run["method"], run["overrides"]))]
     found: dict[tuple[str, ...], list[MeasuredRun]] = {}
     for theirs in grouped(runs):
         found.setdefault((*theirs.conditions.values(), str(len(theirs.runs[0].tasks))), []).extend(theirs.runs)
-    return [_table(own, block, sort, published) for own in found.values() for block in _blocks(own, metrics, view)]
+    return [_table(own, block, sort, published, layout) for own in found.values() for block in _blocks(own, metrics, view)]
 
 
-def _table(runs: Sequence[MeasuredRun], block: Block, sort: str | None, published: pd.DataFrame | None) -> Table:
+def _table(runs: Sequence[MeasuredRun], block: Block, sort: str | None, published: pd.DataFrame | None, layout: Layout) -> Table:
     methods = grouped(runs)
     conditions = methods[0].conditions
     spread = "mean ± standard deviation over runs" if max(len(one.runs) for one in methods) > 1 else "one run a row"
@@ -43,10 +47,11 @@ def _table(runs: Sequence[MeasuredRun], block: Block, sort: str | None, publishe
         rows=[],
         notes=[f"lower is better: {', '.join(lower)}"] if lower else [],
         conditions=dict(conditions),
+        digits=layout.digits,
     )
-    MeasuredRows(table, block.columns, runs, {}, len(runs[0].tasks), order).finish()
+    MeasuredRows(table, block.columns, runs, {}, len(runs[0].tasks), order, layout).finish()
     if published is not None:
-        PublishedRows(table, block.columns, published).finish()
+        PublishedRows(table, block.columns, published, layout).finish()
     return table
 
 
