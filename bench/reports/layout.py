@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bench.errors import BenchError, printable, unknown_name
-from bench.reports.formats import DECIMALS, Table
+from bench.reports.formats import DECIMALS, INDENT, Table
 from bench.results.groups import MethodRuns
 from bench.results.records import restrictions
 
+MARKS = " †‡"  # behind the label of a row
 RUNS = "runs"  # the heading of the last column
 MOST_DIGITS = 6
 PROTOCOL = "{protocol}"  # in a caption: the name of the table's protocol
@@ -89,9 +90,15 @@ def _captioned(table: Table, caption: str) -> Table:
 def _without_runs(table: Table) -> Table:
     if table.header[-1] != RUNS:
         return table
-    numbers = {row[0].text.strip(): row[-1].text for row in table.rows if row[-1].text}
-    same = set(numbers.values())
-    said = f"{same.pop()} a row" if len(same) == 1 else ", ".join(f"{label} {number}" for label, number in numbers.items())
+    found: list[tuple[str, str]] = []  # label of a row, number of its runs; rows of papers have none
+    above = ""
+    for row in table.rows:
+        first = row[0].text
+        above = above if first.startswith(INDENT) else first.rstrip(MARKS)
+        if row[-1].text:
+            found.append((f"{above}, {first.strip()}" if first.startswith(INDENT) else above, row[-1].text))
+    same = {number for _, number in found}
+    said = f"{same.pop()} a row" if len(same) == 1 else ", ".join(f"{label} {number}" for label, number in found)
     rows = [row[:-1] for row in table.rows]
     return replace(table, header=table.header[:-1], rows=rows, notes=[*table.notes, f"runs: {said}"])
 

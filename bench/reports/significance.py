@@ -6,6 +6,7 @@ confidence 1 - 0.05 / comparisons (Bonferroni's correction, which needs no p-val
 which no correction repairs: read "not told apart" as a warning, and its absence with care.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,8 +18,8 @@ from bench.reports.rows import Column
 from bench.results.groups import MethodRuns
 
 TIE = "≈"
-RESAMPLES = 100_000  # the tails of corrected intervals are thin
-FEWEST_IN_TAIL = 5  # so many of the resampled means must lie outside, or the interval is their smallest and largest
+THINNEST_TAIL = 1e-4  # a thinner one would take more resampled means than are worth their time
+IN_TAIL = 5  # so many of the resampled means lie outside on each side
 
 
 @dataclass
@@ -75,7 +76,8 @@ def _compare_column(ranked: Sequence[MethodRuns], column: Column, found: Marks) 
         elif np.ptp(differences) < 1e-12:
             found.alike[own.label] = None
         else:
-            low, high = statistics.bootstrap_interval(differences, RESAMPLES, confidence)
+            enough = math.ceil(IN_TAIL / statistics.tail(len(differences), confidence))
+            low, high = statistics.bootstrap_interval(differences, max(statistics.RESAMPLES, enough), confidence)
             if low <= 0 <= high:
                 found.ties.setdefault(column.key, set()).add(own.label)
 
@@ -103,6 +105,6 @@ def fewest_pairs(confidence: float) -> int:
     True
     """
     n = statistics.MIN_RUNS
-    while n < 100 and statistics.tail(n, confidence) < max(n ** -float(n), FEWEST_IN_TAIL / RESAMPLES):
+    while n < 100 and statistics.tail(n, confidence) < max(n ** -float(n), THINNEST_TAIL):
         n += 1
     return n
