@@ -26,7 +26,7 @@ def collect(paths: Sequence[Path], who: str) -> tuple[list[MeasuredRun], list[st
     for run in folders([Path(path) for path in paths]):
         label = "/".join(run.path.parts[-3:])
         row, why = row_of(run, who, published)
-        why = why or (next(_unknown(row), "") if row else "")
+        why = why or (next(_unknown(row), "") or files.misfit(row) if row else "")
         if row is None or why:
             refused.append(f"{label}: {why}")
         elif rows.setdefault(row["run_id"], row)["records_sha256"] != row["records_sha256"]:

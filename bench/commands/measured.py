@@ -16,12 +16,15 @@ def beside(paths: tuple[Path, ...], measured: str | None, view: str) -> "tuple[t
 
     The value of an option that may have none is easily taken for one: a folder behind --measured is one of own results.
     """
+    from bench.results.measured import files
+
+    for path in paths:
+        if path.is_file() and files.is_measured(path):
+            raise BenchError(f"{path}: results that were handed in; write --measured {path} to show them")
     if measured is None:
         if not paths:
             raise BenchError("Missing argument 'PATHS...'. (bench table --help says more)")
         return paths, None
-    from bench.results.measured import files
-
     if view not in VIEWS:
         raise BenchError(f"--view {view} has own runs only; leave --measured out, or take --view {' or '.join(VIEWS)}")
     given = Path(measured) if measured else None

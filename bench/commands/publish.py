@@ -13,7 +13,7 @@ from bench.errors import BenchError, printable
 @click.option("--who", metavar="NAME", default="", help="Who measured them: a person or a group.  [anonymous]")
 @click.option("--leave-out-refused", "leave_out", is_flag=True,
               help="Write the runs that can be published, and name those that are left out.")  # fmt: skip
-@click.option("--check", "checked", is_flag=True, help="Check the tables at PATHS instead; writes nothing.")
+@click.option("--check", "checked", is_flag=True, help="Check tables instead, files or folders of them; writes nothing.")
 def publish_command(paths: tuple[Path, ...], file: Path | None, who: str, leave_out: bool, checked: bool) -> None:
     """Write one checked table of the finished runs at or below PATHS, which others can read with bench table --measured.
 
@@ -57,6 +57,7 @@ def _check(paths: tuple[Path, ...]) -> None:
     from bench.results.measured import files
 
     wrong = 0
+    paths = tuple(file for path in paths for file in (_tables_in(path) if path.is_dir() else [path]))
     for path in paths:
         runs, complaints = measured.check(path)
         for line in complaints:
@@ -68,6 +69,13 @@ def _check(paths: tuple[Path, ...]) -> None:
         raise BenchError(f"{_counted(wrong, 'row')} not in order; bench publish writes such tables, they are not to be edited")
     if len(paths) > 1:
         files.read_all(paths)
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.csv"))
+    if not found:
+        raise BenchError(f"{folder}: no table (*.csv) lies there; bench publish writes them")
+    return found
 
 
 def _name(who: str) -> str:

@@ -74,7 +74,7 @@ class MeasuredRows:
             if (orders := {order for order, _ in own.seeds}) != theirs.orders:
                 names.append("class orders")
                 said.append(f"class orders ({_listed(theirs.orders)}, here {_listed(orders)})")
-        source = theirs.source + (f"; differs in {', '.join(said)}" if said else "") + _again(theirs, mine)
+        source = theirs.source + (f"; differs in {', '.join(said)}" if said else "") + _here(theirs, mine)
         number = self.sources.setdefault(source, len(self.sources) + 1)
         label = f"measured [M{number}]" + (f", other {' and '.join(names)}" if names else "")
         self.compared |= own is not None and not names
@@ -132,18 +132,18 @@ def _number(
     return text, data
 
 
-def _again(theirs: MeasuredMethod, mine: Sequence[Mapping[str, Any]]) -> str:
-    """What a reader wants to know first: the same runs, made here once more, have they given the same numbers?"""
+def _here(theirs: MeasuredMethod, mine: Sequence[Mapping[str, Any]]) -> str:
+    """Is the code of the method another one here, and have the same runs, made here once more, given the same numbers?"""
+    codes = {run_facts.code(manifest) for manifest in mine} - {"", theirs["source"]}
+    code = "; the method's code is another one here" if codes else ""
     records = {manifest["run_id"]: manifest.get("checksums", {}).get("records.csv") for manifest in mine}
     common = [run for run in theirs.runs if run["run_id"] in records]
     if not common:
-        return ""
+        return code
     others = [run["run_id"] for run in common if run["records_sha256"] != records[run["run_id"]]]
-    codes = {run_facts.code(manifest) for manifest in mine} - {"", theirs["source"]}
-    code = ", by other code of the method" if codes else ""
     if others:
-        return f"; run here too{code}, with OTHER numbers: {', '.join(others)}"
-    return f"; {len(common)} of these runs made here too{code}, with equal numbers"
+        return f"{code}; made here too, with OTHER numbers: {', '.join(others)}"
+    return f"{code}; {len(common)} of these runs made here too, with equal numbers"
 
 
 def _listed(orders: set[int]) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from bench.errors import BenchError, one_line, printable
 from bench.results import records
@@ -34,6 +35,7 @@ from bench.system.text_files import read_text
 
 AS_RECOMPUTED = 1e-9  # a metric in a file may differ by so much from the one that its row gives: other orders of summation
 LONGEST_CELL = 4_000_000  # characters: the accuracy matrices of hundreds of tasks
+MOST_TASKS = 1000  # an accuracy matrix has the square of it
 WHAT = "not a file of measured results that can be read"
 WRITES = "bench publish writes them"
 
@@ -53,14 +55,15 @@ def write(path: Path, runs: Sequence[MeasuredRun]) -> None:
     """Whole or not at all; an earlier file of measured results is replaced, any other file is not."""
     if path.is_dir():
         raise BenchError(f"{path}: is a folder; -o names the file that is written")
-    if path.exists() and not _is_measured(path):
+    if path.exists() and not is_measured(path):
         raise BenchError(f"{path}: is there already and holds no measured results; choose another name for -o")
     write_atomically(path, to_csv(runs))
 
 
-def _is_measured(path: Path) -> bool:
+def is_measured(path: Path) -> bool:
+    """Does a file begin as those of bench publish do?"""
     with path.open("rb") as file:
-        return file.readline(200).decode("utf-8", errors="replace").startswith("schema,run_id,who,")
+        return file.readline(200).decode("utf-8", errors="replace").lstrip("\ufeff").startswith("schema,run_id,who,")
 
 
 def shipped() -> list[Path]:
@@ -117,6 +120,15 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return [dict(zip(header, line)) for line in body]
 
 
+def misfit(run: MeasuredRun) -> str:
+    """What `bench publish --check` would say of a row that was just made; empty if it is in order."""
+    numbers = {name: "" if value is None else repr(value) for name, value in run.metrics.items()}
+    try:
+        return next(_contradictions(_run({**run.cells, **numbers}, "its row")), "")
+    except BenchError as error:
+        return str(error)
+
+
 def _run(row: Mapping[str, str], where: str) -> MeasuredRun:
     """One row whose cells are of the right kinds."""
     for name, (kind, _) in COLUMNS.items():
@@ -145,6 +157,9 @@ def _shapes(run: MeasuredRun) -> Iterator[str]:
         return
     if not (isinstance(run.tasks, list) and run.tasks and all(isinstance(name, str) for name in run.tasks)):
         yield "column 'tasks' is not a list of names"
+        return
+    if len(run.tasks) > MOST_TASKS:
+        yield f"column 'tasks' has {len(run.tasks)} names, more than {MOST_TASKS}"
         return
     if not re.fullmatch(r"[1-9]\d{0,11}( [1-9]\d{0,11})*", run["test_images"]) or len(run.test_images) != len(run.tasks):
         yield "column 'test_images' is not one whole number a task"
@@ -241,10 +256,17 @@ def _is_digest(text: str, name: str) -> bool:
 
 def _is_json(text: str, name: str) -> bool:
     try:
-        json.loads(text, parse_constant=_refuse)
+        found = json.loads(text, parse_constant=_refuse)
+        return _printable(found)
     except (ValueError, RecursionError):
         return False
-    return True
+
+
+def _printable(value: Any) -> bool:
+    """No text in it would make a terminal do something else than to print."""
+    if isinstance(value, dict):
+        return all(key.isprintable() and _printable(inner) for key, inner in value.items())
+    return all(map(_printable, value)) if isinstance(value, list) else not isinstance(value, str) or value.isprintable()
 
 
 def _refuse(constant: str) -> None:
@@ -260,5 +282,5 @@ IN_WORDS = {
     NUMBER: "a number, 0 or larger",
     DATE: "a date (YYYY-MM-DD)",
     DIGEST: "so many hex digits as it should have",
-    JSON: "JSON",
+    JSON: "JSON with printable texts",
 }

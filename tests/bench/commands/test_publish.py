@@ -176,7 +176,7 @@ def test_the_same_run_counts_once_and_with_other_numbers_not_at_all(bench, tmp_p
         (("results", "-o", "m.csv", "--who", "=1+1"), "--who"),
         (("results", "-o", "m.csv", "--who", "two\nlines"), "--who"),
         (("--check", "absent.csv"), "absent.csv"),
-        (("--check", "results"), "results"),
+        (("--check", "results"), "no table (*.csv) lies there"),
         (("--check", "notes.txt", "-o", "m.csv"), "--check only reads"),
     ],
 )
@@ -208,8 +208,12 @@ def test_what_ships_is_in_order(bench, path):
     assert bench("publish", "--check", path) == (0, f"{path}: {len(files.read(path))} runs, in order\n", [])
 
 
-def test_a_run_of_one_person_ships_once(bench):
+def test_a_run_of_one_person_stands_in_one_table(bench, tmp_path):
     assert files.shipped() and files.read_all(files.shipped())
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_bytes(SHIPPED.read_bytes())
+    code, _, complaints = bench("publish", "--check", tmp_path)
+    assert code == 2 and "stands in" in complaints[0] and "one.csv" in complaints[0]
 
 
 def rewritten(path, change) -> None:
@@ -253,6 +257,10 @@ EDITS = {
     "identity": (within("identity", '"scale": 1.0', '"scale": 2.0'), "the run id is not"),
     "identity-nan": (lambda rows: rows[1].update(identity='{"settings": NaN}'), "column 'identity'"),
     "identity-other": (cell("identity", "[1]"), "holds no identity of a run"),
+    "escape-sequence": (within("tasks", "classes 1-10", r"\u001b[31mred"), "column 'tasks' holds"),
+    "too-many-tasks": (cell("tasks", str(["t"] * 1001).replace("'", '"')), "more than 1000"),
+    "no-list-of-tasks": (cell("tasks", '{"a": 1}'), "column 'tasks' is not a list"),
+    "images-of-tasks": (cell("test_images", "400 400"), "not one whole number a task"),
     "method": (cell("method", "coop"), "column 'method' holds 'coop'"),
     "scenario": (cell("scenario", "offline"), "unknown scenario"),
     "version": (cell("torch", "9.9"), "a cell was changed since bench publish wrote the row"),
@@ -350,6 +358,16 @@ def test_measured_results_alone(bench):
     assert bench("table", "--measured", SHIPPED, "--view", "tasks", "--published")[0] == 0
     for format in ("markdown", "latex", "html", "csv", "json"):
         assert bench("table", "--measured", SHIPPED, "--format", format)[0] == 0
+
+
+def test_a_table_without_the_option_is_told_where_it_belongs(bench):
+    code, _, complaints = bench("table", SHIPPED)
+    assert code == 2 and f"write --measured {SHIPPED}" in complaints[0]
+
+
+def test_other_code_of_a_method_is_said(bench, tmp_path):
+    write_back(shipped_run(), tmp_path / "own")  # its manifest names another source than the row
+    assert "the method's code is another one here" in bench("table", "own", "--measured", SHIPPED)[1]
 
 
 def test_a_folder_behind_the_option_is_one_of_own_results(bench, results):
