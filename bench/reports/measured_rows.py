@@ -19,6 +19,7 @@ from bench.results.conditions import ZERO_SHOT
 from bench.results.groups import MethodRuns
 from bench.results.measured.groups import MeasuredMethod, differences, differences_in_method, grouped
 from bench.results.measured.schema import MeasuredRun
+from bench.results.run_folder import RECORDS
 
 DASH = "a dash: not available"
 JOINT, JOINT_NOTE = " ‡", "‡ learned all tasks at once (upper bound), not ranked"
@@ -136,7 +137,7 @@ def _here(theirs: MeasuredMethod, mine: Sequence[Mapping[str, Any]]) -> str:
     """Is the code of the method another one here, and have the same runs, made here once more, given the same numbers?"""
     codes = {run_facts.code(manifest) for manifest in mine} - {"", theirs["source"]}
     code = "; the method's code is another one here" if codes else ""
-    records = {manifest["run_id"]: manifest.get("checksums", {}).get("records.csv") for manifest in mine}
+    records = {manifest["run_id"]: manifest.get("checksums", {}).get(RECORDS) for manifest in mine}
     common = [run for run in theirs.runs if run["run_id"] in records]
     if not common:
         return code

@@ -68,8 +68,8 @@ def is_measured(path: Path) -> bool:
 
 def shipped() -> list[Path]:
     """The files that ship with the package."""
-    folder = Path(str(files("bench.shipped"))) / "measured"
-    return sorted(folder.glob("*.csv")) if folder.is_dir() else []
+    folder = files("bench.shipped").joinpath("measured")
+    return sorted(Path(str(file)) for file in folder.iterdir() if file.name.endswith(".csv")) if folder.is_dir() else []
 
 
 def read_all(paths: Sequence[Path]) -> list[MeasuredRun]:

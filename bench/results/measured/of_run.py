@@ -17,7 +17,7 @@ import pandas as pd
 from bench.errors import BenchError, one_line
 from bench.results import records, run_facts
 from bench.results.measured.schema import ANONYMOUS, COLUMNS, COST, SCHEMA, MeasuredRun, cells_of
-from bench.results.run_folder import MANIFEST, NAMES, RECORDS, RunFolder
+from bench.results.run_folder import MANIFEST, NAMES, RECORDS, SAMPLES, RunFolder
 from bench.results.soundness import contradictions, other_files
 from bench.system import named_files
 from bench.system.digests import of_plain_data
@@ -172,7 +172,7 @@ def _digests(manifest: Mapping[str, Any]) -> dict[str, str]:
         "images": of_plain_data(manifest["images"]),
         "reference": of_plain_data(of_reference) if of_reference else "",
         "source": run_facts.code(manifest),
-        "samples_sha256": manifest["checksums"]["samples.safetensors"],
+        "samples_sha256": manifest["checksums"][SAMPLES],
     }
 
 
