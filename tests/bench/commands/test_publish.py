@@ -14,7 +14,7 @@ from bench.results.measured import files
 from bench.results.measured.schema import COLUMNS, METRIC_COLUMNS
 from bench.system import registry
 from bench.system.files import sha256
-from tests.measured_runs import SHIPPED, changed, shipped_run, write_back
+from tests.measured_runs import REAL, changed, shipped_run, write_back
 
 
 @pytest.fixture
@@ -96,11 +96,11 @@ DAMAGES = {
 def test_a_run_that_is_not_as_it_was_written_is_refused_by_name(bench, results, tmp_path, damage, why):
     broken = next(results.glob("*/simplecil/" + shipped_run(seed=1)["run_id"]))
     damage(broken)
-    (tmp_path / "measured.csv").write_bytes(SHIPPED.read_bytes())
+    (tmp_path / "measured.csv").write_bytes(REAL.read_bytes())
     code, printed, complaints = bench("publish", results, "-o", "measured.csv")
     assert code == 2 and not printed and len(complaints) == 2 and "1 of 2 runs cannot be published" in complaints[-1]
     assert why in complaints[0] and "mini60-6x10/simplecil/" in complaints[0]
-    assert (tmp_path / "measured.csv").read_bytes() == SHIPPED.read_bytes()  # nothing was written
+    assert (tmp_path / "measured.csv").read_bytes() == REAL.read_bytes()  # nothing was written
     code, printed, complaints = bench("publish", results, "-o", "measured.csv", "--leave-out-refused")
     assert code == 0 and "1 of 2 left out" in printed and "left out: mini60-6x10/simplecil/" in complaints[0]
     assert [run.seeds for run in files.read(tmp_path / "measured.csv")] == [(0, 0)]
@@ -211,14 +211,14 @@ def test_what_ships_is_in_order(bench, path):
 def test_a_run_of_one_person_stands_in_one_table(bench, tmp_path):
     assert files.shipped() and files.read_all(files.shipped())
     for name in ("one.csv", "two.csv"):
-        (tmp_path / name).write_bytes(SHIPPED.read_bytes())
+        (tmp_path / name).write_bytes(REAL.read_bytes())
     code, _, complaints = bench("publish", "--check", tmp_path)
     assert code == 2 and "stands in" in complaints[0] and "one.csv" in complaints[0]
 
 
 def rewritten(path, change) -> None:
-    """The shipped table with its rows changed in place."""
-    rows = list(csv.DictReader(io.StringIO(SHIPPED.read_text())))
+    """The real table with its rows changed in place."""
+    rows = list(csv.DictReader(io.StringIO(REAL.read_text())))
     names = list(rows[0])
     rows = change(rows) or rows
     with path.open("w", newline="") as file:
@@ -282,7 +282,7 @@ EDITS = {
 def test_a_table_that_does_not_hold_together_is_refused(bench, tmp_path, change, why):
     path = tmp_path / "measured.csv"
     if why == "holds no rows":
-        path.write_text(SHIPPED.read_text().splitlines()[0] + "\n")
+        path.write_text(REAL.read_text().splitlines()[0] + "\n")
     else:
         rewritten(path, change)
     code, printed, complaints = bench("publish", "--check", path)
@@ -291,7 +291,7 @@ def test_a_table_that_does_not_hold_together_is_refused(bench, tmp_path, change,
     assert code == 2 and why in complaints[0] and len(complaints) == 1
 
 
-@pytest.mark.parametrize("text", [b"", b"\xff\xfe\x00", b"a,b\n1,2\n", b'schema,run_id,who\n"1', SHIPPED.read_bytes()[:5000]])
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe\x00", b"a,b\n1,2\n", b'schema,run_id,who\n"1', REAL.read_bytes()[:5000]])
 def test_what_is_no_table_gets_one_line(bench, tmp_path, text):
     (tmp_path / "measured.csv").write_bytes(text)
     code, printed, complaints = bench("publish", "--check", "measured.csv")
@@ -301,7 +301,7 @@ def test_what_is_no_table_gets_one_line(bench, tmp_path, text):
 def test_the_text_of_records_is_that_which_the_run_has_written(results):
     """The digest in a row is worth something because the row alone gives the file."""
     for path in results.rglob("records.csv"):
-        assert sha256(path.read_bytes()) in SHIPPED.read_text()
+        assert sha256(path.read_bytes()) in REAL.read_text()
 
 
 # -- beside own numbers -----------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ def test_measured_rows_stand_below_own_ones_and_are_never_averaged_with_them(ben
 
 
 def test_equal_runs_are_said_to_be_equal(bench, results):
-    text = bench("table", results, "--measured", SHIPPED)[1]
+    text = bench("table", results, "--measured", REAL)[1]
     assert "2 of these runs made here too" in text and "with equal numbers" in text
 
 
@@ -347,7 +347,7 @@ def test_what_differs_is_said_and_no_difference_of_numbers_given(bench, tmp_path
     write_back(changed(shipped_run(), identity, **cells), tmp_path / "own")
     own = json.loads(next((tmp_path / "own").rglob("manifest.json")).read_text())
     assert own["identity"] != shipped_run().identity or cells
-    text = bench("table", "own", "--measured", SHIPPED)[1]
+    text = bench("table", "own", "--measured", REAL)[1]
     (row,) = [line for line in text.splitlines() if line.startswith("  measured")]
     assert said in row and "(" not in row and "differs in" in text
 
@@ -355,19 +355,19 @@ def test_what_differs_is_said_and_no_difference_of_numbers_given(bench, tmp_path
 def test_measured_results_alone(bench):
     code, text, _ = bench("table", "--measured")
     assert code == 0 and "measured by others" in text and "simplecil, measured [M" in text
-    assert bench("table", "--measured", SHIPPED, "--view", "tasks", "--published")[0] == 0
+    assert bench("table", "--measured", REAL, "--view", "tasks", "--published")[0] == 0
     for format in ("markdown", "latex", "html", "csv", "json"):
-        assert bench("table", "--measured", SHIPPED, "--format", format)[0] == 0
+        assert bench("table", "--measured", REAL, "--format", format)[0] == 0
 
 
 def test_a_table_without_the_option_is_told_where_it_belongs(bench):
-    code, _, complaints = bench("table", SHIPPED)
-    assert code == 2 and f"write --measured {SHIPPED}" in complaints[0]
+    code, _, complaints = bench("table", REAL)
+    assert code == 2 and f"write --measured {REAL}" in complaints[0]
 
 
 def test_other_code_of_a_method_is_said(bench, tmp_path):
     write_back(shipped_run(), tmp_path / "own")  # its manifest names another source than the row
-    assert "the method's code is another one here" in bench("table", "own", "--measured", SHIPPED)[1]
+    assert "the method's code is another one here" in bench("table", "own", "--measured", REAL)[1]
 
 
 def test_a_folder_behind_the_option_is_one_of_own_results(bench, results):
@@ -385,7 +385,7 @@ def test_a_table_of_nothing_is_still_a_mistake(bench, results):
 
 
 def test_the_page_has_the_columns_of_the_code():
-    page = (SHIPPED.parent.parent.parent / "docs" / "measured.md").read_text()
+    page = (REAL.parent.parent / "docs" / "measured.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| (.*) \|$", page, re.MULTILINE)
     assert {name: (kind, meaning) for name, kind, meaning in rows} == {
         name: (kind, meaning.replace("|", r"\|")) for name, (kind, meaning) in COLUMNS.items()
