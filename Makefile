@@ -7,7 +7,6 @@ DEMO_METHODS ?= zero-shot,finetune,coop,cgil,joint-prompts
 
 demo: $(VENV)/installed
 	$(VENV)/bin/bench run --protocol mini60-6x10 --methods $(DEMO_METHODS)
-	$(VENV)/bin/bench table results/mini60-6x10
 
 test: $(VENV)-test/installed
 	$(VENV)-test/bin/python -m pytest -n 2 --dist worksteal

@@ -2,16 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from bench.checks.diagnosis import Diagnosis
-from bench.errors import BenchError, one_line
-from bench.results import records
-from bench.results.run_folder import MANIFEST, NAMES, RECORDS, SAMPLES, RunFolder, run_id_of
+from bench.results.run_folder import NAMES, RunFolder
+from bench.results.soundness import damages
 from bench.runs import checkpoint
 from bench.system import claims
-from bench.system.files import file_digest, leftovers
+from bench.system.files import leftovers
 
 SHOWN = 10  # orphan files that are named
 
@@ -70,7 +68,7 @@ def _run_at_rest(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
     for path in leftovers(run.path):
         diagnosis.mend(f"{name}: {path.name} was left by a writer that was killed", "removed", path.unlink)
     if run.finished:
-        complaint = next(_damages(run), None)
+        complaint = next(damages(run), None)
         if complaint is None:
             for leftover in (run.checkpoint, run.failure, run.damaged_manifest):
                 if leftover.exists():
@@ -108,23 +106,3 @@ def _unfinished(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
     else:
         diagnosis.note(f"{name}: unfinished, {kept}; the command that began it goes on")
     return "unfinished"
-
-
-def _damages(run: RunFolder) -> Iterator[str]:
-    """What is wrong with a run that says it has finished."""
-    try:
-        manifest = records.read_manifest(run.path)
-        if not run_id_of(manifest["identity"]) == manifest["run_id"] == run.run_id:
-            yield f"{MANIFEST} does not belong to this run"
-        checksums = manifest["checksums"]
-        for file in (RECORDS, SAMPLES):
-            path = run.path / file
-            if not path.is_file():
-                yield f"{file} is missing"
-            elif file_digest(path) != checksums[file]:
-                yield f"{file} is damaged: its checksum differs"
-        records.read_csv(run.records)
-    except BenchError as error:
-        yield str(error)
-    except (OSError, KeyError, TypeError, AttributeError) as error:
-        yield f"{MANIFEST} is damaged ({type(error).__name__}: {one_line(error)})"

@@ -28,6 +28,7 @@ COMMANDS = {
     "new": "bench.commands.new:new_command",
     "plot": "bench.commands.results:plot",
     "profile": "bench.commands.profile:profile_command",
+    "publish": "bench.commands.publish:publish_command",
     "report": "bench.commands.results:report",
     "run": "bench.commands.run:run_command",
     "show": "bench.commands.show:show_command",

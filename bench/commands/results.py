@@ -8,36 +8,57 @@ from bench.commands.options import split_names
 from bench.errors import BenchError
 from bench.reports.formats import FORMATS
 
+SHIPPED = ""  # the value of --measured without a file
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 FORMAT = click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(list(FORMATS)))
 
 
 @click.command()
-@PATHS
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--metrics", callback=split_names, help="Metrics separated by commas (bench list metrics).")
 @FORMAT
 @click.option("--view", default="summary", show_default=True, type=click.Choice(["summary", "tasks", "matrix", "cost"]),
               help="One number a metric, accuracies per task, whole matrices, or seconds, memory and parameters.")  # fmt: skip
 @click.option("--sort", metavar="METRIC", help="Metric that orders the methods.")
 @click.option("--published", "with_papers", is_flag=True, help="Put the numbers of papers beside the measured ones.")
+@click.option("--measured", "measured", is_flag=False, flag_value=SHIPPED, metavar="[FILE]",
+              help="Put results beside them that others measured and handed in (bench publish): those that ship, or those "
+                   "of FILE.")  # fmt: skip
+@click.option("--methods", callback=split_names,
+              help="Only these methods, separated by commas, in this order unless --sort names another.")  # fmt: skip
+@click.option("--digits", type=int, default=1, show_default=True, help="Digits behind the point of percentages.")
+@click.option("--caption", metavar="TEXT", help="Caption in place of the own one, which then stands in the notes.")
+@click.option("--label", metavar="NAME", help="What a paper refers to: \\label in LaTeX, id in HTML.")
+@click.option("--no-runs-column", is_flag=True, help="Say the numbers of runs in a note instead.")
+@click.option("--significance", is_flag=True,
+              help="Mark what cannot be told apart from the best of a column: paired over runs with equal seeds as in bench "
+                   "compare, Bonferroni's correction.")  # fmt: skip
 def table(
-    paths: tuple[Path, ...], metrics: tuple[str, ...] | None, format_: str, view: str, sort: str | None, with_papers: bool
-) -> None:
+    paths: tuple[Path, ...], metrics: tuple[str, ...] | None, format_: str, view: str, sort: str | None, with_papers: bool,
+    measured: str | None, methods: tuple[str, ...] | None, digits: int, caption: str | None, label: str | None,
+    no_runs_column: bool, significance: bool,
+) -> None:  # fmt: skip
     """Compare the methods whose results lie at or below PATHS. A file with accuracies that another program measured (as bench
     metrics reads it) gets rows of its own, marked as foreign."""
+    from bench.commands.measured import beside
     from bench.reports import costs, foreign_rows, tables
+    from bench.reports.layout import Layout, refuse_for_view
     from bench.results import loaded, published
 
+    layout = Layout(methods, digits, caption, label, not no_runs_column, significance)
+    refuse_for_view(layout, view)
+    paths, handed_in = beside(paths, measured, view)
     own, files = foreign_rows.split(paths)
     if view == "cost":
         if files:
             raise BenchError(f"{files[0]}: another program measured it, its cost is not known; leave it out of --view cost")
-        click.echo(costs.render(own, format_))
+        click.echo(costs.render(own, format_, layout))
         return
     results = loaded.load(own) if own else loaded.nothing()
     found = tables.render(
         results.table, metrics, format_, view, sort,
         results.samples_of, published.load() if with_papers else None, foreign_rows.load(files), results.manifests,
+        handed_in, layout,
     )  # fmt: skip
     click.echo(found)
 

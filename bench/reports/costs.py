@@ -1,6 +1,7 @@
 """What methods cost: seconds, memory, parameters and stored data, from the manifests of finished runs."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.reports.formats import Table, TableCell, write
+from bench.reports.layout import Layout, laid_out
 from bench.results import loaded
 from bench.results.groups import Group, arranged
 from bench.results.loaded import Results
 
+AS_EVER = Layout()
 COSTS: dict[str, Callable[[dict[str, Any]], float]] = {  # heading -> a number of the manifest's "cost", in the heading's unit
     "Preparing (s)": lambda cost: cost["seconds_prepare"],
     "Learning (s)": lambda cost: sum(task["learn"] for task in cost["seconds_per_task"]),
@@ -25,15 +28,18 @@ COSTS: dict[str, Callable[[dict[str, Any]], float]] = {  # heading -> a number o
 }
 
 
-def render(paths: Iterable[Path], format: str = "plain") -> str:
+def render(paths: Iterable[Path], format: str = "plain", layout: Layout = AS_EVER) -> str:
     """The cost tables of the runs at or below the paths, one for each set of comparable runs."""
-    return write(build(paths), format)
+    return write(laid_out(build(paths, layout), layout, format), format)
 
 
-def build(paths: Iterable[Path]) -> list[Table]:
+def build(paths: Iterable[Path], layout: Layout = AS_EVER) -> list[Table]:
     """As render, before a format is chosen."""
     results = loaded.load(paths)
-    tables = [table for group in arranged(results) if (table := cost_table(group, results))]
+    groups = arranged(results)
+    layout.refuse_unknown(name for group in groups for own in group.methods for name in (own.label, own.method))
+    chosen = [replace(group, methods=layout.chosen(group.methods, ordered=False)) for group in groups]
+    tables = [table for group in chosen if (table := cost_table(group, results))]
     if not tables:
         raise BenchError("these records came without their manifest.json, which holds the costs")
     return tables

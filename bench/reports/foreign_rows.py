@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.reports.formats import Table, TableCell, counted, percent
+from bench.reports.formats import DECIMALS, Table, TableCell, counted, percent
 from bench.reports.rows import Column, metric_block, task_blocks
 from bench.results.foreign import accuracy_files
 from bench.results.foreign.accuracy_matrix import ALSO_DETERMINED, DETERMINED, AccuracyMatrix
@@ -97,7 +97,8 @@ def add_rows(table: Table, found: Sequence[Foreign], columns: Sequence[Column], 
     """A row of its own for each matrix, below those of own runs."""
     for foreign in found:
         values = {column.key: foreign.value(column, scenario) for column in columns}
-        table.rows.append([TableCell(foreign.label), *[TableCell(percent(value)) for value in values.values()], TableCell("1")])
+        numbers = [TableCell(percent(value, table.digits)) for value in values.values()]
+        table.rows.append([TableCell(foreign.label), *numbers, TableCell("1")])
         facts = {"method": foreign.one.label, "overrides": "", "source": foreign.file, "foreign": True, "runs": 1}
         table.data.append(facts | values)
     own = table.rows[len(table.rows) - len(found) :]
@@ -106,10 +107,11 @@ def add_rows(table: Table, found: Sequence[Foreign], columns: Sequence[Column], 
     table.notes += dict.fromkeys(foreign.note for foreign in found)
 
 
-def apart(found: Sequence[Foreign], metrics: Sequence[str] | None, view: str, tables: Sequence[tuple[str, int]]) -> list[Table]:
+def apart(found: Sequence[Foreign], metrics: Sequence[str] | None, view: str, tables: Sequence[tuple[str, int]],
+          digits: int = DECIMALS) -> list[Table]:  # fmt: skip
     """Tables of foreign matrices only, one for each number of tasks; `tables`: those of own runs, (scenario, tasks)."""
     if view == "matrix":
-        return [_matrix(foreign) for foreign in found]
+        return [_matrix(foreign, digits) for foreign in found]
     made = []
     shapes = [(foreign.one.scenario or CLASS_INCREMENTAL, len(foreign.one.tasks)) for foreign in found]
     for scenario, tasks in dict.fromkeys(shapes):
@@ -122,7 +124,8 @@ def apart(found: Sequence[Foreign], metrics: Sequence[str] | None, view: str, ta
             blocks = [metric_block(chosen)]
         for block in blocks:
             caption = f"Measured by other programs; {counted(tasks, 'task')}" + (f"; {block.title}" if block.title else "")
-            table = Table(caption, "Percent, one run a row.", ["method", *[c.title for c in block.columns], "runs"], [])
+            header = ["method", *[column.title for column in block.columns], "runs"]
+            table = Table(caption, "Percent, one run a row.", header, [], digits=digits)
             lower = [column.title for column in block.columns if not column.higher_is_better]
             if lower:
                 table.notes.append(f"lower is better: {', '.join(lower)}")
@@ -143,9 +146,9 @@ def _why_apart(found: Sequence[Foreign], tables: Sequence[tuple[str, int]]) -> l
     return [f"none of the tables above has as many tasks under this scenario{test_images}"]
 
 
-def _matrix(foreign: Foreign) -> Table:
+def _matrix(foreign: Foreign, digits: int) -> Table:
     one = foreign.one
-    rows = [[TableCell(f"after {name}"), *[TableCell(percent(value)) for value in line]]
+    rows = [[TableCell(f"after {name}"), *[TableCell(percent(value, digits)) for value in line]]
             for name, line in zip(one.tasks, one.matrix)]  # fmt: skip
     data = [{"method": one.label, "overrides": "", "source": foreign.file, "foreign": True, "after_task": t,
              **{name: None if np.isnan(value) else float(value) for name, value in zip(one.tasks, line)}}

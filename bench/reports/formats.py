@@ -25,6 +25,7 @@ class TableCell:
 
     text: str
     mark: Mark = ""
+    sign: str = ""  # behind the number, explained in a note
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Table:
     conditions: dict[str, Any] = field(default_factory=dict)  # what all rows have in common
     data: list[dict[str, Any]] = field(default_factory=list)  # the rows as numbers, for CSV and JSON
     left: int = 1  # so many columns hold text, the others numbers
+    digits: int = DECIMALS  # of its percentages
+    label: str = ""  # by which a paper or a page refers to it
 
     @property
     def marked(self) -> bool:
@@ -96,9 +99,9 @@ def _plain(tables: list[Table]) -> str:
 
 def _plain_one(table: Table) -> str:
     suffix = {"best": "**", "second": "*", "": ""}
-    marked = [any(row[i].mark for row in table.rows) for i in range(len(table.header))]
-    pad = [2 if one else 0 for one in marked]  # room for stars, so that digits stay aligned
-    body = [[cell.text + suffix[cell.mark].ljust(pad[i]) for i, cell in enumerate(row)] for row in table.rows]
+    behind = [[suffix[cell.mark] + cell.sign for cell in row] for row in table.rows]
+    pad = [max((len(row[i]) for row in behind), default=0) for i in range(len(table.header))]  # so that digits stay aligned
+    body = [[cell.text + behind[k][i].ljust(pad[i]) for i, cell in enumerate(row)] for k, row in enumerate(table.rows)]
     titles = [title.replace("/", "/\n").split("\n") for title in table.header]
     height = max(map(len, titles))
     titles = [[""] * (height - len(title)) + title for title in titles]
@@ -121,7 +124,7 @@ def _markdown(tables: list[Table]) -> str:
 
     def show(cell: TableCell) -> str:
         text = escape(cell.text)
-        return {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(cell.mark, text)
+        return {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(cell.mark, text) + cell.sign
 
     def one(table: Table) -> str:
         ruler = [":---"] * table.left + ["---:"] * (len(table.header) - table.left)
@@ -136,7 +139,7 @@ def _markdown(tables: list[Table]) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"\S{}", "×": r"$\times$",
+    "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"\S{}", "×": r"$\times$", "≈": r"$\approx$", "→": r"$\to$",
 }  # fmt: skip
 
 
@@ -147,7 +150,7 @@ def _latex(tables: list[Table]) -> str:
 
     def show(cell: TableCell) -> str:
         text = escape(cell.text)
-        return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(cell.mark, text)
+        return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}"}.get(cell.mark, text) + escape(cell.sign)
 
     def one(table: Table) -> str:
         notes = _all_notes(table, "Bold: best; underlined: second best.", escape)
@@ -156,7 +159,8 @@ def _latex(tables: list[Table]) -> str:
                 r"\begin{table}[t]",
                 r"\centering",
                 r"\small",
-                rf"\caption{{{escape(table.caption)}. {escape(table.reading)}}}",
+                rf"\caption{{{escape(table.caption)}. {escape(table.reading)}}}"
+                + (rf"\label{{{table.label}}}" if table.label else ""),
                 rf"\begin{{tabular}}{{{'l' * table.left}{'r' * (len(table.header) - table.left)}}}",
                 r"\toprule",
                 " & ".join(map(escape, table.header)) + r" \\",
@@ -178,7 +182,7 @@ def _html(tables: list[Table]) -> str:
 
     def show(cell: TableCell, column: int) -> str:
         text = escape(cell.text)
-        text = {"best": f"<strong>{text}</strong>", "second": f"<u>{text}</u>"}.get(cell.mark, text)
+        text = {"best": f"<strong>{text}</strong>", "second": f"<u>{text}</u>"}.get(cell.mark, text) + escape(cell.sign)
         return f'<th scope="row">{text}</th>' if column == 0 else f"<td>{text}</td>"
 
     def one(table: Table) -> str:
@@ -187,7 +191,7 @@ def _html(tables: list[Table]) -> str:
         notes = _all_notes(table, "<strong>bold</strong>: best, <u>underlined</u>: second best", escape)
         return "\n".join(
             [
-                "<table>",
+                f'<table id="{table.label}">' if table.label else "<table>",
                 f"<caption>{escape(table.caption)}. {escape(table.reading)}</caption>",
                 f"<thead><tr>{head}</tr></thead>",
                 "<tbody>",

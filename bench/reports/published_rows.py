@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.reports.formats import DECIMALS, INDENT, Table, TableCell
+from bench.reports.formats import INDENT, Table, TableCell
+from bench.reports.layout import Layout
 from bench.reports.rows import Column
 from bench.results import published as publications
 from bench.results.groups import MethodRuns
@@ -19,10 +20,11 @@ from bench.results.records import validation_part
 class PublishedRows:
     """The published rows of one table, in the order in which they are asked for."""
 
-    def __init__(self, table: Table, columns: Sequence[Column], published: pd.DataFrame):
+    def __init__(self, table: Table, columns: Sequence[Column], published: pd.DataFrame, layout: Layout):
         self.table = table
         self.columns = columns
-        self.left = publications.beside(published, table.conditions)  # method -> sources that have no row yet
+        found = publications.beside(published, table.conditions)
+        self.left = {method: sources for method, sources in found.items() if layout.wants(method)}  # those without a row yet
         self.numbers: dict[str, int] = {}  # paper, table and backbone -> the number by which the rows refer to it
 
     def below(self, own: MethodRuns) -> None:
@@ -52,7 +54,7 @@ class PublishedRows:
         cells = []
         data: dict[str, object] = {"method": source.method, "source": source.where, "flag": source.flag}
         for column in self.columns:
-            text, numbers = _number(source, column, measured)
+            text, numbers = _number(source, column, measured, self.table.digits)
             cells.append(TableCell(text))
             data |= numbers
         first = INDENT + label if own else f"{source.method}, {label}"
@@ -70,7 +72,7 @@ class PublishedRows:
         return [how, *(f"[{number}] {where}" for where, number in self.numbers.items())]
 
 
-def _number(source: Source, column: Column, own: MethodRuns | None) -> tuple[str, dict[str, float]]:
+def _number(source: Source, column: Column, own: MethodRuns | None, digits: int) -> tuple[str, dict[str, float]]:
     """What a source says in one column: (as printed, as data). own: the runs to hold it against."""
     value, std = source.values.get(column.key), source.stds.get(column.key)
     if value is None:
@@ -79,7 +81,7 @@ def _number(source: Source, column: Column, own: MethodRuns | None) -> tuple[str
     data = {column.key: value / 100}
     mean = column.mean(own) if own else None
     if mean is not None:
-        text += f" ({100 * mean - value:+.{DECIMALS}f})"
+        text += f" ({100 * mean - value:+.{digits}f})"
         data[f"{column.key}_difference"] = mean - value / 100
     return text, data
 

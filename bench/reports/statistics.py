@@ -37,8 +37,6 @@ def bootstrap_interval(
     >>> bootstrap_interval(np.full(5, 0.25))
     (0.25, 0.25)
     """
-    from scipy.special import ndtr, stdtrit
-
     differences = np.sort(np.asarray(differences, dtype=float))
     n = len(differences)
     if n < 2:
@@ -48,9 +46,20 @@ def bootstrap_interval(
         return -high, -low
     values, counts = np.unique(differences, return_counts=True)  # equal differences are drawn together
     draws = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)  # (resamples, distinct values)
-    tail = ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + confidence) / 2))  # Phi, and the quantile of Student's t
-    low, high = np.quantile(draws @ values / n, [tail, 1 - tail])
+    outside = tail(n, confidence)
+    low, high = np.quantile(draws @ values / n, [outside, 1 - outside])
     return float(low), float(high)
+
+
+def tail(n: int, confidence: float) -> float:
+    """The share of the resampled means of n differences that the interval of this confidence leaves outside on each side.
+
+    >>> round(tail(5, 0.95), 5), round(tail(10, 0.95), 4)
+    (0.00095, 0.0086)
+    """
+    from scipy.special import ndtr, stdtrit
+
+    return float(ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + confidence) / 2)))  # Phi, and the quantile of Student's t
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -13,19 +13,23 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.reports import measured_tables, notes, significance
 from bench.reports.foreign_rows import Foreign, add_rows, apart, marked, place_of
-from bench.reports.formats import DECIMALS, Mark, Table, TableCell, percent, write
+from bench.reports.formats import Mark, Table, TableCell, percent, write
+from bench.reports.layout import Layout, laid_out
+from bench.reports.measured_rows import MeasuredRows
 from bench.reports.published_rows import PublishedRows
 from bench.reports.rows import Block, Column, metric_block, metric_column, task_blocks
-from bench.results import run_facts
 from bench.results.conditions import ZERO_SHOT, heading
 from bench.results.groups import Group, MethodRuns, comparable
+from bench.results.measured.schema import MeasuredRun
 from bench.results.metrics import DEFAULTS, find
 from bench.results.records import refuse_mixture
 from bench.results.run_data import TASK_AGNOSTIC
 from bench.results.samples import SamplesOf
 
 VIEWS = ("summary", "tasks", "matrix")
+AS_EVER = Layout()
 
 
 def render(
@@ -38,6 +42,8 @@ def render(
     published: pd.DataFrame | None = None,
     foreign: Sequence[Foreign] = (),
     manifests: Mapping[str, Mapping[str, Any]] | None = None,
+    measured: Sequence[MeasuredRun] | None = None,
+    layout: Layout = AS_EVER,
 ) -> str:
     """The tables of these records as text.
 
@@ -46,9 +52,11 @@ def render(
     samples_of: from a run id to its per-sample scores (bench.results.samples.of_runs), asked only if a metric needs them.
     published: numbers from papers (bench.results.published.load()) to stand beside the measured ones. foreign: matrices that
     other programs measured (bench.reports.foreign_rows.load), with rows of their own. manifests: by run id, for notes on what
-    differs between averaged runs.
+    differs between averaged runs. measured: results that others handed in (bench.results.measured.files), beside own ones.
+    layout: which rows, how many digits, which caption.
     """
-    return write(build(records, metrics, view, sort, samples_of, published, foreign, manifests), format)
+    tables = build(records, metrics, view, sort, samples_of, published, foreign, manifests, measured, layout)
+    return write(laid_out(tables, layout, format), format)
 
 
 def build(
@@ -60,14 +68,17 @@ def build(
     published: pd.DataFrame | None = None,
     foreign: Sequence[Foreign] = (),
     manifests: Mapping[str, Mapping[str, Any]] | None = None,
+    measured: Sequence[MeasuredRun] | None = None,
+    layout: Layout = AS_EVER,
 ) -> list[Table]:
     """As render, before a format is chosen."""
     if view not in VIEWS:
         raise BenchError(f"unknown view {view!r}; known: {', '.join(VIEWS)}")
     named = [*(metrics or []), *([sort] if sort else [])]
     need_samples = [name for name in named if find(name).needs == "samples"]
-    if not len(records) and foreign:
-        return apart(foreign, metrics, view, [])
+    if not len(records) and (foreign or measured):
+        handed_in = measured_tables.apart(measured or [], metrics, view, sort, published, layout)
+        return [*handed_in, *apart(foreign, metrics, view, [], layout.digits)]
     if not len(records):
         raise BenchError("no records to make a table of; bench run writes them")
     refuse_mixture(records)
@@ -75,24 +86,49 @@ def build(
     if samples_of and need_samples:
         groups = [group.with_samples(samples_of) for group in groups]
     groups = [_sorted(group.with_baselines(), sort) for group in groups]
+    _refuse_unknown(layout, groups, published, measured)
     # other programs report test images: their matrices never stand beside numbers of a validation part
     shapes = [(group.conditions["scenario"], 0 if group.validation else len(group.tasks)) for group in groups]
     places = [place_of(one, shapes) for one in foreign]
     tables: list[Table] = []
     for number, group in enumerate(groups):
+        methods = layout.chosen(group.methods, ordered=sort is not None)
         if view == "matrix":
-            tables += [_matrix_table(own, group) for own in group.methods]
+            tables += [_matrix_table(own, group, layout.digits) for own in methods]
             continue
         for block in _blocks(group, metrics, view):
-            table = _comparison(group, block, published)
+            table = _comparison(group, methods, block, published, measured, manifests or {}, layout)
             beside = [one for one, place in zip(foreign, places) if place == number]
             add_rows(table, beside, block.columns, group.conditions["scenario"])
             tables.append(table)
-        tables[-1].notes += _mixtures(group, manifests or {}) + _ties(group, manifests or {})
+        tables[-1].notes += notes.on_mixtures(methods, manifests or {}) + notes.on_ties(group, methods, manifests or {})
     alone = [one for one, place in zip(foreign, places) if place is None or view == "matrix"]
     if alone:
-        tables += apart(alone, metrics, view, shapes)
+        tables += apart(alone, metrics, view, shapes, layout.digits)
+    tables = _with_rows(tables, groups)
     return marked(tables) if foreign else tables
+
+
+def _refuse_unknown(
+    layout: Layout, groups: Sequence[Group], published: pd.DataFrame | None, measured: Sequence[MeasuredRun] | None
+) -> None:
+    """BenchError where a row is wanted that none of these results could have."""
+    if layout.methods is None:
+        return
+    known = {name for group in groups for own in group.methods for name in (own.label, own.method)}
+    known |= {run["method"] for run in measured or []}
+    layout.refuse_unknown(known | (set(published["method"]) if published is not None else set()))
+
+
+def _with_rows(tables: Sequence[Table], groups: Sequence[Group]) -> list[Table]:
+    """The tables that have rows; where a choice of methods leaves one empty, a note says so."""
+    kept = [table for table in tables if table.rows]
+    empty = list(dict.fromkeys(str(table.conditions["protocol"]) for table in tables if not table.rows))
+    if not kept:
+        raise BenchError(f"none of these methods was run on {', '.join(empty or [group.protocol for group in groups])}")
+    if empty:
+        kept[-1].notes.append(f"none of these methods was run on {', '.join(empty)}")
+    return kept
 
 
 def _sorted(group: Group, sort: str | None) -> Group:
@@ -124,56 +160,58 @@ def _head(group: Group) -> str:
     return heading(group.conditions, also=("exemplars", "templates"))
 
 
-def _mixtures(group: Group, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A note on every row that averages over runs which differ in how they were made."""
-    notes = []
-    for own in group.methods:
-        found = run_facts.mixtures([manifests[run_id] for run_id in own.run_ids if run_id in manifests])
-        if found:
-            notes.append(f"{own.label}: averaged over runs that differ in {', '.join(found)}")
-    return notes
-
-
-def _ties(group: Group, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A note on the images that only the order of the classes decides, where data sets of a stream share names."""
-    last, found = len(group.tasks) - 1, []
-    for own in group.methods:
-        ties = [manifests[run_id].get("ties", []) for run_id in own.run_ids if run_id in manifests]
-        counts = sorted({sum(cell["images"] for cell in cells if cell["after_task"] == last) for cells in ties})
-        if any(counts):
-            found.append(f"{own.label} {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}")
-    how = f"{group.scored} images whose best score several classes share, of which the first counts, after the last task"
-    return [f"{how}: {', '.join(found)}"] if found else []
-
-
 # -- from a group to a table ------------------------------------------------------------------------------------
 
 
-def _comparison(group: Group, block: Block, published: pd.DataFrame | None) -> Table:
-    """A row for every method, with what papers say of it below."""
+def _comparison(
+    group: Group,
+    methods: Sequence[MethodRuns],
+    block: Block,
+    published: pd.DataFrame | None,
+    measured: Sequence[MeasuredRun] | None,
+    manifests: Mapping[str, Mapping[str, Any]],
+    layout: Layout,
+) -> Table:
+    """A row for every method, with what others measured and what papers say of it below."""
     columns = block.columns
     below = _below_zero_shot(group)
-    runs = max(len(own.runs) for own in group.methods)
+    runs = max((len(own.runs) for own in methods), default=1)
     spread = "mean ± standard deviation over runs (seeds and class orders)" if runs > 1 else "one run a row"
     table = Table(
         caption=f"{_head(group)}; {block.title}" if block.title else _head(group),
         reading=f"Percent, {spread}.",
         header=["method", *[column.title for column in columns], "runs"],
         rows=[],
-        notes=_notes(group, columns, below),
+        notes=_notes(group, methods, columns, below),
         conditions=group.conditions,
+        digits=layout.digits,
     )
-    papers = PublishedRows(table, columns, published) if published is not None else None
-    marks = {column.key: _marks(group.methods, column) for column in columns}
-    for own in group.methods:
+    signs_of = significance.marks(methods, columns) if layout.significance else None
+    if signs_of:
+        table.notes += signs_of.notes()
+    own_manifests = {run_id: manifests[run_id] for run_id in group.run_ids if run_id in manifests}
+    others: list[MeasuredRows | PublishedRows] = []
+    if measured is not None:
+        others.append(MeasuredRows(table, columns, measured, own_manifests, len(group.tasks), _final(group), layout))
+    if published is not None:
+        others.append(PublishedRows(table, columns, published, layout))
+    marks = {column.key: _marks(methods, column, layout.digits) for column in columns}
+    for own in methods:
         signs = (" †" if own.label in below else "") + (" ‡" if own.joint else "")
-        cells = [TableCell(_text(own, column), marks[column.key].get(own.label, "")) for column in columns]
+        cells = [
+            TableCell(
+                _text(own, column, layout.digits),
+                marks[column.key].get(own.label, ""),
+                signs_of.sign(column, own.label) if signs_of else "",
+            )
+            for column in columns
+        ]
         table.rows.append([TableCell(own.label + signs), *cells, TableCell(str(len(own.runs)))])
         table.data.append(_data(own, columns, own.label in below))
-        if papers:
-            papers.below(own)
-    if papers:
-        papers.finish()
+        for beside in others:
+            beside.below(own)
+    for beside in others:
+        beside.finish()
     return table
 
 
@@ -189,14 +227,14 @@ def _below_zero_shot(group: Group) -> set[str]:
     return found
 
 
-def _marks(methods: Sequence[MethodRuns], column: Column) -> dict[str, Mark]:
+def _marks(methods: Sequence[MethodRuns], column: Column, digits: int) -> dict[str, Mark]:
     """Label of a method -> best or second, judged on what is printed; equal numbers share a mark."""
     sign = 1 if column.higher_is_better else -1
     printed = {}
     for own in methods:
         mean = column.mean(own)
         if mean is not None and not own.joint:
-            printed[own.label] = sign * round(100 * mean, DECIMALS)
+            printed[own.label] = sign * round(100 * mean, digits)
     ranks = sorted(set(printed.values()), reverse=True)
     if len(ranks) < 2:
         return {}
@@ -206,11 +244,11 @@ def _marks(methods: Sequence[MethodRuns], column: Column) -> dict[str, Mark]:
     return {label: places[value] for label, value in printed.items() if value in places}
 
 
-def _text(own: MethodRuns, column: Column) -> str:
+def _text(own: MethodRuns, column: Column, digits: int) -> str:
     mean, std, known = column.mean(own), column.std(own), len(column.known(own))
     if mean is None:
         return "-"
-    text = percent(mean) + (f" ± {percent(std)}" if std is not None else "")
+    text = percent(mean, digits) + (f" ± {percent(std, digits)}" if std is not None else "")
     return text if known == len(own.runs) else f"{text} (n={known})"
 
 
@@ -224,41 +262,26 @@ def _data(own: MethodRuns, columns: Sequence[Column], below: bool) -> dict[str, 
     return data
 
 
-def _notes(group: Group, columns: Sequence[Column], below: set[str]) -> list[str]:
-    notes = []
+def _notes(group: Group, methods: Sequence[MethodRuns], columns: Sequence[Column], below: set[str]) -> list[str]:
+    found = []
     lower = [column.title for column in columns if not column.higher_is_better]
     if lower:
-        notes.append(f"lower is better: {', '.join(lower)}")
-    if below:
-        notes.append(f"† ends below zero-shot ({_final(group).title})")
-    if any(own.joint for own in group.methods):
-        notes.append("‡ learned all tasks at once (upper bound), not ranked")
-    if any(column.mean(own) is None for own in group.methods for column in columns):
-        notes.append("a dash: not available")
-    return notes + _notes_on_seeds(group.methods)
+        found.append(f"lower is better: {', '.join(lower)}")
+    if below & {own.label for own in methods}:
+        found.append(f"† ends below zero-shot ({_final(group).title})")
+    if any(own.joint for own in methods):
+        found.append("‡ learned all tasks at once (upper bound), not ranked")
+    if any(column.mean(own) is None for own in methods for column in columns):
+        found.append("a dash: not available")
+    return found + notes.on_seeds(methods)
 
 
-def _notes_on_seeds(methods: Sequence[MethodRuns]) -> list[str]:
-    """What a reader must know of seeds: one that was run twice, class orders that only some methods have met."""
-    notes = []
-    for own in methods:
-        repeated = sorted({pair for pair in own.seeds if own.seeds.count(pair) > 1})
-        if repeated:
-            order, seed = repeated[0]
-            notes.append(f"{own.label}: several runs of order seed {order}, seed {seed}, which differ outside the records")
-    orders = {own.label: sorted({order for order, _ in own.seeds}) for own in methods}
-    if len({tuple(found) for found in orders.values()}) > 1:
-        listed = "; ".join(f"{label}: {', '.join(map(str, found))}" for label, found in orders.items())
-        notes.append(f"class orders differ between rows, compare with care ({listed})")
-    return notes
-
-
-def _matrix_table(own: MethodRuns, group: Group) -> Table:
+def _matrix_table(own: MethodRuns, group: Group, digits: int) -> Table:
     """Accuracy matrix of one method: learned tasks as the scenario scores them, future tasks to the right of them."""
     mean = np.mean([run.learned_and_future for run in own.runs], axis=0)  # (T, T)
     rows, data = [], []
     for after, (name, line) in enumerate(zip(group.tasks, mean)):
-        rows.append([TableCell(f"after {name}"), *[TableCell(percent(value)) for value in line]])
+        rows.append([TableCell(f"after {name}"), *[TableCell(percent(value, digits)) for value in line]])
         known = {task: None if np.isnan(value) else float(value) for task, value in zip(group.tasks, line)}
         data.append({"method": own.method, "overrides": own.overrides, "after_task": after, **known})
     how = "own classes compete"

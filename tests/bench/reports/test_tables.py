@@ -14,10 +14,15 @@ import pytest
 
 from bench.errors import BenchError
 from bench.reports import formats, tables
+from bench.reports.layout import Layout
 from bench.results import metrics, published, samples
 from bench.results.conditions import SHARED
 from tests.bench.fake_records import fake_records
 
+FOR_PAPERS = (  # with everything in it that LaTeX could stumble over
+    Layout(methods=("cgil", "coop", "joint"), digits=2, caption="100% of $x_1$ {protocol} & more", label="tab:main_1"),
+    Layout(caption="~^\\ <a> #1", runs_column=False, significance=True),
+)
 ALL = ("zero-shot", "finetune", "coop", "cgil", "joint")
 
 
@@ -298,6 +303,7 @@ def test_latex_escapes_and_balances():
 def test_latex_compiles(tmp_path):
     records = pd.concat([fake_records(ALL), fake_records(overrides=NASTY)])
     body = "\n".join(tables.render(records, format="latex", view=view, published=published.load()) for view in tables.VIEWS)
+    body += "\n".join(tables.render(records, format="latex", layout=layout) for layout in FOR_PAPERS)
     head, foot = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n", "\n\\end{document}\n"
     (tmp_path / "table.tex").write_text(head + body + foot)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "table.tex"]
