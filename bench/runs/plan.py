@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bench.errors import BenchError
-from bench.runs import assignments
+from bench.runs import assignments, embedded
 from bench.runs.assignments import Assignment
 from bench.runs.facts import Facts
 from bench.runs.request import Request
@@ -23,7 +23,6 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
     the same study names elsewhere.
     """
     ablations = [assignments.parse(one, "--ablate") for one in request.ablate]
-    weights = facts.weights(request.backbone, request.pretrained)
     protocols = [facts.protocol(given) for given in request.protocols]
     chosen, notes = [], []
     for protocol in protocols:
@@ -39,10 +38,17 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
         if protocol.fixed_order and list(request.order_seeds) != [0]:
             notes.append(f"{protocol.name} has one fixed order: order seeds other than 0 are left out")
         tasks, content = _tasks(protocol, request.order_seeds), protocol.content
+        clip, about = embedded.conditions(request, protocol, facts)
+        notes += about
+        unfit = embedded.Unfit(protocol, chosen_by_name=list(request.methods) != ["all"])
         images = "" if request.synthetic else facts.own_images(given, request.limit_train, request.limit_test)
         for order_seed, name in itertools.product(tasks, names):
             for variant, seed in itertools.product(_variants(name, request, ablations), request.seeds):
-                hyper = facts.settings(name, protocol.name, [one.change for one in variant])
+                hyper, about = embedded.settings(name, protocol, [one.change for one in variant], facts)
+                notes += about
+                if lacking := embedded.lacking(hyper.needs, protocol):
+                    unfit.note(name, lacking)
+                    continue
                 runs.append(
                     Run(
                         protocol=protocol.name,
@@ -51,16 +57,16 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         method_version=facts.method(name).version,
                         settings=hyper.settings,
                         overrides=hyper.overrides,
-                        backbone=request.backbone,
-                        pretrained=request.pretrained,
-                        weights=weights,
+                        backbone=clip.backbone,
+                        pretrained=clip.pretrained,
+                        weights=clip.weights,
                         device=request.device,
                         order_seed=order_seed,
                         seed=seed,
                         limit_train=request.limit_train,
                         limit_test=request.limit_test,
                         out=request.out,
-                        precision=request.precision,
+                        precision=clip.precision,
                         synthetic=request.synthetic,
                         tasks=tasks[order_seed],
                         given=protocol_names.from_anywhere(given),
@@ -68,6 +74,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         images=images,
                     )
                 )
+        notes += unfit.said()
     return without_repeats(runs), notes
 
 

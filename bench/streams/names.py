@@ -45,7 +45,7 @@ def split(name: str) -> tuple[str, list[str]]:
 def from_anywhere(name: str) -> str:
     """The name with which the same protocol is found from every working folder: a path in it is made absolute."""
     prefix, colon, rest = name.partition(":")
-    if prefix != "folder" or not colon:
+    if prefix not in ("folder", "embeddings") or not colon:
         return name
     return f"{prefix}:{Path(rest).expanduser().absolute()}"
 

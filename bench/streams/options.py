@@ -48,7 +48,8 @@ def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
     if "budget" in chosen:
         changed = replace(changed, budgeted=True)
         suffixes += ["budgeted"] if not start.budgeted else []
-    return replace(changed, name="+".join([protocol.name, *suffixes]))
+    like = "+".join([protocol.like, *suffixes]) if protocol.like else ""
+    return replace(changed, name="+".join([protocol.name, *suffixes]), like=like)
 
 
 def _what(protocol: Protocol, option: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.images import class_names
 from bench.images.dataset import Content, Dataset, DatasetInfo
+from bench.images.embeddings import EmbeddingFile
 from bench.streams.scenario import LabelSpace, Scenario, ScenarioKind
 from bench.system import former_names, registry
 from bench.system.seeds import stable_seed
@@ -65,6 +66,8 @@ class Protocol:
     shots: int | None = None  # training images of every class; None: all
     shot_rule: str = "own"  # which these are: a name of bench.streams.shots.RULES
     datasets: Mapping[str, Dataset] = field(default_factory=dict)  # those that are not registered, by name
+    embeddings: EmbeddingFile | None = None  # all that there is of its images
+    like: str = ""  # the protocol on images whose embeddings these are, where that is known
 
     @property
     def exemplars(self) -> str:
@@ -72,6 +75,11 @@ class Protocol:
         if self.exemplars_per_class is not None:
             return f"{self.exemplars_per_class}/class"
         return f"{self.exemplars_total} total" if self.exemplars_total is not None else "none"
+
+    @property
+    def known_as(self) -> str:
+        """The name by which recipes and random numbers go: embeddings are learned as their images would be."""
+        return self.like or self.name
 
     def dataset(self, name: str) -> Dataset:
         """One of its data sets."""

@@ -23,6 +23,7 @@ KINDS = {
     "protocol": "bench.protocols",
     "protocol-family": "bench.protocol_families",
     "dataset": "bench.datasets",
+    "dataset-family": "bench.dataset_families",
     "reference": "bench.references",
 }
 BUILT_IN = "continual-clip-bench"

@@ -63,6 +63,11 @@ def image_folder(path: str | Path) -> Dataset:
     return Dataset(info, partial(_open_split, root, images), content="own", notes=tuple(reading.notes()))
 
 
+def family(name: str) -> Dataset | None:
+    """folder:PATH: the images in a folder, a sub-folder a class"""
+    return image_folder(name.removeprefix("folder:")) if name.startswith("folder:") else None
+
+
 def _open_split(root: Path, images: dict[str, tuple[list[str], np.ndarray]], split: str, folders: Folders) -> ImageSource:
     def complain(path: Path, why: str) -> BenchError:
         return BenchError(f"{path}: {why}; replace or remove the file")
