@@ -30,7 +30,7 @@ def family(name: str) -> Protocol | None:
     file = open_file(path)
     own_name = f"{PREFIX}{file.path.stem}"
     if printable(own_name) != own_name.strip() or " " in own_name:
-        raise BenchError(f"{file.path}: there are spaces or control characters in its name, which stands in results; rename the file")
+        raise BenchError(f"{file.path}: spaces or control characters in its name, which stands in results; rename the file")
     dataset = dataset_of(file, own_name)
     info = dataset.info
     class_incremental.refuse_other_counts(name, PREFIX + path, shape, len(info.class_names))

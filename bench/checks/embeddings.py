@@ -35,9 +35,11 @@ def described(file: EmbeddingFile) -> list[str]:
     for split in SPLITS:
         counts = np.bincount(file.labels[split], minlength=classes)
         lines.append(f"{split}: {len(file.labels[split])} images, {counts.min()} to {counts.max()} of each class")
-    templates = len(facts.templates)
-    text = f"{templates} prompt{'s' * (templates > 1)} of each class, logit scale {facts.logit_scale:.4g}" if facts.logit_scale else ""
-    lines.append("text: " + (text if "text/features" in file else "none: methods that need text embeddings cannot run"))
+    if "text/features" in file:
+        prompts = f"{len(facts.templates)} prompt{'s' * (len(facts.templates) > 1)} of each class"
+        lines.append(f"text: {prompts}, logit scale {facts.logit_scale:.4g}")
+    else:
+        lines.append("text: none, so that methods which need it cannot run")
     if "train/pooled" in file:
         lines.append(f"before the projection: width {file.shapes['train/pooled'][1]}")
     lines.append(f"use it as {PREFIX}{file.path}-{_shape(classes)}")

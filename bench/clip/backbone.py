@@ -174,7 +174,7 @@ class Backbone:
 
     @property
     def image_projection(self) -> torch.Tensor | None:
-        """(pooled width, d): what `pool_images` is multiplied by to give `encode_images`; None where a tower has no such matrix."""
+        """(pooled width, d): from `pool_images` to `encode_images`; None where a tower has no such matrix."""
         found = getattr(self.clip.visual, "proj", None)
         return found.detach() if isinstance(found, torch.Tensor) else None
 

@@ -104,7 +104,12 @@ class EmbeddedBackbone(Backbone):
         features = torch.from_numpy(self.file.array("text/features")).flatten(0, 1).to(self.device)
         return rows, features
 
-    # -- what only towers could -------------------------------------------------------------------------------
+    # -- what only towers could ---------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("transform", "tokenizer", "activation"):  # what `Backbone` has, and a file tells nothing of
+            raise NoTower(f"CLIP itself is wanted ({name}), and there are embeddings alone")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def tokenize(self, texts: Sequence[str]) -> NoReturn:
         raise NoTower("the tokens of a text are wanted, and there are embeddings alone")

@@ -94,7 +94,8 @@ def _convert(text: str, kind: Any, where: str) -> Any:
 def as_text(settings: type, values: Mapping[str, Any]) -> dict[str, str]:
     """Those of the values that are hyper-parameters here, as they would be written on the command line."""
     own = {field.name for field in dataclasses.fields(settings)}
-    return {name: str(value).lower() if isinstance(value, bool | None) else str(value) for name, value in values.items() if name in own}
+    texts = {name: str(value).lower() if isinstance(value, bool | None) else str(value) for name, value in values.items()}
+    return {name: text for name, text in texts.items() if name in own}
 
 
 def identifying(settings: Any) -> dict[str, Any]:

@@ -59,19 +59,22 @@ def _refuse_another_clip(request: Request, protocol: Protocol, file: EmbeddingFi
     if other:
         asked = f"{request.backbone} {request.pretrained or ''}".strip()
         raise BenchError(
-            f"{protocol.name}: its embeddings are of {said.backbone} with weights {said.weights}, not of {asked}; leave --backbone "
-            "and --pretrained out"
+            f"{protocol.name}: its embeddings are of {said.backbone} with weights {said.weights}, not of {asked}; leave "
+            "--backbone and --pretrained out"
         )
 
 
+def available(protocol: Protocol) -> set[str]:
+    """What of `Method.needs` there is on a protocol: everything where it has images."""
+    if protocol.embeddings is None:
+        return {*NEEDS, "towers"}
+    return {need for need, (tensor, _) in NEEDS.items() if tensor in protocol.embeddings}
+
+
 def lacking(needs: Sequence[str], protocol: Protocol) -> tuple[str, ...]:
-    """What of this the protocol does not have, in words; nothing where it has images."""
-    file = protocol.embeddings
-    if file is None:
-        return ()
-    if not set(needs) <= set(NEEDS):
-        return (TOWERS,)
-    return tuple(NEEDS[need][1] for need in needs if NEEDS[need][0] not in file)
+    """What of this the protocol does not have, in words."""
+    missing = [need for need in needs if need not in available(protocol)]
+    return tuple(NEEDS[need][1] for need in missing) if set(missing) <= set(NEEDS) else (TOWERS,)
 
 
 def settings(
@@ -80,13 +83,14 @@ def settings(
     """The hyper-parameters of a run, and a note where they are others than on images."""
     hyper = facts.settings(method, protocol.known_as, changes)
     given = {name for name, *_ in changes}
-    instead = {name: text for name, text in hyper.on_embeddings.items() if name not in given}
+    now = {name: str(value).lower() for name, value in hyper.settings.items()}
+    instead = {name: text for name, text in hyper.on_embeddings.items() if name not in given and now.get(name) != text.lower()}
     if not (instead and lacking(hyper.needs, protocol)):
         return hyper, []
     more = [(name, text, f"on {protocol.name}") for name, text in instead.items()]
     other = facts.settings(method, protocol.known_as, [*changes, *more])
-    if lacking(other.needs, protocol):
-        return hyper, []
+    if found := lacking(other.needs, protocol):
+        return (hyper if found == (TOWERS,) else other), []
     said = ", ".join(f"{name}={text}" for name, text in instead.items())
     why = " and ".join(lacking(hyper.needs, protocol))
     return other, [f"{method} runs with {said} on {protocol.name}: otherwise it needs {why}"]

@@ -62,7 +62,7 @@ class OfAllMethods(Question):
 
 @dataclass(frozen=True)
 class OfSettings(Question):
-    """All hyper-parameters of a method on a protocol, the changed ones as records name them, and what it needs of CLIP with them."""
+    """All hyper-parameters of a method on a protocol, the changed ones as records name them, and what it then needs of CLIP."""
 
     method: str
     protocol: str
