@@ -156,9 +156,10 @@ class _Look:
         self.refuse_missing()
         facts = facts_of(self.metadata, self.wrong, with_text="text/features" in self.names)
         shapes = {name: tuple(self.file.get_slice(name).get_shape()) for name in KNOWN if name in self.names}
-        self.refuse_shapes(shapes, facts)
+        self.refuse_shapes(shapes)
         digest = hashlib.sha256(json.dumps(asdict(facts), sort_keys=True).encode())
         labels = {split: self.labels(split, facts) for split in SPLITS}
+        self.refuse_other_text(shapes, facts)
         for split in SPLITS:
             digest.update(f"{split} {len(labels[split])}".encode() + labels[split].tobytes())
         for name in (name for name in KNOWN if name in shapes and not name.endswith("labels")):
@@ -180,7 +181,7 @@ class _Look:
 
     # -- tensors ------------------------------------------------------------------------------------------------
 
-    def refuse_shapes(self, shapes: dict[str, tuple[int, ...]], facts: Facts) -> None:
+    def refuse_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
         for name, shape in shapes.items():
             dtype = self.file.get_slice(name).get_dtype()
             if name.endswith("labels") and dtype not in INTEGERS:
@@ -201,16 +202,19 @@ class _Look:
             raise self.wrong(f"test/features are {shapes['test/features'][1]} wide, train/features {width}")
         if "train/pooled" in shapes and shapes["train/pooled"][1] != shapes["test/pooled"][1]:
             raise self.wrong(f"test/pooled are {shapes['test/pooled'][1]} wide, train/pooled {shapes['train/pooled'][1]}")
+        projection = (shapes.get("train/pooled", (0, 0))[1], width)
+        if shapes.get("image/projection", projection) != projection:
+            shape = shapes["image/projection"]
+            raise self.wrong(f"image/projection: shape {shape}; {projection} is wanted, from pooled to features")
+
+    def refuse_other_text(self, shapes: dict[str, tuple[int, ...]], facts: Facts) -> None:
+        width = shapes["train/features"][1]
         text = (len(facts.class_names), len(facts.templates), width)
         if shapes.get("text/features", text) != text:
             raise self.wrong(
                 f"text/features: shape {shapes['text/features']}; {text} is wanted, for {text[0]} class_names, {text[1]} "
                 f"templates and train/features of width {width}"
             )
-        projection = (shapes.get("train/pooled", (0, 0))[1], width)
-        if shapes.get("image/projection", projection) != projection:
-            shape = shapes["image/projection"]
-            raise self.wrong(f"image/projection: shape {shape}; {projection} is wanted, from pooled to features")
 
     def labels(self, split: str, facts: Facts) -> np.ndarray:
         labels = self.file.get_tensor(f"{split}/labels").astype(np.int64)
