@@ -58,7 +58,7 @@ def complaint(needs: tuple[str, ...], tried: Tried) -> str:
     """In what the method's statement is untrue; empty if it is true."""
     if unknown := set(needs) - NEEDS:
         return f"needs: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(NEEDS))}"
-    read = f"needs = ({', '.join(map(repr, sorted(tried.read)))},)"
+    read = f"needs = {tuple(sorted(tried.read))}"
     if "towers" in needs:
         return "" if tried.asked else f"it says that it needs CLIP's towers, and learns without: {read}"
     if tried.asked:

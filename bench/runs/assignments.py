@@ -94,8 +94,17 @@ def _convert(text: str, kind: Any, where: str) -> Any:
 def as_text(settings: type, values: Mapping[str, Any]) -> dict[str, str]:
     """Those of the values that are hyper-parameters here, as they would be written on the command line."""
     own = {field.name for field in dataclasses.fields(settings)}
-    texts = {name: str(value).lower() if isinstance(value, bool | None) else str(value) for name, value in values.items()}
-    return {name: text for name, text in texts.items() if name in own}
+    return {name: _written(value) for name, value in values.items() if name in own}
+
+
+def _written(value: Any) -> str:
+    """
+    >>> _written(True), _written(None), _written((1, 2)), _written("Seen")
+    ('true', 'none', '1,2', 'Seen')
+    """
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def identifying(settings: Any) -> dict[str, Any]:
