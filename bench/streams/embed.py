@@ -65,5 +65,14 @@ def _write(tensors: dict[str, np.ndarray], facts: Facts, out: Path) -> None:
     try:
         with written_atomically(out) as temporary:
             save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary, facts.metadata())
+            _refuse_unusable(temporary, out)
     except SafetensorError as error:  # a full disk, for instance
         raise BenchError(f"{out}: cannot be written ({one_line(error)})") from error
+
+
+def _refuse_unusable(written: Path, out: Path) -> None:
+    """A data set may lack images of a class: no run could use its file, so none is left, nor an older one replaced."""
+    try:
+        open_file(written)
+    except BenchError as error:
+        raise BenchError(f"{out} is not written: {str(error).removeprefix(f'{written}: ')}") from error

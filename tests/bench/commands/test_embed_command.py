@@ -92,3 +92,20 @@ def test_a_file_is_checked_as_a_protocol_and_looked_at_before_a_run(call, tmp_pa
     assert code == 0 and said.endswith("9 passed, 0 failed\n"), said
     code, said, _ = call("run", "--protocol", "embeddings:own.safetensors-2x2", "--methods", "simplecil", "--preflight")
     assert code == 0 and "weights\n  ok       none are needed" in said and "nothing is missing" in said
+
+
+def test_a_data_set_without_images_of_a_class_leaves_no_file(call, tmp_path, monkeypatch):
+    from bench.images.dataset import Dataset
+    from bench.images.sources import ImageSource
+    from bench.system import registry
+
+    digits = registry.load("dataset", "mini-digits")
+
+    def open_split(split: str, folders) -> ImageSource:
+        whole = digits.open_split(split, folders)
+        return whole.select(np.flatnonzero(whole.labels > 0)[:40])
+
+    monkeypatch.setattr(registry, "load", lambda kind, name: Dataset(digits.info, open_split))
+    code, _, complaint = call("data", "embed", "mini-digits", "-o", "digits.safetensors", "--device", "cpu")
+    assert code == 2 and "digits.safetensors is not written: no train image of class" in complaint
+    assert not list(tmp_path.iterdir())
