@@ -79,7 +79,7 @@ class _Reading:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, list) or not all(isinstance(one, str) and one and printable(one) == one for one in found):
-            raise self.wrong(f'{name}: a JSON list of texts without control characters is wanted, as json.dumps(["apple", "pear"]) gives')
+            raise self.wrong(f'{name}: a JSON list of texts without control characters is wanted: json.dumps(["apple", "pear"])')
         return tuple(found)
 
     def word(self, name: str) -> str:
