@@ -128,6 +128,7 @@ class BOFA(Method):
         "average, logits of seen classes over tasks; not checked: unseen classes, which are ours"
     )
     inputs = "pooled"
+    needs = ("pooled", "projection", "texts")
     scores_depend_on_list = True
 
     bridges: torch.Tensor
@@ -139,10 +140,10 @@ class BOFA(Method):
     averaged_texts: torch.Tensor
 
     def prepare(self) -> None:
-        projection = getattr(self.backbone.clip.visual, "proj", None)
-        if not isinstance(projection, torch.Tensor):
+        projection = self.backbone.image_projection
+        if projection is None:
             raise BenchError("bofa trains the projection of the image tower, and this backbone's has none (use ViT-B-16, ...)")
-        self.initial = projection.detach().T  # W_0 (d, P)
+        self.initial = projection.T  # W_0 (d, P)
         width, every_class = self.initial.shape[1], range(len(self.scenario.class_names))
         self.bridge = torch.nn.Parameter(self.initial.clone())  # W, at the end of the last stage 1
         self.register_buffer("bridges", torch.zeros_like(self.initial))  # W_1 + ... + W_t

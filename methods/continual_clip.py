@@ -48,6 +48,13 @@ class ContinualCLIP(ZeroShot):
         "core50-*": {"template": GOOD},
     }
 
+    on_embeddings = {"template": None, "keep_underscores": False}
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        other_texts = self.settings.template is not None or self.settings.keep_underscores
+        return ("towers",) if other_texts else ("features", "texts")
+
     def prepare(self) -> None:
         scenario = underscored(self.scenario) if self.settings.keep_underscores else self.scenario
         every_class = range(len(scenario.class_names))

@@ -115,12 +115,18 @@ class RAPF(Method):
         '"Class-Incremental Learning with CLIP: Adaptive Representation Adjustment and Parameter Fusion", Huang et al., '
         "ECCV 2024, arXiv 2407.14143"
     )
+    on_embeddings = {"template": None, "keep_underscores": False}
     trains = "one square matrix on frozen image features; both encoders are frozen"
     conformance = (
         "checked: statistics with and without shrinkage, draws, neighbours, losses, rates, gradients, weights before and after "
         "fusion, logits of seen and unseen classes, over tasks; not checked: half precision"
     )
     text: torch.Tensor
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        other_texts = self.settings.template is not None or self.settings.keep_underscores
+        return ("towers",) if other_texts else ("features", "texts")
 
     def prepare(self) -> None:
         scenario = underscored(self.scenario) if self.settings.keep_underscores else self.scenario

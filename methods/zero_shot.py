@@ -18,6 +18,7 @@ class ZeroShot(TextClassifier):
 
     paper = '"CLIP model is an Efficient Continual Learner", Thengane et al., arXiv 2210.03114 (2022)'
     trains = "nothing: both encoders are frozen, tasks only add class names"
+    needs = ("features", "texts")
     conformance = "checked: tokens, logits and probabilities as classes arrive, template ensemble"
 
     def learn(self, task: Task) -> None:

@@ -11,16 +11,18 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from bench.checks import needs
 from bench.checks.promises import Result, tried
 from bench.clip import backbone as backbones
 from bench.clip.backbone import Backbone
 from bench.images.dataset import Folders, ImageSource
 from bench.learning.method import Method
-from bench.learning.stated import UNSTATED, claim
+from bench.learning.stated import UNSTATED, claim, is_stated, needs_of
 from bench.streams import reference
 from bench.streams.features import FeatureStore, Layer
 from bench.streams.opening import open_stream
@@ -60,12 +62,15 @@ class Trial:
     weights_before: str = ""  # digest of the backbone
 
     def fresh(self) -> Method:
-        settings = self.method.settings_for(LIKE, self.method.quick)
-        method = self.method(settings, self.store.backbone, self.stream.scenario, Draws(LIKE, self.name, 0)).eval()
+        method = self.method(self.settings, self.store.backbone, self.stream.scenario, Draws(LIKE, self.name, 0)).eval()
         if method.reference_names:
             loaded, _ = reference.load(method.reference_names, self.store, self.folders)
             method.use_reference(loaded)
         return method
+
+    @property
+    def settings(self) -> Any:
+        return self.method.settings_for(LIKE, self.method.quick)
 
     def curriculum(self) -> list[Task]:
         """What `learn` is called with: every task without its test images, or all at once for a joint method."""
@@ -223,6 +228,26 @@ def backbone_is_left_alone(trial: Trial) -> str:
     return "" if torch.equal(batch, copy) else "logits() has changed its input"
 
 
+def needs_are_true(trial: Trial) -> str:
+    """says what it needs of CLIP: on embeddings of that alone it gives the same scores (or it says nothing: needs)"""
+    if not is_stated(trial.method, "needs"):
+        return ""  # it is taken to need everything
+
+    def learned(stream: Stream) -> torch.Tensor:
+        store = WatchedStore(stream.tasks[0].train.store.backbone, trial.store.root)
+        again = dataclasses.replace(trial, stream=stream, store=store, states=[])
+        method = again.fresh()
+        for task in again.curriculum():
+            teach(method, task)
+        return again.scores(method)
+
+    stated = needs_of(trial.method, trial.settings)
+    fared = needs.without_towers(trial.stream, learned)
+    if found := needs.complaint(stated, fared):
+        return found
+    return "" if fared.scores is None else _differ(fared.scores, trial.scores(trial.trained), "on embeddings scores differ")
+
+
 PROMISES: list[Callable[[Trial], str]] = [
     describes_itself,
     scores_have_the_right_shape,
@@ -233,6 +258,7 @@ PROMISES: list[Callable[[Trial], str]] = [
     resume_changes_nothing,
     test_data_is_not_touched,
     backbone_is_left_alone,
+    needs_are_true,
 ]
 
 

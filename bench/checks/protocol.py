@@ -19,7 +19,9 @@ from bench.errors import BenchError
 from bench.images.complaints import SPLITS, few, require
 from bench.images.dataset import Folders
 from bench.results import records
-from bench.runs import assignments, launch
+from bench.runs import assignments, embedded, launch
+from bench.runs.facts import Facts
+from bench.runs.request import Request
 from bench.runs.run import Run
 from bench.streams import names as protocol_names
 from bench.streams.features import FeatureStore
@@ -31,6 +33,7 @@ from bench.system import registry
 
 ORDER_SEEDS = range(10)  # those that are tried
 RUN_WITH, IMAGES = "zero-shot", 2  # the method that runs on it, on so many training and test images of every class
+WITHOUT_TEXT = ("simplecil", {"feature": "projected"})  # what runs on embeddings of images alone
 
 
 @dataclass
@@ -177,18 +180,20 @@ def stream_stays_the_same(trial: Trial) -> str:
 
 
 def a_method_runs_on_it(trial: Trial) -> str:
-    """can be run: zero-shot CLIP, on two training and two test images of every class"""
-    method = registry.load("method", RUN_WITH)
+    """can be run: zero-shot CLIP (class means where there is no text), on two training and two test images of every class"""
+    name, changed = (RUN_WITH, {}) if "texts" in embedded.available(trial.protocol) else WITHOUT_TEXT
+    method = registry.load("method", name)
+    clip, _ = embedded.conditions(Request(device="cpu", precision="float32"), trial.protocol, Facts(trial.folders, here=True))
     run = Run(
         protocol=trial.protocol.name,
         protocol_version=trial.protocol.version,
-        method=RUN_WITH,
+        method=name,
         method_version=method.version,
-        settings=assignments.identifying(method.settings_for(trial.protocol.name)),
+        settings=assignments.identifying(method.settings_for(trial.protocol.known_as, changed)),
         overrides="",
-        backbone="mini",
-        pretrained=None,
-        weights=backbone.identity("mini", None),
+        backbone=clip.backbone,
+        pretrained=clip.pretrained,
+        weights=clip.weights,
         device="cpu",
         order_seed=0,
         seed=0,

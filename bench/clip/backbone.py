@@ -172,6 +172,12 @@ class Backbone:
         """Width of `pool_images`: 768 for ViT-B, 1024 for ViT-L."""
         return vision_transformer(self.clip.visual).ln_post.normalized_shape[0]
 
+    @property
+    def image_projection(self) -> torch.Tensor | None:
+        """(pooled width, d): from `pool_images` to `encode_images`; None where a tower has no such matrix."""
+        found = getattr(self.clip.visual, "proj", None)
+        return found.detach() if isinstance(found, torch.Tensor) else None
+
     # -- text ---------------------------------------------------------------------------------------------------
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
@@ -250,6 +256,11 @@ class Backbone:
         features = F.normalize(self.encode_text(texts, clip), dim=-1).clone()
         means = torch.stack([part.mean(dim=0) for part in features.split([len(of_class) for of_class in prompts])])
         return F.normalize(means, dim=-1)
+
+    @property
+    def frozen_parameters(self) -> int:
+        """Of both towers."""
+        return sum(p.numel() for p in self.clip.parameters())
 
     # -- training -----------------------------------------------------------------------------------------------
 

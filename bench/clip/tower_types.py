@@ -93,8 +93,13 @@ def clip_model(module: torch.nn.Module) -> ClipModel:
     return cast(ClipModel, module)  # open_clip's class is none of ours; its parts have just been looked at
 
 
+def is_vision_transformer(module: torch.nn.Module) -> bool:
+    """Is an image tower a transformer of the kind that methods know?"""
+    return hasattr(module, "transformer") and hasattr(module, "_embeds") and getattr(module, "attn_pool", None) is None
+
+
 def vision_transformer(module: torch.nn.Module) -> VisionTransformer:
     """The image tower of a CLIP with its parts typed; the module itself. Towers of another kind are refused."""
-    if not (hasattr(module, "transformer") and hasattr(module, "_embeds") and getattr(module, "attn_pool", None) is None):
+    if not is_vision_transformer(module):
         raise BenchError("this method needs a vision transformer as image tower (mini, ViT-B-32, ViT-B-16, ViT-L-14, ...)")
     return cast(VisionTransformer, module)  # as above

@@ -1,4 +1,4 @@
-"""`bench data list | get | check`: which data sets are there, how to have the others, and whether they are whole."""
+"""`bench data list | get | check | embed`: which data sets are there, how to have the others, whether they are whole."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 from tabulate import tabulate
 
+from bench.commands.embed import embed_command
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.system import registry
 
@@ -40,13 +41,20 @@ def get_command(names: tuple[str, ...], data_dir: Path | None) -> None:
 @DATA_DIR
 @CACHE_DIR
 def check_command(names: tuple[str, ...], quick: bool, data_dir: Path | None, cache_dir: Path | None) -> None:
-    """Compare data sets with the official ones: files, numbers of images, classes, whole images; exit 1 if they differ."""
-    from bench.checks import official
+    """Compare data sets with the official ones: files, numbers of images, classes, whole images; exit 1 if they differ. NAME may
+    be a file of embeddings, FILE.safetensors."""
+    from bench.checks import embeddings, official
 
-    findings = [official.check(name, chosen_folders(data_dir, cache_dir), not quick) for name in names]
+    folders = chosen_folders(data_dir, cache_dir)
+    findings = [
+        embeddings.check(name) if embeddings.is_meant(name) else official.check(name, folders, not quick) for name in names
+    ]
     click.echo("\n".join(line for finding in findings for line in finding.lines))
     if any(finding.wrong for finding in findings):
         raise SystemExit(1)
+
+
+data_command.add_command(embed_command)
 
 
 def listing(data: Path) -> str:

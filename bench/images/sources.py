@@ -42,6 +42,10 @@ class ImageSource:
     hashes_pixels = True  # `image_digests` are those of pixels
     decoding = 0  # version of the program that decodes its files (bench/images/decoding.py); 0: they are pixels already
 
+    def embedded(self, layer: str) -> np.ndarray | None:
+        """(n, d) float32 embeddings of all images, where they are there instead of pixels: "projected" or "pooled"."""
+        return None
+
     def image_digests(self, rows: np.ndarray) -> list[str]:
         """One digest for each of these images: of its pixels here, of its file where images lie in files of their own."""
         return [digest_of_pixels(image) for image in self.read(rows)]
@@ -105,6 +109,10 @@ class _Selection(ImageSource):
         super().__init__(whole.labels[rows], lambda wanted: whole.read(rows[wanted]), digest, whole.in_memory)
         self.whole, self.rows, self.hashes_pixels, self.decoding = whole, rows, whole.hashes_pixels, whole.decoding
 
+    def embedded(self, layer: str) -> np.ndarray | None:
+        whole = self.whole.embedded(layer)
+        return None if whole is None else whole[self.rows]
+
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return self.whole.image_digests(self.rows[rows])
 
@@ -128,6 +136,10 @@ class _Concatenation(ImageSource):
         )
         self.hashes_pixels = all(source.hashes_pixels for source in sources)
         self.decoding = max((source.decoding for source in sources), default=0)
+
+    def embedded(self, layer: str) -> np.ndarray | None:
+        parts = [found for source in self.sources if (found := source.embedded(layer)) is not None]
+        return np.concatenate(parts) if parts and len(parts) == len(self.sources) else None
 
     def image_digests(self, rows: np.ndarray) -> list[str]:
         return self._gather(rows, lambda source, own: source.image_digests(own))

@@ -58,6 +58,7 @@ class Method(torch.nn.Module):
     inputs: Literal["features", "pooled", "pixels"] = "features"  # what `logits` is given; a setting may decide it in `prepare`
     zero_shot: ClassVar[bool] = True  # can it score classes that it has not learned?
     scores_depend_on_list: ClassVar[bool] = False  # on the classes asked for; then each set of candidates is scored by itself
+    on_embeddings: ClassVar[dict[str, Any]] = {}  # settings with which it needs less of CLIP, where a file lacks what it needs
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
     # task-agnostic counts only where unlearned classes are scored, or all tasks are learned at once (bench/learning/stated.py)
     scenarios: ClassVar[tuple[ScenarioKind, ...]] = ("class-incremental", "task-incremental", "task-agnostic")
@@ -86,6 +87,17 @@ class Method(torch.nn.Module):
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         """(b, len(classes)) scores of a batch of features or pixels, for any classes: learned or not, in any order."""
         raise TypeError(f"{type(self).__name__} does not define logits(batch, classes)")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it needs of CLIP, which decides whether it runs on embeddings alone (docs/embeddings.md).
+
+        "features", "pooled": embeddings of images, after or before the projection. "texts": those of the scenario's prompts.
+        "projection": the matrix between the first two. "towers": anything else, so that it needs CLIP itself: pixels, other
+        views or texts, tokens, gradients through a tower. Asked before the method exists: settings alone decide. A class may
+        state it as an attribute, needs = ("features", "texts"). `bench check` tries whether it is true.
+        """
+        return ("towers",)
 
     @property
     def other_towers(self) -> tuple[str, ...]:

@@ -32,6 +32,15 @@ def scenarios_of(method: Any) -> list[str]:
     return [kind for kind in method.scenarios if kind != "task-agnostic" or method.zero_shot or method.joint]
 
 
+def needs_of(method: Any, settings: Any) -> tuple[str, ...]:
+    """What a method needs of CLIP with these settings. What its author has not stated is everything: nobody has tried less."""
+    if not is_stated(method, "needs"):
+        return ("towers",)
+    asking = method.__new__(method)
+    object.__setattr__(asking, "settings", settings)
+    return tuple(asking.needs)
+
+
 def source_of(settings: type, field: dataclasses.Field) -> str:
     """Where a hyper-parameter's default comes from: for built-in methods their authors' code, unless it says otherwise."""
     if field.metadata.get("source"):

@@ -91,6 +91,22 @@ def _convert(text: str, kind: Any, where: str) -> Any:
     raise BenchError(f"{where}: this hyper-parameter cannot be set from the command line or a study file")
 
 
+def as_text(settings: type, values: Mapping[str, Any]) -> dict[str, str]:
+    """Those of the values that are hyper-parameters here, as they would be written on the command line."""
+    own = {field.name for field in dataclasses.fields(settings)}
+    return {name: _written(value) for name, value in values.items() if name in own}
+
+
+def _written(value: Any) -> str:
+    """
+    >>> _written(True), _written(None), _written((1, 2)), _written("Seen")
+    ('true', 'none', '1,2', 'Seen')
+    """
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def identifying(settings: Any) -> dict[str, Any]:
     """What of the settings identifies a run: all, less those `added_later` that have their default; files with their digests."""
     fields = dataclasses.fields(settings)

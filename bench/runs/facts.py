@@ -8,7 +8,7 @@ answers that last are kept for the next command.
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,6 +52,8 @@ class ChosenSettings:
     settings: dict[str, Any]  # those that identify it
     overrides: str  # the changed ones, as records name them
     wanting: Sequence[str]  # those without a value that the method cannot run without
+    needs: Sequence[str]  # of CLIP: see Method.needs
+    on_embeddings: Mapping[str, str]  # with these it needs less
 
 
 class Facts:

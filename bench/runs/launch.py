@@ -113,13 +113,12 @@ def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Ex
 
     foreign: exceptions that reach a run from outside, out of a signal handler, and are raised again.
     """
-    from bench.clip import backbone as backbones
     from bench.runs.runner import execute
 
     try:
         loaded = run.loaded()
         with phase("load"):
-            backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
+            backbone = loaded.backbone()
         with claim(run):
             try:
                 return Outcome(run, execute(loaded, backbone, folders, lambda done, what: report(run, done, what)))

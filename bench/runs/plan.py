@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bench.errors import BenchError
-from bench.runs import assignments
+from bench.runs import assignments, embedded
 from bench.runs.assignments import Assignment
 from bench.runs.facts import Facts
 from bench.runs.request import Request
@@ -24,7 +24,6 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
     the same study names elsewhere.
     """
     ablations = [assignments.parse(one, "--ablate") for one in request.ablate]
-    weights = facts.weights(request.backbone, request.pretrained)
     protocols = [facts.protocol(given) for given in request.protocols]
     chosen, notes = [], []
     for protocol in protocols:
@@ -35,6 +34,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
     known = dict.fromkeys(map(registry.name_of, [*itertools.chain(*chosen), *others]))
     assignments.check_methods([*request.set, *itertools.chain(*request.grid), *ablations], list(known))
     runs = []
+    chosen_by_name = list(request.methods) != ["all"]
     for given, protocol, names in zip(request.protocols, protocols, chosen):
         notes += [] if request.synthetic else protocol.notes
         if protocol.fixed_order and list(request.order_seeds) != [0]:
@@ -42,13 +42,20 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
         tasks, content = _tasks(protocol, request.order_seeds), protocol.content
         for order_seed in tasks:
             facts.refuse_undivided(given, order_seed, request.synthetic)
+        clip, about = embedded.conditions(request, protocol, facts)
+        notes += about
+        unfit = embedded.Unfit(protocol, chosen_by_name)
         images = "" if request.synthetic else facts.own_images(given, request.limit_train, request.limit_test)
         for order_seed, found in itertools.product(tasks, names):
             name = registry.name_of(found)
             for variant, seed in itertools.product(_variants(name, request, ablations), request.seeds):
-                hyper = facts.settings(found, protocol.name, [one.change for one in variant])
+                hyper, about = embedded.settings(found, protocol, [one.change for one in variant], facts)
+                notes += about
                 if hyper.wanting:
-                    notes.append(_wanting(name, protocol, hyper.wanting, chosen_by_name=list(request.methods) != ["all"]))
+                    notes.append(_wanting(name, protocol, hyper.wanting, chosen_by_name))
+                    continue
+                if lacking := embedded.lacking(hyper.needs, protocol):
+                    unfit.note(name, lacking)
                     continue
                 runs.append(
                     Run(
@@ -58,16 +65,16 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         method_version=facts.method(found).version,
                         settings=hyper.settings,
                         overrides=hyper.overrides,
-                        backbone=request.backbone,
-                        pretrained=request.pretrained,
-                        weights=weights,
+                        backbone=clip.backbone,
+                        pretrained=clip.pretrained,
+                        weights=clip.weights,
                         device=request.device,
                         order_seed=order_seed,
                         seed=seed,
                         limit_train=request.limit_train,
                         limit_test=request.limit_test,
                         out=request.out,
-                        precision=request.precision,
+                        precision=clip.precision,
                         synthetic=request.synthetic,
                         tasks=tasks[order_seed],
                         given=protocol_names.from_anywhere(given),
@@ -77,6 +84,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         validation=protocol.validation.text if protocol.validation else "",
                     )
                 )
+        notes += unfit.said()
     return without_repeats(runs), notes
 
 

@@ -74,7 +74,10 @@ def _weights(runs: Sequence[Run], places: Folders, found: Found) -> None:
     from bench.clip import loading
 
     found.lines.append("weights")
-    for backbone, name in _once((run.backbone, run.pretrained) for run in runs):
+    asked = _once((run.backbone, run.pretrained) for run in runs if not names.find(run.protocol_given).embeddings)
+    if not asked:
+        found.fine("none are needed")
+    for backbone, name in asked:
         label = f"{backbone} {name or ''}".strip()
         try:
             missing = loading.missing(backbone, name)
@@ -174,6 +177,8 @@ def _bytes_of_features(runs: Sequence[Run]) -> float:
     total = 0.0
     for given, backbone in _once((run.protocol_given, run.backbone) for run in runs):
         protocol = names.find(given)
+        if protocol.embeddings:
+            continue  # they are there already
         infos = [protocol.dataset(name).info for name in protocol.dataset_names(0)]
         images = sum(info.train_images or 0 for info in infos)
         images += 0 if protocol.validation else sum(info.test_images or 0 for info in infos)

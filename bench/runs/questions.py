@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.learning.settings import wanting
-from bench.learning.stated import scenarios_of
+from bench.learning.stated import needs_of, scenarios_of
 from bench.system import registry
 from bench.system.named_files import in_records, is_file
 
@@ -67,14 +67,14 @@ class OfAllMethods(Question):
 
 @dataclass(frozen=True)
 class OfSettings(Question):
-    """All hyper-parameters of a method on a protocol, and the changed ones as records name them."""
+    """All hyper-parameters of a method on a protocol, the changed ones as records name them, and what it then needs of CLIP."""
 
     method: str
     protocol: str
     changes: tuple[tuple[str, str, str], ...]  # field, text, where it was given
 
     def answer(self) -> Answer:
-        from bench.runs.assignments import Assignment, chosen_settings, identifying
+        from bench.runs.assignments import Assignment, as_text, chosen_settings, identifying
 
         method = registry.load("method", self.method)
         name = registry.name_of(self.method)
@@ -82,7 +82,8 @@ class OfSettings(Question):
         settings, changed = chosen_settings(name, method, self.protocol, changes)
         found = identifying(settings)
         overrides = ";".join(f"{name}={in_records(value, found.get(name))}" for name, value in sorted(changed.items()))
-        return {"settings": found, "overrides": overrides, "wanting": wanting(settings)}
+        needs = {"needs": needs_of(method, settings), "on_embeddings": as_text(method.Settings, method.on_embeddings)}
+        return {"settings": found, "overrides": overrides, "wanting": wanting(settings), **needs}
 
     def lasts(self, answer: Answer) -> bool:
         """Files may change."""

@@ -19,6 +19,7 @@ from bench.streams.protocol import Protocol
 from bench.system import named_files, registry
 
 if TYPE_CHECKING:
+    from bench.clip.backbone import Backbone
     from bench.learning.method import Method
 
 
@@ -102,9 +103,8 @@ class Run:
 
     @property
     def weights_label(self) -> str:
-        """How records name the weights: a tag, or a file's name and the start of its digest."""
-        name = Path(self.pretrained).name if self.pretrained else self.backbone
-        return name if ":" in self.weights else f"{name}@{self.weights[:8]}"
+        """How records name the weights."""
+        return weights_label(self.backbone, self.pretrained, self.weights)
 
     @property
     def checkpoint(self) -> Path:
@@ -144,6 +144,12 @@ class Run:
         return cls(**{**facts, "out": Path(facts["out"])})
 
 
+def weights_label(backbone: str, pretrained: str | None, identity: str) -> str:
+    """How records name weights: a tag, or a file's name and the start of its digest."""
+    name = Path(pretrained).name if pretrained else backbone
+    return name if ":" in identity else f"{name}@{identity[:8]}"
+
+
 @dataclass(frozen=True)
 class LoadedRun:
     """A run with its protocol, its method and the method's settings."""
@@ -152,3 +158,12 @@ class LoadedRun:
     protocol: Protocol
     method: "type[Method]"
     settings: Any  # of the method's class Settings
+
+    def backbone(self) -> "Backbone":
+        """The CLIP of the run; what there is of it in a file, where the protocol has embeddings in the place of images."""
+        from bench.clip import backbone, embedded
+
+        run = self.run
+        if self.protocol.embeddings:
+            return embedded.load(self.protocol.embeddings, run.device)
+        return backbone.load(run.backbone, run.pretrained, run.device, run.precision)

@@ -130,7 +130,7 @@ def _made(
     loaded: LoadedRun, backbone: Backbone, stream: Stream, store: FeatureStore, folders: Folders
 ) -> tuple[Method, dict[str, Any] | None]:
     run = loaded.run
-    method = loaded.method(loaded.settings, backbone, stream.scenario, Draws(run.protocol, run.method, run.seed))
+    method = loaded.method(loaded.settings, backbone, stream.scenario, Draws(loaded.protocol.known_as, run.method, run.seed))
     if not method.reference_names:
         return method, None
     with phase("load"):
@@ -267,13 +267,12 @@ def _validation(protocol: Protocol) -> dict[str, Any]:
 
 def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
     own = list(method.parameters())
-    frozen = sum(p.numel() for p in backbone.clip.parameters())
     memory = {"peak_memory_bytes": peak_bytes_of_process()}
     if backbone.device.type == "cuda":
         memory["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(backbone.device)
     return {
         "trainable_parameters": sum(p.numel() for p in own if p.requires_grad),
-        "total_parameters": frozen + sum(p.numel() for p in own),
+        "total_parameters": backbone.frozen_parameters + sum(p.numel() for p in own),
         "exemplar_bytes": method.exemplar_bytes() if is_stated(type(method), "exemplar_bytes") else None,
         "state_bytes": sum(value.numel() * value.element_size() for value in method.state_dict().values()),
         **memory,

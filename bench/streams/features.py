@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench.clip.backbone import ENCODE_BATCH, Backbone
-from bench.errors import one_line
+from bench.errors import UnfitMethod, one_line
 from bench.images.dataset import ImageSource
 from bench.system import claims
 from bench.system.files import npy, remove_leftovers, sha256, write_atomically
@@ -39,6 +39,9 @@ class FeatureStore:
 
     def features(self, source: ImageSource, view: str = "plain", layer: Layer = "projected") -> np.ndarray:
         """(n, d) float32 raw embeddings of all images of the source, in its order; "pooled": before the projection."""
+        given = self._given(source, view, layer)
+        if given is not None:
+            return given
         facts = {
             "format": FORMAT,
             "source": source.digest,
@@ -54,6 +57,16 @@ class FeatureStore:
         if key not in self._opened:
             self._opened[key] = self._open_or_encode(key, facts, source, view, layer)
         return self._opened[key]
+
+    def _given(self, source: ImageSource, view: str, layer: Layer) -> np.ndarray | None:
+        """Of a source of embeddings: they are there already, as their file has them."""
+        key = f"given {source.digest} {layer}"
+        found = self._opened[key] if key in self._opened else source.embedded(layer)
+        if found is not None:
+            if view != "plain":
+                raise UnfitMethod(f"embeddings of {view} images are wanted, and there are those of the plain ones alone")
+            self._opened[key] = found
+        return found
 
     def _open_or_encode(self, key: str, facts: dict[str, Any], source: ImageSource, view: str, layer: Layer) -> np.ndarray:
         path = self.root / key[:2] / f"{key}.npy"

@@ -76,7 +76,7 @@ def from_anywhere(name: str) -> str:
     """
     base, options = split(name)
     prefix, colon, rest = base.partition(":")
-    if prefix == "folder" and colon:
+    if prefix in ("folder", "embeddings") and colon:
         base = f"{prefix}:{Path(rest).expanduser().absolute()}"
     templates = [option.removeprefix(TEMPLATE) for option in options if option.startswith(TEMPLATE)]
     others = [option for option in options if not option.startswith(TEMPLATE)]

@@ -64,7 +64,8 @@ def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
         part = Validation.parse(chosen["validation"])
         changed = replace(changed, validation=part)
         suffixes += [f"{validation.OPTION}{part.text}"] if part != start.validation else []
-    return replace(changed, name="+".join([protocol.name, *suffixes]))
+    like = "+".join([protocol.like, *suffixes]) if protocol.like else ""
+    return replace(changed, name="+".join([protocol.name, *suffixes]), like=like)
 
 
 def _what(protocol: Protocol, option: str) -> str:
@@ -88,6 +89,8 @@ def _what(protocol: Protocol, option: str) -> str:
 
 def _with_templates(protocol: Protocol, name: str, templates: tuple[str, ...]) -> Protocol:
     """The protocol with these words, itself if they are its own."""
+    if protocol.embeddings is not None:
+        raise BenchError(f"{name}: +{TEMPLATE} needs CLIP's text tower; write the file of embeddings with these templates")
     for place, template in enumerate(templates):
         if wrong := complaint(template):
             raise BenchError(f"{name}: +{TEMPLATE}{wrong}")

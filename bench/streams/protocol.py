@@ -14,6 +14,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.images import class_names
 from bench.images.dataset import Content, Dataset, DatasetInfo
+from bench.images.embeddings import EmbeddingFile
 from bench.streams.scenario import LabelSpace, Scenario, ScenarioKind
 from bench.streams.validation import Validation
 from bench.system import former_names, registry
@@ -67,6 +68,8 @@ class Protocol:
     shot_rule: str = "own"  # which these are: a name of bench.streams.shots.RULES
     validation: Validation | None = None  # the part of the training images that stands where the test images would be
     datasets: Mapping[str, Dataset] = field(default_factory=dict)  # those that are not registered, by name
+    embeddings: EmbeddingFile | None = None  # all that there is of its images
+    like: str = ""  # the protocol on images whose embeddings these are, where that is known
 
     @property
     def exemplars(self) -> str:
@@ -74,6 +77,11 @@ class Protocol:
         if self.exemplars_per_class is not None:
             return f"{self.exemplars_per_class}/class"
         return f"{self.exemplars_total} total" if self.exemplars_total is not None else "none"
+
+    @property
+    def known_as(self) -> str:
+        """The name by which recipes and random numbers go: embeddings are learned as their images would be."""
+        return self.like or self.name
 
     def dataset(self, name: str) -> Dataset:
         """One of its data sets."""

@@ -58,6 +58,7 @@ class LinearProbe(Method):
         '"Learning Transferable Visual Models From Natural Language Supervision", '
         "Radford et al., ICML 2021, arXiv 2103.00020"
     )
+    needs = ("features",)
     trains = "one linear layer on frozen image features, on all tasks at once; no text"
     conformance = "no vectors: compared with scikit-learn on the same features"
     zero_shot = False

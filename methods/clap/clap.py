@@ -115,6 +115,10 @@ class Clap(Rehearsal):
     language_variances: torch.Tensor  # (N, d) v_k
     task_of_class: torch.Tensor  # (N,)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.needs_if_frozen
+
     def prepare(self) -> None:
         super().prepare()
         s, width = self.settings, self.backbone.embedding_width

@@ -59,6 +59,7 @@ class ClapAttriCLIP(Clap):
     recipes = {"mini*": MINI | {"bank_size": 5, "chosen": 2, "prompt_length": 4, "batch_size": 64}}
     quick = {"epochs": 1}
     trains = "bank of keys and prompts, attention over texts and images, two adapters per task; both encoders are frozen"
+    needs = ("towers",)
     conformance = "no vectors: the head is that of clap, the bank that of attriclip, and both are checked"
 
     def prepare(self) -> None:

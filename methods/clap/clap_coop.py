@@ -41,6 +41,7 @@ class ClapCoOp(Clap):
     settings: ClapCoOpSettings
     recipes = {"mini*": MINI | {"class_specific": True, "batch_size": 64}}
     trains = "text context, attention over texts and images, two adapters per task; both encoders are frozen"
+    needs = ("towers",)
     conformance = "checked: as clap, with the context and its gradients, on two tasks with replay and consolidation"
 
     def prepare(self) -> None:

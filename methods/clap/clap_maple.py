@@ -53,6 +53,7 @@ class ClapMaPLe(Clap):
     quick = {"epochs": 1}
     inputs = "pixels"
     trains = "prompts in both towers, attention over texts and images, two adapters per task; both towers are frozen"
+    needs = ("towers",)
     conformance = "no vectors: the head is that of clap-coop, the prompts those of maple, and both are checked"
 
     def prepare(self) -> None:

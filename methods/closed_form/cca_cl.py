@@ -123,6 +123,7 @@ class CCACL(Method):
         "logits of seen and unseen classes over tasks, with and without tuning; not checked: crops of ImageNet-100"
     )
     inputs: Inputs = "pixels"
+
     clip: ClipModel | None  # the tuned one; None: the backbone's, frozen
     class_vectors: torch.Tensor
     frequencies: torch.Tensor
@@ -130,6 +131,11 @@ class CCACL(Method):
     image_mean: torch.Tensor
     image_map: torch.Tensor
     places: torch.Tensor
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        settings = self.settings
+        return ("towers",) if settings.tuned_epochs or settings.templates or settings.keep_underscores else ("features", "texts")
 
     def prepare(self) -> None:
         settings, scenario = self.settings, self.scenario

@@ -75,6 +75,12 @@ class RAIL(Method):
     class_vectors: torch.Tensor
     n_seen: torch.Tensor
 
+    on_embeddings = {"template": None}
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("features", "texts") if self.settings.template is None else ("towers",)
+
     def prepare(self) -> None:
         every_class = range(len(self.scenario.class_names))
         text = self.backbone.classifier(self.scenario.prompts_of(every_class, self.settings.template))

@@ -101,6 +101,10 @@ class RanPAC(FeatureClassifier):
     conformance = "checked: phase 2 (errors of all candidates, chosen lambda, sums, weights, logits); not checked: phase 1"
     projection: torch.Tensor
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("towers",) if self.settings.first_session_adaptation == "adapter" else super().needs
+
     def prepare(self) -> None:
         super().prepare()
         settings, width = self.settings, self.feature_width

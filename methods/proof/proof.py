@@ -123,6 +123,10 @@ class PROOF(Rehearsal):
     prompt_owners: torch.Tensor  # (P,) classes
     first_prompts: torch.Tensor  # (N,) rows of `prompts`
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.needs_if_frozen
+
     def prepare(self) -> None:
         super().prepare()  # class vectors of zero-shot CLIP
         width = self.backbone.embedding_width

@@ -60,6 +60,11 @@ class FeatureClassifier(ImageClassifier):
     """One on cached features, from before the projection into the space shared with text or after it (setting `feature`)."""
 
     inputs: Inputs = "pooled"
+    on_embeddings = {"feature": "projected"}
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("pooled",) if self.settings.feature == "pooled" else ("features",)
 
     def prepare(self) -> None:
         super().prepare()

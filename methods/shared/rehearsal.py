@@ -78,14 +78,20 @@ class Rehearsal(TextClassifier):
     views) or, where `inputs` is "pixels", as uint8 images of the backbone's size.
     """
 
+    on_embeddings = {"mirrored_view": False}
     seen: torch.Tensor
     memory: ExemplarMemory
+
+    @property
+    def needs_if_frozen(self) -> tuple[str, ...]:
+        """`needs` of a subclass that trains nothing inside the towers: embeddings of the plain views are all that it takes."""
+        return ("towers",) if self.settings.mirrored_view else ("features", "texts")
 
     def prepare(self) -> None:
         super().prepare()
         self.register_buffer("seen", torch.zeros(0, dtype=torch.long))
-        size = self.backbone.image_size
         if self.inputs == "pixels":
+            size = self.backbone.image_size
             self.memory = ExemplarMemory(size, size, 3, dtype=torch.uint8)
         else:
             self.memory = ExemplarMemory(len(self.views), self.backbone.embedding_width)

@@ -76,6 +76,10 @@ class CLIPAdapter(Rehearsal):
     trains = "two linear layers on the image embedding; both encoders and the class vectors are frozen"
     conformance = "checked: adapter, logits, gradients, SGD steps; continual run with replay and balanced finetuning"
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.needs_if_frozen
+
     def prepare(self) -> None:
         super().prepare()
         down, up = self.new_adapter(0)

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from bench.clip import backbone as backbones
 from bench.errors import BenchError
 from bench.images.dataset import Folders
 from bench.results import records
@@ -111,7 +110,7 @@ def _timed(run: Run, device: torch.device, folders: Folders) -> Profile:
     own = forget_peak(device)
     with recorded(lambda: clock(device)) as seconds:
         with phase("load"):
-            backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
+            backbone = run.loaded().backbone()
         with recorded(lambda: backbone.image_passes) as passes:
             _carry_out(run, folders)
     return Profile(run, seconds.spent, passes.spent, {}, _images(run.files), peak_bytes(device), own)

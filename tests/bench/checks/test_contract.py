@@ -66,3 +66,18 @@ def test_a_method_that_breaks_promises_is_told_which(cache, monkeypatch):
 
 def test_a_method_that_peeks_at_test_images_is_caught(cache, monkeypatch):
     assert "test data may not be used in training" in broken_promises(Peeks, cache, monkeypatch)
+
+
+def test_what_a_method_says_that_it_needs_of_clip_is_tried(cache, monkeypatch):
+    from methods.closed_form.simplecil import SimpleCIL
+    from methods.text_prompts.coop import CoOp
+    from methods.zero_shot import ZeroShot
+
+    def said(base, needs) -> str:
+        return broken_promises(type("Liar", (base,), {"needs": needs, "__doc__": base.__doc__}), cache, monkeypatch)
+
+    assert "it says that it needs features, texts alone: the tokens of a text are wanted" in said(CoOp, ("features", "texts"))
+    assert "needs" not in said(ZeroShot, ("features", "texts"))
+    assert "it says that it needs features, and read needs = ('features', 'texts')" in said(ZeroShot, ("features",))
+    assert "it says that it needs CLIP's towers, and learns without: needs = ('pooled',)" in said(SimpleCIL, ("towers",))
+    assert "needs: unknown text" in said(ZeroShot, ("features", "text"))
