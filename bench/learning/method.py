@@ -26,13 +26,13 @@ and one line under `bench.methods` in setup.cfg: `nearest-mean = methods.nearest
 """
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from typing import Any, ClassVar, Literal
 
 import torch
 
 from bench.clip.backbone import Backbone
 from bench.errors import RunFailure
+from bench.learning import recipes
 from bench.learning.settings import NoSettings
 from bench.learning.settings import setting as setting  # methods import it from here
 from bench.learning.test_batches import TestBatches
@@ -128,11 +128,15 @@ class Method(torch.nn.Module):
 
     @classmethod
     def settings_for(cls, protocol: str, overrides: dict[str, Any] | None = None) -> Any:
-        """The hyper-parameters of a run: defaults, then this protocol's recipe, then the user's overrides."""
+        """The hyper-parameters of a run: defaults, then this protocol's recipe, then the user's overrides.
+
+        The recipe is what the class says for the protocol, and above it what was tuned on validation, where that ships.
+        """
         values: dict[str, Any] = {}
         for pattern, recipe in cls.recipes.items():
-            if fnmatch(protocol, pattern):
+            if recipes.fits(protocol, pattern):
                 values.update(recipe)
+        values.update(recipes.shipped_settings(cls, cls.Settings, protocol))
         return cls.Settings(**{**values, **(overrides or {})})
 
     @classmethod

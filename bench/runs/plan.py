@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bench.errors import BenchError
+from bench.learning import recipes
+from bench.learning.recipes import Recipe
 from bench.runs import assignments
 from bench.runs.assignments import Assignment
 from bench.runs.facts import Facts
@@ -33,6 +35,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
     others = facts.methods().names if "all" in other_methods else other_methods
     known = dict.fromkeys([*itertools.chain(*chosen), *others])
     assignments.check_methods([*request.set, *itertools.chain(*request.grid), *ablations], list(known))
+    of_files = [recipe for path in request.recipe for recipe in recipes.read(path)]
     runs = []
     for given, protocol, names in zip(request.protocols, protocols, chosen):
         notes += [] if request.synthetic else protocol.notes
@@ -40,9 +43,11 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
             notes.append(f"{protocol.name} has one fixed order: order seeds other than 0 are left out")
         tasks, content = _tasks(protocol, request.order_seeds), protocol.content
         images = "" if request.synthetic else facts.own_images(given, request.limit_train, request.limit_test)
+        notes += _of_other_versions(of_files, names, protocol, facts)
         for order_seed, name in itertools.product(tasks, names):
+            recipe = recipes.chosen(of_files, name, protocol.name)
             for variant, seed in itertools.product(_variants(name, request, ablations), request.seeds):
-                hyper = facts.settings(name, protocol.name, [one.change for one in variant])
+                hyper = facts.settings(name, protocol.name, [one.change for one in variant], recipe)
                 if hyper.wanting:
                     notes.append(_wanting(name, protocol, hyper.wanting, chosen_by_name=list(request.methods) != ["all"]))
                     continue
@@ -72,6 +77,24 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                     )
                 )
     return without_repeats(runs), notes
+
+
+def _of_other_versions(found: Sequence[Recipe], names: Sequence[str], protocol: Protocol, facts: Facts) -> list[str]:
+    """Notes on recipes that were found with another version of their method."""
+    own = [one for one in found if one.method in names and one.fits(one.method, protocol.name) and one.method_version]
+    versions = [(one, facts.method(one.method).version) for one in own]
+    return [f"{one.where}: found with version {one.method_version} of it, this is {now}" for one, now in versions
+            if now != one.method_version]  # fmt: skip
+
+
+def refuse_idle_recipes(requests: Sequence[Request], runs: Sequence[Run]) -> None:
+    """A recipe file that is for none of the runs is a mistake, and would not be seen in the results."""
+    for path in dict.fromkeys(path for request in requests for path in request.recipe):
+        found = recipes.read(path)
+        if not any(one.fits(run.method, run.protocol) for one in found for run in runs):
+            meant = ", ".join(f"{one.method} on {one.protocol}" for one in found[:3]) or "nothing"
+            more = ", ..." if len(found) > 3 else ""
+            raise BenchError(f"{path}: a recipe for {meant}{more}; none of these runs is that")
 
 
 def _wanting(method: str, protocol: Protocol, fields: Sequence[str], chosen_by_name: bool) -> str:

@@ -42,6 +42,16 @@ def split(name: str) -> tuple[str, list[str]]:
     return folders + slash + base, options
 
 
+def as_published(name: str) -> str:
+    """The stream that a cut one is a part of: without the options that take tasks or test images away for a search.
+
+    >>> as_published("mini60-6x10+replay-free+tasks=3+validation=20%")
+    'mini60-6x10+replay-free'
+    """
+    base, options = split(name)
+    return "+".join([base, *(option for option in options if not option.startswith(("tasks=", "validation=")))])
+
+
 def from_anywhere(name: str) -> str:
     """The name with which the same protocol is found from every working folder: a path in it is made absolute."""
     prefix, colon, rest = name.partition(":")
