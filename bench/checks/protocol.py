@@ -67,7 +67,7 @@ def check(name: str, folders: Folders) -> list[Result]:
         results = [tried(promise, trial) for promise in OF_THE_PLAN]
         if all(result.passed for result in results):
             for dataset in dict.fromkeys(plan.dataset for plan in trial.plans):
-                require(protocol.dataset(dataset), folders)
+                require(protocol.dataset(dataset), folders, ("train",) if protocol.validation else SPLITS)
             results += [tried(promise, trial) for promise in OF_THE_STREAM]
         return results
 
@@ -196,6 +196,7 @@ def a_method_runs_on_it(trial: Trial) -> str:
         limit_test=IMAGES,
         out=trial.scratch / "results",
         given=trial.name,
+        validation=trial.protocol.validation.text if trial.protocol.validation else "",
     )
     folders = replace(trial.folders, features_apart=trial.scratch / "features")
     with launch.limited_threads(1):

@@ -2,22 +2,24 @@
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from tabulate import tabulate
 
+from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.errors import unknown_name
 from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, scenarios_of, source_of
 from bench.results import conformance
-from bench.streams import names
+from bench.streams import names, validation
 from bench.system import registry
 from bench.system.written_classes import Unreadable, WrittenFunction, written_class
 
 if TYPE_CHECKING:
-    from bench.images.dataset import Dataset
+    from bench.images.dataset import Dataset, Folders
     from bench.results.metrics import Metric
     from bench.streams.protocol import Protocol, TaskPlan
     from bench.streams.scenario import Scenario
@@ -33,32 +35,36 @@ EVALUATED = {
     "task-agnostic": "after every task, on all test sets, each among all classes of the stream",
 }
 DEPENDENT = "depend on the other classes asked for: each set of candidates is scored by itself"
+USERS_FOLDERS = partial(chosen_folders, None, None)
 AMONG_SEEN = "after every task, on all test sets, each among all classes seen so far and, not learned yet, its own as well"
 
 
 @click.command("show")
 @click.argument("name")
-def show_command(name: str) -> None:
+@DATA_DIR
+@CACHE_DIR
+def show_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> None:
     """Show a method, protocol, data set or metric: what it is, where it comes from, every number it is run with."""
-    click.echo(show(name))
+    click.echo(show(name, data_dir, cache_dir))
 
 
-def show(name: str) -> str:
-    """A page of text about a method, protocol, data set or metric."""
+def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None) -> str:
+    """A page of text about a method, protocol, data set or metric. In the folders, images of validation parts are counted."""
     from bench.results.metrics import METRICS
 
     pages = []
     if name in registry.names("method"):
         pages.append(_method(name, _method_class(name)))
+    folders = partial(chosen_folders, data_dir, cache_dir)
     if name in registry.names("protocol"):
-        pages.append(_protocol(name, registry.load("protocol", name)))
+        pages.append(_protocol(name, registry.load("protocol", name), folders))
     if name in registry.names("dataset"):
         pages.append(_dataset(name, registry.load("dataset", name)))
     if name in METRICS:
         pages.append(_metric(name, METRICS[name]))
     if not pages and names.looks_possible(name):
         found = names.find(name)
-        pages.append(_protocol(found.name, found))
+        pages.append(_protocol(found.name, found, folders))
     if not pages:
         known = [n for kind in KINDS for n in registry.names(kind)]
         raise unknown_name("name", name, [*known, *METRICS])
@@ -150,32 +156,36 @@ def _extended(method: type) -> list[tuple[str, str]]:
     return [("extends", f"{base.__qualname__} of {base.__module__}")]
 
 
-def _protocol(name: str, protocol: "Protocol") -> str:
+def _protocol(name: str, protocol: "Protocol", folders: Callable[[], "Folders"] = USERS_FOLDERS) -> str:
     from bench.streams.options import options_of
     from bench.streams.shots import RULES
 
     scenario, plans = protocol.scenario(0), protocol.tasks(0)
+    evaluated = AMONG_SEEN if scenario.kind == "task-agnostic" and not scenario.names_known else EVALUATED[scenario.kind]
     facts = [
         ("version", protocol.version),
         ("scenario", protocol.kind),
         ("tasks", f"{len(plans)}, {len(scenario.class_names)} classes"),
-        ("evaluated", AMONG_SEEN if scenario.kind == "task-agnostic" and not scenario.names_known else EVALUATED[scenario.kind]),
+        ("evaluated", evaluated.replace("test sets", "validation parts") if protocol.validation else evaluated),
         ("class order", _order(protocol)),
         ("exemplars", protocol.exemplars),
         ("training images", f"{protocol.shots} of every class, {RULES[protocol.shot_rule].summary}" if protocol.shots else "all"),
         ("compute budget", "every task as many training images as the first one has" if protocol.budgeted else "none"),
         ("templates", _templates(scenario.templates)),
     ]
+    if protocol.validation:
+        facts.append(("validation", f"{protocol.validation.words}, scored instead of test images; {validation.RULE}"))
     facts.append(("source", protocol.source or UNSTATED))
     facts += [("note", note) for note in protocol.notes]
     options = [[f"+{option}", what] for option, what in options_of(protocol).items()]
     of_tasks = ["task", "name", "data set", "classes", "which (order seed 0)"]
-    of_datasets = ["data set", "classes", "train", "test", "templates", "first template"]
+    scored = "validation" if protocol.validation else "test"
+    of_datasets = ["data set", "classes", "train", scored, "templates", "first template"]
     parts = [
         f"protocol {name}: {protocol.summary}",
         tabulate(facts, tablefmt="plain"),
         tabulate(_tasks(plans, scenario), of_tasks, tablefmt="simple"),
-        tabulate(_datasets(protocol, plans), of_datasets, tablefmt="simple"),
+        tabulate(_datasets(protocol, plans, folders), of_datasets, tablefmt="simple"),
         "options, added to the name:\n" + tabulate(options, tablefmt="plain"),
     ]
     return "\n\n".join(parts) + "\n"
@@ -206,15 +216,43 @@ def _tasks(plans: Sequence["TaskPlan"], scenario: "Scenario") -> list[list]:
     return rows
 
 
-def _datasets(protocol: "Protocol", plans: Sequence["TaskPlan"]) -> list[list]:
+def _datasets(protocol: "Protocol", plans: Sequence["TaskPlan"], folders: Callable[[], "Folders"]) -> list[list]:
     """A row for each data set of the stream: how many images and templates it has."""
     rows = []
+    divided = _divided(protocol, plans, folders()) if protocol.validation else {}
     for name in dict.fromkeys(plan.dataset for plan in plans):
         info = protocol.dataset(name).info
         train, test = ("not stated" if info.images(split) is None else info.images(split) for split in ("train", "test"))
+        train, test = divided.get(name, (train, test))
         templates = protocol.templates or info.templates
         rows.append([name, len(info.class_names), train, test, len(templates), templates[0]])
     return rows
+
+
+def _divided(protocol: "Protocol", plans: Sequence["TaskPlan"], folders: "Folders") -> dict[str, tuple[str, str]]:
+    """Data set -> how many images of the stream's classes are left for training, and held out: counted where the data set is
+    there, else computed from its official number as if its classes were of equal size."""
+    import numpy as np
+
+    from bench.streams import sources
+
+    there = sources.there(protocol, 0, folders)
+    sources.refuse_undivided(protocol, 0, folders, False, there)
+    found = {}
+    for name in dict.fromkeys(plan.dataset for plan in plans):
+        labels = [label for plan in plans if plan.dataset == name for label in plan.labels]
+        info = protocol.dataset(name).info
+        if name in there:
+            parts = [sources.images(protocol, name, split, folders, None).labels for split in ("train", "test")]
+            train, held_out = (int(np.isin(part, labels).sum()) for part in parts)
+            found[name] = str(train), str(held_out)
+        elif protocol.shots or info.train_images:
+            of_each = protocol.shots or (info.train_images or 0) // len(info.class_names)
+            held = protocol.validation.of_class(of_each) if protocol.validation else 0
+            found[name] = f"about {(of_each - held) * len(labels)}", f"about {held * len(labels)}"
+        else:
+            found[name] = "not stated", "not stated"
+    return found
 
 
 def _dataset(name: str, dataset: "Dataset") -> str:

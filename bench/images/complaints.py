@@ -3,7 +3,7 @@
 `bench data check` prints them beside what it counts, `bench check` makes promises of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -34,10 +34,10 @@ def open_split(dataset: Dataset, layout: layouts.Layout | None, split: str, fold
     return layouts.read(dataset.info, layout, split, folders) if layout else dataset.open_split(split, folders)
 
 
-def require(dataset: Dataset, folders: Folders) -> None:
-    """BenchError if it is not there. A data set without layouts has to be opened to know."""
+def require(dataset: Dataset, folders: Folders, splits: Sequence[str] = SPLITS) -> None:
+    """BenchError if it is not there. A data set without layouts has to be opened to know: those of its splits that are needed."""
     if layout_of(dataset, folders.data) is None:
-        for split in SPLITS:
+        for split in splits:
             try:
                 dataset.open_split(split, folders)
             except BenchError:

@@ -130,7 +130,8 @@ class Method(torch.nn.Module):
     def settings_for(cls, protocol: str, overrides: dict[str, Any] | None = None) -> Any:
         """The hyper-parameters of a run: defaults, then this protocol's recipe, then the user's overrides.
 
-        The recipe is what the class says for the protocol, and above it what was tuned on validation, where that ships.
+        The recipe is what the class says for the protocol, and above it what was tuned on validation, where that ships. A stream
+        with a validation part, or cut to its first tasks, has the recipe of the whole one: what is chosen there is to be run here.
         """
         values: dict[str, Any] = {}
         for pattern, recipe in cls.recipes.items():

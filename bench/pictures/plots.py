@@ -131,7 +131,8 @@ def _hollow(methods: Iterable[MethodRuns]) -> list[str]:
 
 def _where(group: Group) -> str:
     limits = group.conditions["limits"]
-    apart = [part for part in group.apart.split(";") if part and not part.startswith(("limits=", "train=", "test=", "data="))]
+    said = ("limits=", "train=", "test=", "data=", "validation=")
+    apart = [part for part in group.apart.split(";") if part and not part.startswith(said)]
     return ", ".join([group.protocol, *([restrictions(limits)] if limits else []), *apart])
 
 
@@ -188,7 +189,7 @@ def _reliability(group: Group, found: Results, look_of: Looks) -> list[Picture]:
         bins = series.bins(confidence, correct)
         style = Style(INK) if own.method == ZERO_SHOT else look_of[own.label]
         pooled = "one run" if len(runs) == 1 else f"images of {len(runs)} runs, ECE: mean over runs"
-        note = f"all test images after the last task; {calibration.BINS} bins, area: share of the images; {pooled}"
+        note = f"all {group.scored} images after the last task; {calibration.BINS} bins, area: share of the images; {pooled}"
         pictures.append(
             Picture("reliability", f"{stem(group)}_reliability_{slug(own.label)}", f"Reliability of {own.label}",
                     _where(group), note, partial(figures.reliability, *bins, ece, style))
@@ -218,11 +219,17 @@ def _cost(group: Group, found: Results, look_of: Looks) -> list[Picture]:
 
 
 def critical_difference(
-    names: Sequence[str], ranks: Sequence[float], cd: float, cliques: Sequence[tuple[int, int]], protocols: Sequence[str] = ()
+    names: Sequence[str],
+    ranks: Sequence[float],
+    cd: float,
+    cliques: Sequence[tuple[int, int]],
+    protocols: Sequence[str] = (),
+    validation: bool = False,
 ) -> Picture:
     """Mean ranks of methods, 1 = best, in ascending order. cliques: (first, last) positions in that order of methods that
     cannot be told apart, as bench.reports.statistics.cliques gives them."""
     note = "a bar joins methods that cannot be told apart"
+    note += "; VALIDATION: scored on training images held out, not on test images" if validation else ""
     return Picture("ranking", "ranking", "Mean rank of each method, 1 is best", ", ".join(protocols), note,
                    lambda: figures.critical_difference(names, ranks, cd, cliques))  # fmt: skip
 
@@ -237,7 +244,7 @@ def ranking_picture(found: Results) -> Picture | None:
         return None
     if ranked.cd is None:
         return None
-    return critical_difference(ranked.names, list(ranked.ranks), ranked.cd, ranked.cliques, ranked.blocks)
+    return critical_difference(ranked.names, list(ranked.ranks), ranked.cd, ranked.cliques, ranked.blocks, ranked.validation)
 
 
 KINDS: dict[str, Callable[[Group, Results, Looks], list[Picture]]] = {

@@ -16,6 +16,7 @@ from bench.reports.formats import Table, TableCell, counted, points, write
 from bench.reports.pairing import Pairs, Side, on_one_side, opponents, paired, shared_conditions, sides
 from bench.results.conditions import heading
 from bench.results.metrics import DEFAULTS, METRICS, find
+from bench.results.records import validation_part
 from bench.results.run_data import OWN_CANDIDATES, TASK_INCREMENTAL
 
 PERCENT = round(100 * statistics.CONFIDENCE)
@@ -136,8 +137,10 @@ class ImagePair:
 def _over_images(a: Side, b: Side, pairs: Pairs, conditions: dict[str, str]) -> Table:
     own = OWN_CANDIDATES[conditions["scenario"]]
     how = "the task's own classes compete" if conditions["scenario"] == TASK_INCREMENTAL else "all classes compete"
+    held_out = validation_part(str(conditions["limits"]))
+    images = "validation images (held out of the training images)" if held_out else "test images"
     table = Table(
-        caption=f"A = {a.name}, B = {b.name}, test images after the last task of {conditions['protocol']}",
+        caption=f"A = {a.name}, B = {b.name}, {images} after the last task of {conditions['protocol']}",
         reading=f"Accuracy in percent, mean over images; {how}.",
         header=["run", "images", "A", "B", "A - B", f"{PERCENT}% interval", "only A right", "only B right", "McNemar p"],
         rows=[],

@@ -84,7 +84,10 @@ def load(files: Sequence[Path]) -> list[Foreign]:
 
 
 def place_of(foreign: Foreign, tables: Sequence[tuple[str, int]]) -> int | None:
-    """Which of the tables, (scenario, tasks) each, the matrix may stand in; None unless it is exactly one."""
+    """Which of the tables, (scenario, tasks) each, the matrix may stand in; None unless it is exactly one.
+
+    0 tasks: a table that takes none.
+    """
     fitting = [i for i, (scenario, tasks) in enumerate(tables)
                if tasks == len(foreign.one.tasks) and foreign.one.scenario in ("", scenario)]  # fmt: skip
     return fitting[0] if len(fitting) == 1 else None
@@ -136,7 +139,8 @@ def _why_apart(found: Sequence[Foreign], tables: Sequence[tuple[str, int]]) -> l
     fitting = sum(number == tasks and found[0].one.scenario in ("", scenario) for scenario, number in tables)
     if fitting:
         return [f"{fitting} of the tables above would fit; give the folder of one of them to have these rows in it"]
-    return ["none of the tables above has as many tasks under this scenario"]
+    test_images = " and shows test images" if any(number == 0 for _, number in tables) else ""
+    return [f"none of the tables above has as many tasks under this scenario{test_images}"]
 
 
 def _matrix(foreign: Foreign) -> Table:

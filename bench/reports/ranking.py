@@ -17,6 +17,7 @@ from bench.reports.formats import Table, TableCell, counted, points, write
 from bench.results import records, samples
 from bench.results.conditions import SEEDS, SHARED
 from bench.results.metrics import METRICS, find
+from bench.results.records import validation_part
 from bench.results.run_data import TASK_INCREMENTAL
 from bench.results.run_table import repeated_run, values
 from bench.results.samples import SamplesOf
@@ -38,6 +39,7 @@ class Ranking:
     cd: float | None  # Nemenyi's critical difference of mean ranks
     cliques: list[tuple[int, int]]  # (first, last) positions of the groups that cannot be told apart
     notes: list[str] = field(default_factory=list)  # what was left out, and what to mind
+    validation: bool = False  # of validation parts, not of test images
 
 
 def render(paths: Sequence[Path], metric: str | None = None, format: str = "plain") -> str:
@@ -63,6 +65,7 @@ def rank(
     scores = scores.reindex(blocks)
     complete = scores.columns[scores.notna().all()]
     gaps = {name: scores.index[scores[name].isna()] for name in scores if name not in complete}
+    held_out = _validation(runs)
     notes = [f"left out, not available on {', '.join(protocols)}: {name}" for name, protocols in gaps.items()]
     joint = sorted(set(runs.loc[runs["joint"], "label"]))
     if joint:
@@ -93,7 +96,20 @@ def rank(
         cd=cd,
         cliques=cliques,
         notes=notes,
+        validation=held_out,
     )
+
+
+def _validation(runs: pd.DataFrame) -> bool:
+    """Are these runs on validation parts? BenchError if some are and others on test images: they are never ranked together."""
+    held_out = runs["limits"].fillna("").map(validation_part) != ""
+    if held_out.any() and not held_out.all():
+        one, other = (own["protocol"].iloc[0] for own in (runs[held_out], runs[~held_out]))
+        raise BenchError(
+            f"{one} was scored on a validation part of its training images and {other} on test images: they are not ranked "
+            "together; give their folders apart"
+        )
+    return bool(held_out.all())
 
 
 def _blocks(runs: pd.DataFrame) -> list[str]:
@@ -130,7 +146,8 @@ def to_table(ranking: Ranking) -> Table:
     n = len(ranking.blocks)
     titles = list(dict.fromkeys(METRICS[name].title for name in ranking.metrics))
     table = Table(
-        caption=f"{len(ranking.names)} methods ranked by {' and '.join(titles)} on {counted(n, 'protocol')}",
+        caption=f"{len(ranking.names)} methods ranked by {' and '.join(titles)} on {counted(n, 'protocol')}"
+        + (", VALIDATION: scored on training images held out, not on test images" if ranking.validation else ""),
         reading="Mean rank (1 is best); on each protocol the rank and, in brackets, the mean over runs in percent.",
         header=["method", "mean rank", *ranking.blocks],
         rows=[],

@@ -75,7 +75,8 @@ def build(
     if samples_of and need_samples:
         groups = [group.with_samples(samples_of) for group in groups]
     groups = [_sorted(group.with_baselines(), sort) for group in groups]
-    shapes = [(group.conditions["scenario"], len(group.tasks)) for group in groups]
+    # other programs report test images: their matrices never stand beside numbers of a validation part
+    shapes = [(group.conditions["scenario"], 0 if group.validation else len(group.tasks)) for group in groups]
     places = [place_of(one, shapes) for one in foreign]
     tables: list[Table] = []
     for number, group in enumerate(groups):
@@ -141,7 +142,7 @@ def _ties(group: Group, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]
         counts = sorted({sum(cell["images"] for cell in cells if cell["after_task"] == last) for cells in ties})
         if any(counts):
             found.append(f"{own.label} {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}")
-    how = "test images whose best score several classes share, of which the first counts, after the last task"
+    how = f"{group.scored} images whose best score several classes share, of which the first counts, after the last task"
     return [f"{how}: {', '.join(found)}"] if found else []
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from bench.results import accuracy
 from bench.results.conditions import SEEDS, SHARED, ZERO_SHOT, heading, label
 from bench.results.loaded import Results
+from bench.results.records import validation_part
 from bench.results.run_data import TASK_INCREMENTAL, RunData, matrices_of_runs
 from bench.results.samples import SamplesOf
 
@@ -96,6 +97,16 @@ class Group:
     @property
     def task_incremental(self) -> bool:
         return self.conditions["scenario"] == TASK_INCREMENTAL
+
+    @property
+    def validation(self) -> str:
+        """The part of the training images that was scored in the place of the test images; empty if these were."""
+        return validation_part(self.conditions["limits"])
+
+    @property
+    def scored(self) -> str:
+        """What its images are called: "test", or "validation"."""
+        return "validation" if self.validation else "test"
 
     @property
     def heading(self) -> str:

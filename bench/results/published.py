@@ -78,12 +78,19 @@ def difference_in_backbone(reported: str, backbone: str, pretrained: str) -> tup
 
 
 def beside(published: "pd.DataFrame", conditions: dict[str, str]) -> dict[str, list[Source]]:
-    """What papers say on a table's protocol: {method: sources}. Sources are kept apart, never merged."""
+    """What papers say on a table's protocol: {method: sources}. Sources are kept apart, never merged.
+
+    Papers report test images: beside numbers of a validation part nothing stands.
+    """
     import pandas as pd
+
+    from bench.results.records import validation_part
 
     missing = [column for column in COLUMNS if column not in published.columns]
     if missing:
         raise BenchError(f"published numbers: column {missing[0]!r} is missing; expected {', '.join(COLUMNS)}")
+    if validation_part(conditions.get("limits", "")):
+        return {}
     rows = published[published["protocol"] == conditions["protocol"]]
     found: dict[str, list[Source]] = {}
     for (method, paper, table, backbone), own in rows.groupby(["method", "reported_in", "table", "backbone"], sort=False):

@@ -41,7 +41,8 @@ COLUMNS = {
     "pretrained": "its weights: a tag, or a file's name and the start of its digest",
     "templates": "first 8 hex digits of the hash of all prompt templates",
     "exemplars": "memory that the protocol allows: none, N/class or N total",
-    "limits": "images per class kept for a quick run, train=5;test=2 (empty: all); data=synthetic in front: stand-in images",
+    "limits": "images per class kept for a quick run, train=5;test=2 (empty: all); before them data=synthetic: stand-in images, "
+    "validation=20%: scored on that part of the training images, not on test images",
     "order_seed": "seed of the class order",
     "seed": "seed of everything random in training",
     "after_task": "0-based: the task that was learned last",
@@ -191,14 +192,27 @@ def is_synthetic(limits: str) -> bool:
     return f"data={SYNTHETIC}" in limits.split(";")
 
 
+def validation_part(limits: str) -> str:
+    """The part of the training images that was held out and scored in the place of the test images; empty if these were.
+
+    >>> validation_part("data=synthetic;validation=20%;train=5"), validation_part("train=5")
+    ('20%', '')
+    """
+    return next((part.removeprefix("validation=") for part in limits.split(";") if part.startswith("validation=")), "")
+
+
 def restrictions(limits: str) -> str:
     """The limits as a caption says them; empty if there are none.
 
     >>> restrictions("train=5;test=2"), restrictions("data=synthetic;train=5")
     ('LIMITED to train=5;test=2 images a class', 'SYNTHETIC images: accuracies mean nothing, LIMITED to train=5 images a class')
+    >>> restrictions("validation=5-per-class")
+    'VALIDATION: scored on training images held out (5-per-class), not on test images'
     """
-    counts = ";".join(part for part in limits.split(";") if part and not part.startswith("data="))
-    parts = [f"{SYNTHETIC.upper()} images: accuracies mean nothing"] if is_synthetic(limits) else []
+    counts = ";".join(part for part in limits.split(";") if part and not part.startswith(("data=", "validation=")))
+    held_out = validation_part(limits)
+    parts = [f"VALIDATION: scored on training images held out ({held_out}), not on test images"] if held_out else []
+    parts += [f"{SYNTHETIC.upper()} images: accuracies mean nothing"] if is_synthetic(limits) else []
     return ", ".join([*parts, f"LIMITED to {counts} images a class"] if counts else parts)
 
 

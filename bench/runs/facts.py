@@ -20,7 +20,7 @@ from bench.runs.helper import Helper
 from bench.runs.kept_answers import KeptAnswers
 from bench.runs.questions import Answer, Question
 from bench.runs.request import Request
-from bench.streams import identity, names, reference_sources
+from bench.streams import identity, names, reference_sources, sources
 from bench.streams.identity import Images
 from bench.streams.protocol import Protocol
 from bench.system.digests import of_plain_data
@@ -122,6 +122,18 @@ class Facts:
         if found is None:
             raise BenchError(f"{protocol}: its images cannot be read; bench data check says what is wrong with a data set")
         return of_plain_data(found)
+
+    def refuse_undivided(self, protocol: str, order_seed: int, synthetic: bool) -> None:
+        """BenchError for a class that the validation part leaves without images, as far as data sets are there: nothing is
+        downloaded for a plan, and the stream is refused when it is opened."""
+        found = self.protocol(protocol)
+        if found.validation:
+            self._of_files(
+                ("validation", protocol, order_seed, synthetic),
+                lambda folders: sources.refuse_undivided(
+                    found, order_seed, folders, synthetic, None if synthetic else sources.there(found, order_seed, folders)
+                ),
+            )
 
     def reference(self, images: str | None, sentences: str | None) -> dict[str, str] | None:
         """The digests of reference images and sentences as they are now; None where nothing can have changed."""

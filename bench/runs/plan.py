@@ -42,6 +42,8 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
         if protocol.fixed_order and list(request.order_seeds) != [0]:
             notes.append(f"{protocol.name} has one fixed order: order seeds other than 0 are left out")
         tasks, content = _tasks(protocol, request.order_seeds), protocol.content
+        for order_seed in tasks:
+            facts.refuse_undivided(given, order_seed, request.synthetic)
         images = "" if request.synthetic else facts.own_images(given, request.limit_train, request.limit_test)
         notes += _of_other_versions(of_files, names, protocol, facts)
         for order_seed, name in itertools.product(tasks, names):
@@ -74,6 +76,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         given=protocol_names.from_anywhere(given),
                         content=content,
                         images=images,
+                        validation=protocol.validation.text if protocol.validation else "",
                     )
                 )
     return without_repeats(runs), notes

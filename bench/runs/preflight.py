@@ -175,6 +175,7 @@ def _bytes_of_features(runs: Sequence[Run]) -> float:
     for given, backbone in _once((run.protocol_given, run.backbone) for run in runs):
         protocol = names.find(given)
         infos = [protocol.dataset(name).info for name in protocol.dataset_names(0)]
-        images = sum((info.train_images or 0) + (info.test_images or 0) for info in infos)
+        images = sum(info.train_images or 0 for info in infos)
+        images += 0 if protocol.validation else sum(info.test_images or 0 for info in infos)
         total += images * embedding_width(backbone) * BYTES_PER_NUMBER
     return total

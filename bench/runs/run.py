@@ -47,6 +47,7 @@ class Run:
     given: str = ""  # the name by which the protocol is found again, where it is another one: folder:PATH
     content: Content = "official"  # what the protocol's name says about its images
     images: str = ""  # digest of the images of a stream whose name says nothing about them; else empty
+    validation: str = ""  # the part of the training images that is scored in the place of the test images; empty: none
 
     @property
     def protocol_given(self) -> str:
@@ -55,8 +56,10 @@ class Run:
 
     @property
     def limits(self) -> str:
-        """What is not as the protocol says: stand-in images, fewer images. Part of the identity."""
-        parts = {"data": SYNTHETIC if self.synthetic else None, "train": self.limit_train, "test": self.limit_test}
+        """What makes other numbers than the whole stream's test images: stand-ins, a validation part, fewer images. Part of
+        the identity."""
+        parts: dict[str, Any] = {"data": SYNTHETIC if self.synthetic else None, "validation": self.validation or None}
+        parts |= {"train": self.limit_train, "test": self.limit_test}
         return ";".join(f"{name}={value}" for name, value in parts.items() if value is not None)
 
     @property
@@ -120,6 +123,7 @@ class Run:
             protocol_version=protocol.version,
             method_version=method.version,
             settings=assignments.identifying(settings),
+            validation=protocol.validation.text if protocol.validation else "",
         )
         if now.run_id != self.run_id:
             raise BenchError(f"{self.label}: protocol, method or settings are not what they were in the plan; repeat the command")

@@ -29,7 +29,7 @@ from bench.results import records
 from bench.results.run_folder import RECORDS, SAMPLES
 from bench.runs import checkpoint, failures
 from bench.runs.run import LoadedRun, Run
-from bench.streams import identity, shots
+from bench.streams import identity, shots, validation
 from bench.streams import reference as references
 from bench.streams.features import FeatureStore
 from bench.streams.opening import open_stream
@@ -107,7 +107,7 @@ def execute(
         **_cost(method, backbone),
     }
     conditions = {"test_batches": str(method.test_batches or "do not matter"), "reference": reference_facts}
-    conditions |= _shots(loaded.protocol, stream)
+    conditions |= _shots(loaded.protocol, stream) | _validation(loaded.protocol)
     with held_back(), phase("write"):
         _write_results(run, journal, cost, backbone, stream, conditions)
         run.checkpoint.unlink(missing_ok=True)
@@ -256,6 +256,13 @@ def _shots(protocol: Protocol, stream: Stream) -> dict[str, Any]:
         names = source.names()
         chosen[task.name] = shots.digest([names[row] for row in rows.tolist()], source.labels[rows].tolist())
     return {"shots": {"rule": shots.RULES[protocol.shot_rule].summary, "chosen": chosen}}
+
+
+def _validation(protocol: Protocol) -> dict[str, Any]:
+    """What "test" means in the results of this run, where no test image was opened."""
+    if not protocol.validation:
+        return {}
+    return {"validation": {"held_out": protocol.validation.text, "rule": validation.RULE}}
 
 
 def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:

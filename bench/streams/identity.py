@@ -76,7 +76,8 @@ def present(
         try:
             found[name] = {}
             for split, limit in zip(SPLITS, (limit_train, limit_test)):
-                files = _Files(folders.data / layout.folder, folders.cache) if layout else None
+                # with a validation part not even the names and dates of the test images count
+                files = _Files(folders.data / layout.folder, folders.cache) if layout and not protocol.validation else None
                 shots = protocol.shots if split == "train" else None
                 asked = (dataset.info.name, dataset.info.version, split, shots, limit, *_other_rule(protocol, shots))
                 known = files.known(asked) if files else None

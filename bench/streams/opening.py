@@ -26,6 +26,7 @@ def open_stream(
 
     synthetic: stand-in images of the right number and size instead of the data sets' own.
     """
+    sources.refuse_undivided(protocol, order_seed, folders, synthetic)
     tasks, first, available = [], 0, 0.0
     for index, plan in enumerate(protocol.tasks(order_seed)):
         train, test = (

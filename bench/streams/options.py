@@ -13,6 +13,8 @@ protocol takes the options that mean something for it:
     exemplars=N-per-class      another exemplar budget; or exemplars=N-total, which all classes seen share
     budgeted                   training on a task may go through as many images as the first task has
     tasks=K                    the first K tasks alone: of later ones neither images nor class names exist
+    validation=N%              that part of the training images of every class is held out and scored; the test images are not
+                               opened; or validation=N-per-class (bench/streams/validation.py)
 
 The name is canonical: options stand in this order, and one that changes nothing disappears.
 """
@@ -23,7 +25,9 @@ from dataclasses import replace
 from functools import partial
 
 from bench.errors import BenchError
+from bench.streams import validation
 from bench.streams.protocol import Protocol, TaskPlan
+from bench.streams.validation import Validation
 
 EXEMPLARS = re.compile(r"exemplars=(?P<number>[1-9]\d*)-(?P<unit>per-class|total)")
 FIRST_TASKS = re.compile(r"tasks=(?P<number>[1-9]\d{0,5})")
@@ -55,6 +59,10 @@ def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
         cut = _cut(changed, protocol.name, chosen["number of tasks"])
         suffixes += [chosen["number of tasks"]] if cut is not changed else []
         changed = cut
+    if "validation" in chosen:
+        part = Validation.parse(chosen["validation"])
+        changed = replace(changed, validation=part)
+        suffixes += [f"{validation.OPTION}{part.text}"] if part != start.validation else []
     return replace(changed, name="+".join([protocol.name, *suffixes]))
 
 
@@ -72,6 +80,9 @@ def _what(protocol: Protocol, option: str) -> str:
         return "budget"
     if FIRST_TASKS.fullmatch(option):
         return "number of tasks"
+    if option.startswith("validation"):
+        Validation.parse(option)
+        return "validation"
     known = ", ".join(f"+{name}" for name in options_of(protocol))
     raise BenchError(f"unknown option +{option} of {protocol.name}; known: {known}")
 
@@ -115,4 +126,7 @@ def options_of(protocol: Protocol) -> dict[str, str]:
         found["budgeted"] = "compute budget: training on a task goes through as many images as the first task has, and no more"
     if len(protocol.tasks(0)) > 1:
         found["tasks=K"] = "the first K tasks alone: nothing is known of later ones"
+    if not protocol.validation:
+        found["validation=20%"] = "20% (or 1% to 99%) of the training images of every class are scored; no test image is opened"
+        found["validation=N-per-class"] = "the same with N training images of every class"
     return found

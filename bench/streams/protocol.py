@@ -15,6 +15,7 @@ from bench.errors import BenchError
 from bench.images import class_names
 from bench.images.dataset import Content, Dataset, DatasetInfo
 from bench.streams.scenario import LabelSpace, Scenario, ScenarioKind
+from bench.streams.validation import Validation
 from bench.system import former_names, registry
 from bench.system.seeds import stable_seed
 
@@ -64,6 +65,7 @@ class Protocol:
     budgeted: bool = False  # training on a task may go through as many images as the first task has
     shots: int | None = None  # training images of every class; None: all
     shot_rule: str = "own"  # which these are: a name of bench.streams.shots.RULES
+    validation: Validation | None = None  # the part of the training images that stands where the test images would be
     datasets: Mapping[str, Dataset] = field(default_factory=dict)  # those that are not registered, by name
 
     @property

@@ -37,6 +37,8 @@ def command(run: Mapping[str, object], manifest: Mapping[str, Any]) -> str:
         words += ["--set", f"{run['method']}.{field}={value}"]
     for limit in filter(None, str(run["limits"]).split(";")):
         name, _, value = limit.partition("=")
+        if name == "validation":  # it stands in the protocol's name
+            continue
         words += ["--data" if name == "data" else f"--limit-{name}", value]
     return shlex.join(map(str, words))
 
