@@ -131,7 +131,7 @@ class Method(torch.nn.Module):
         """The hyper-parameters of a run: defaults, then this protocol's recipe, then the user's overrides.
 
         The recipe is what the class says for the protocol, and above it what was tuned on validation, where that ships. A stream
-        with a validation part, or cut to its first tasks, has the recipe of the whole one: what is chosen there is to be run here.
+        with a validation part, or cut to its first tasks, has the recipe of the whole one: what is chosen there is run here.
         """
         values: dict[str, Any] = {}
         for pattern, recipe in cls.recipes.items():

@@ -168,5 +168,15 @@ def _value(value: Any) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
-    text = "none" if value is None else str(value)
-    return '"' + "".join(rf"\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else rf"\{c}" if c in '"\\' else c for c in text) + '"'
+    return _quoted("none" if value is None else str(value))
+
+
+def _quoted(text: str) -> str:
+    """As a basic string of TOML, in which quotes, backslashes and control characters are escaped."""
+    escaped = (rf"\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else rf"\{c}" if c in '"\\' else c for c in text)
+    return '"' + "".join(escaped) + '"'
+
+
+def joined(paths: Iterable[Path]) -> str:
+    """The text of one file with the recipes of several."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths if read(path))

@@ -91,7 +91,13 @@ class Choices:
 
     def contains(self, value: Any) -> bool:
         """May the search propose this value?"""
-        return any(type(value) is type(one) and value == one for one in self.choices)
+        return self.place_of(value) is not None
+
+    def place_of(self, value: Any) -> int | None:
+        """Where among the choices a value stands; lists are as tuples are, for JSON has no others."""
+        wanted = tuple(value) if isinstance(value, list) else value
+        same = (place for place, one in enumerate(self.choices) if type(wanted) is type(one) and wanted == one)
+        return next(same, None)
 
     def ends(self) -> tuple[Any, ...]:
         """Values whose soundness says that of all."""
@@ -139,8 +145,8 @@ def setting(
     (bench/learning/stated.py). added_later: there were results before it, and its default is what they were computed with. At its
     default it is no part of a run's identity, so that these results stay valid. names_file: the value is the path of a file, or
     None; a run's identity has the digest of what is in it, and not where it lies (bench/system/named_files.py).
-    required: the method cannot run where it is None, so that a plan says so before anything runs. search: what `bench tune` tries;
-    None: it leaves this one alone. It says nothing about a run, and is no part of what identifies one.
+    required: the method cannot run where it is None, so that a plan says so before anything runs. search: what `bench tune`
+    tries; None: it leaves this one alone. It says nothing about a run, and is no part of what identifies one.
     """
     known: dict[str, Any] = {
         "help": help, "source": source, "added_later": added_later, "names_file": names_file, "required": required,

@@ -29,7 +29,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
     protocols = [facts.protocol(given) for given in request.protocols]
     chosen, notes = [], []
     for protocol in protocols:
-        names, left_out = _choose_methods(request.methods, protocol, facts)
+        names, left_out = choose_methods(request.methods, protocol, facts)
         chosen.append(names)
         notes += left_out
     others = facts.methods().names if "all" in other_methods else other_methods
@@ -122,7 +122,7 @@ def _tasks(protocol: Protocol, order_seeds: Sequence[int]) -> dict[int, int]:
     return {order_seed: len(protocol.tasks(order_seed)) for order_seed in ((0,) if protocol.fixed_order else order_seeds)}
 
 
-def _choose_methods(names: Sequence[str], protocol: Protocol, facts: Facts) -> tuple[list[str], list[str]]:
+def choose_methods(names: Sequence[str], protocol: Protocol, facts: Facts) -> tuple[list[str], list[str]]:
     """The named methods ("all": every one that can run the protocol's scenario), and notes on those left out."""
     kind = protocol.kind
     if list(names) != ["all"]:

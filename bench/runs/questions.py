@@ -102,11 +102,8 @@ class OfSearch(Question):
         method = registry.load("method", self.method)
         changes = [Assignment(self.method, *change) for change in self.changes]
         settings, changed = chosen_settings(self.method, method, self.protocol, changes)
-        if self.given:
-            space = checked(self.method, method.Settings, self.given)
-        else:
-            space = sound_space(self.method, method.Settings)
-        space = {name: plain for name, plain in space.items() if name not in changed}
+        own = checked(self.method, method.Settings, self.given) if self.given else sound_space(self.method, method.Settings)
+        space = {name: plain for name, plain in own.items() if name not in changed}
         return {"space": space, "settings": asdict(settings), "written": to_write(method, settings, self.protocol, changed)}
 
 

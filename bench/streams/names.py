@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 
 from bench.errors import BenchError, unknown_name
-from bench.streams.options import with_options
+from bench.streams import validation
+from bench.streams.options import FIRST_TASKS, with_options
 from bench.streams.protocol import Protocol
 from bench.system import registry
 
@@ -48,8 +49,8 @@ def as_published(name: str) -> str:
     >>> as_published("mini60-6x10+replay-free+tasks=3+validation=20%")
     'mini60-6x10+replay-free'
     """
-    base, options = split(name)
-    return "+".join([base, *(option for option in options if not option.startswith(("tasks=", "validation=")))])
+    base, options = split(validation.without(name))
+    return "+".join([base, *(option for option in options if not FIRST_TASKS.fullmatch(option))])
 
 
 def from_anywhere(name: str) -> str:

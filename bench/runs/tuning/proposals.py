@@ -75,7 +75,7 @@ def _distribution(search: Search) -> "BaseDistribution":
 
 def _coded(search: Search, value: Any) -> Any:
     """A value as its distribution has it: a choice is its place among the choices."""
-    return search.choices.index(value) if isinstance(search, Choices) else value
+    return search.place_of(value) if isinstance(search, Choices) else value
 
 
 def _decoded(search: Search, value: Any) -> Any:

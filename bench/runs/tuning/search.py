@@ -45,7 +45,6 @@ class Search:
     present: Mapping[str, Any]  # all hyper-parameters at present
     written: Sequence[str]  # those that a recipe has to hold, beside the searched ones
     protocol: str  # canonical name of the cut stream
-    versions: Mapping[str, str]
     trials: list[Trial] = field(default_factory=list)
     stopped: str = ""  # why it cannot go on in this command; a repeated one may
 
@@ -123,10 +122,9 @@ def begun(request: Request, metric: str, given_space: Mapping[str, Any], facts: 
     if not space:
         return None
     chosen = facts.settings(method, protocol.name, changes)
-    version = facts.method(method).version
     about = {
         "method": method,
-        "method_version": version,
+        "method_version": facts.method(method).version,
         "protocol": protocol.name,
         "protocol_version": protocol.version,
         "metric": metric,
@@ -146,4 +144,4 @@ def begun(request: Request, metric: str, given_space: Mapping[str, Any], facts: 
     if protocol.fixed_order:
         request = replace(request, order_seeds=(0,))
     about = json.loads(json.dumps(about))
-    return Search(request, metric, about, space, asked.settings, asked.written, protocol.name, {"method": version})
+    return Search(request, metric, about, space, asked.settings, asked.written, protocol.name)

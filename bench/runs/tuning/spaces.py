@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.errors import BenchError, one_line, unknown_name
 from bench.learning import recipes
-from bench.learning.setting_values import as_text, converted
+from bench.learning.setting_values import as_text, converted, from_toml
 from bench.learning.settings import Search, from_plain, search_space, to_plain
 from bench.system import named_files, registry
 from bench.system.text_files import read_text
@@ -101,7 +101,8 @@ def to_write(method: Any, settings: Any, protocol: str, changed: Iterable[str]) 
 
 
 def _can_be_written(value: Any, kind: Any) -> bool:
+    plain = list(value) if isinstance(value, tuple) else "none" if value is None else value
     try:
-        return recipes.from_toml(list(value) if isinstance(value, tuple) else "none" if value is None else value, kind, "") == value
+        return from_toml(plain, kind, "") == value
     except BenchError:
         return False
