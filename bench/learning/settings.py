@@ -113,12 +113,13 @@ Search = Range | Choices
 def to_plain(search: Search) -> dict[str, Any]:
     """As plain data that JSON and TOML keep; what says nothing is left out.
 
-    >>> to_plain(Range(1, 5)), to_plain(Choices(4, 8))
-    ({'low': 1, 'high': 5}, {'choices': [4, 8]})
+    >>> to_plain(Range(0, 5)), to_plain(Choices(4, 8))
+    ({'low': 0, 'high': 5}, {'choices': [4, 8]})
     """
     if isinstance(search, Choices):
         return {"choices": [list(one) if isinstance(one, tuple) else one for one in search.choices]}
-    return {key: value for key in Range.KEYS if (value := getattr(search, key)) not in (None, False)}
+    found = {key: getattr(search, key) for key in Range.KEYS}
+    return {key: value for key, value in found.items() if value is not None and value is not False}
 
 
 def from_plain(facts: Any) -> Search:

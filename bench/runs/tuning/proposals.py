@@ -82,6 +82,8 @@ def _decoded(search: Search, value: Any) -> Any:
     if isinstance(search, Choices):
         found = search.choices[value]
         return list(found) if isinstance(found, tuple) else found
-    if search.whole or search.step is not None:
+    if search.whole:
         return value
+    if search.step is not None:
+        return float(f"{value:.9g}")  # 0.7, where adding steps makes it 0.7000000000000001
     return min(max(float(f"{value:.3g}"), float(search.low)), float(search.high))
