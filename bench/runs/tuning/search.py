@@ -81,7 +81,7 @@ class Search:
         """The trials of a round, those kept first; at most `limit` trials in all."""
         first = number * proposals.ROUND
         wanted = range(first, min(first + proposals.ROUND, limit))
-        if len(self.trials) < wanted.stop:
+        if first <= len(self.trials) < wanted.stop:  # with fewer than `first` the space has no more
             known = [(trial.values, trial.score) for trial in self.trials[:first]]
             higher = METRICS[self.metric].higher_is_better
             present = {name: self.present[name] for name in self.space}
