@@ -26,7 +26,7 @@ NOVEL = '''
         images = np.repeat((labels * 60).astype(np.uint8), 16 * 16 * 3).reshape(-1, 16, 16, 3)
         return ImageSource.from_arrays(images, labels)
 
-    greys = Dataset(DatasetInfo("greys", "1", ("a", "b", "c", "d"), ("a {}.",), "greys", "here", 40, 5), open_split, content="own")
+    greys = Dataset(DatasetInfo("greys", "1", tuple("abcd"), ("a {}.",), "greys", "here", 40, 5), open_split, content="own")
 
     @dataclass(frozen=True)
     class Settings:
@@ -150,7 +150,8 @@ def test_several_methods_and_the_first_tasks_alone(bench, tmp_path):
     about, made = kept(tmp_path / "tuning")["about"], recipe(tmp_path / "tuning")
     assert about["protocol"] == f"{STREAM}+tasks=1+validation=20%" and about["seeds"] == [1, 2] and "known" not in about["space"]
     assert made["protocol"] == STREAM and made["settings"]["known"] == 2
-    manifests = [json.loads(path.read_text()) for path in (tmp_path / "tuning").glob(f"{about['protocol']}/knowing/*/manifest.json")]
+    paths = (tmp_path / "tuning").glob(f"{about['protocol']}/knowing/*/manifest.json")
+    manifests = [json.loads(path.read_text()) for path in paths]
     assert len(manifests) == 4 and all([len(task["classes"]) for task in one["tasks"]] == [2] for one in manifests)
 
 
@@ -200,8 +201,8 @@ def test_proposals_depend_on_the_history_and_the_round_alone():
     assert first == proposals.propose(SPACE, [], 0, "a method", True)
     assert len(first) == proposals.ROUND and all(SPACE[name].contains(one[name]) for one in first for name in SPACE)
     past = [(values, score) for values, score in zip(first, (0.1, 0.9, None, 0.3))]
-    second = proposals.propose(SPACE, past, 1, "a method", True)
-    assert second == proposals.propose(SPACE, past, 1, "a method", True) != proposals.propose(SPACE, past[:3], 1, "a method", True)
+    second, again, other = (proposals.propose(SPACE, known, 1, "a method", True) for known in (past, past, past[:3]))
+    assert second == again != other
     assert not [one for one in second if one in first]
     assert all(len(f"{one['rate']:.3g}") >= len(repr(one["rate"])) - 4 for one in first)  # three digits
 

@@ -219,7 +219,7 @@ def test_what_a_search_tries_is_no_part_of_the_source(package):
 @pytest.mark.parametrize(
     "change",
     [
-        ("class Mine", "def setting(default, help, search=None):\n        return search\n\n    class Mine"),  # it is another function
+        ("class Mine", "def setting(default, help, search=None):\n        return search\n\n    class Mine"),  # another function
         ("class Mine", "FACTOR = Range(1, 2).high\n\n    class Mine"),  # it is used for something else
         ("class Mine", "WHERE = 'metadata'\n\n    class Mine"),  # it may be looked at
         ("from bench import", "from mine_t.other import"),  # it is not the harness's
