@@ -27,7 +27,9 @@ Values = Mapping[str, Any]
 Past = tuple[Values, float | None]
 
 
-def propose(space: Mapping[str, Search], past: Sequence[Past], number: int, key: str, higher_is_better: bool) -> list[dict[str, Any]]:
+def propose(
+    space: Mapping[str, Search], past: Sequence[Past], number: int, key: str, higher_is_better: bool
+) -> list[dict[str, Any]]:
     """The trials of round `number`, after all trials of earlier rounds; fewer where the space holds no others.
 
     key: what is searched, in words; another search draws other numbers.

@@ -47,7 +47,8 @@ class Trial:
         if len(numbers) < len(found):
             self.failed(f"{metric} is not available")
         else:
-            self.state, self.score, self.reason = "scored", statistics.fmean(numbers), ""
+            # equal accuracies are a draw, however their sum was rounded
+            self.state, self.score, self.reason = "scored", round(statistics.fmean(numbers), 12), ""
 
     def failed(self, reason: str) -> None:
         self.state, self.score, self.reason = "failed", None, reason
