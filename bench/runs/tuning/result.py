@@ -75,7 +75,7 @@ def write(result: Result, longest: float | None) -> None:
         "seeds": about["seeds"],
         "order_seeds": about["order_seeds"],
         "seconds": result.seconds,
-        "seconds_of_a_run": chosen.seconds,
+        "seconds_of_a_run": round(chosen.seconds or 0.0, 1),
         "backbone": f"{about['backbone']} ({about['weights'][:40]})",
         "device": about["device"],
         **{key: about[key] for key in ("limit_train", "limit_test") if about[key] is not None},

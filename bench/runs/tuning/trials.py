@@ -42,7 +42,7 @@ class Trial:
         """Take the score from the records of its runs, which are all finished."""
         found = [_score(run, metric) for run in runs]
         seconds = [_seconds(run) for run in runs]
-        self.seconds, self.seconds_in_all = round(max(seconds), 1), round(sum(seconds), 1)
+        self.seconds, self.seconds_in_all = round(max(seconds), 3), round(sum(seconds), 3)
         numbers = [one for one in found if one is not None]
         if len(numbers) < len(found):
             self.failed(f"{metric} is not available")
