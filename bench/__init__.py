@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from bench.images.parquet import parquet_images as parquet_images
     from bench.images.sources import ImageSource as ImageSource
     from bench.learning.method import Method as Method
+    from bench.learning.settings import Choices as Choices
+    from bench.learning.settings import Range as Range
     from bench.learning.settings import setting as setting
     from bench.learning.test_batches import Composition as Composition
     from bench.learning.test_batches import TestBatches as TestBatches

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Method, Task, setting
+from bench import BenchError, Method, Range, Task, setting
 from methods.shared.batches import budgets_of_phases, training_batches
 from methods.shared.class_gaussians import by_class
 from methods.shared.descent import Descent
@@ -23,18 +23,24 @@ UNUSED = 1e-9  # of the largest eigenvalue: directions whose energy is less abov
 class BOFASettings:
     """Defaults: CIFAR-100, the only file of settings that is public."""
 
-    epochs: int = setting(15, "passes over the task's images in which the whole projection is trained")
+    epochs: int = setting(15, "passes over the task's images in which the whole projection is trained", search=Range(3, 20))
     low_rank_epochs: int = setting(2, "passes after that, of the low-rank factor; on the first task, of the whole projection")
     batch_size: int = setting(128, "images per step")
-    lr: float = setting(0.05, "peak rate of SGD for the projection; a cosine, stepped by epoch")
+    lr: float = setting(
+        0.05, "peak rate of SGD for the projection; a cosine, stepped by epoch", search=Range(1e-3, 0.5, log=True)
+    )
     min_lr: float = setting(0.0, "the rate at which the cosine ends, for both")
     momentum: float = setting(0.9, "of SGD")
-    weight_decay: float = setting(0.05, "of SGD, on the projection: towards 0, not towards CLIP's")
-    low_rank_lr: float = setting(1e-3, "peak rate of SGD for the low-rank factor")
+    weight_decay: float = setting(
+        0.05, "of SGD, on the projection: towards 0, not towards CLIP's", search=Range(1e-4, 0.1, log=True)
+    )
+    low_rank_lr: float = setting(1e-3, "peak rate of SGD for the low-rank factor", search=Range(1e-4, 0.1, log=True))
     low_rank_weight_decay: float = setting(1e-3, "of SGD, on the low-rank factor")
     rank: int = setting(64, "r: directions of least energy that a later task's change is kept to")
     moment_ridge: float = setting(1e-4, "added to the diagonal of every task's second moment")
-    discriminant_weight: float = setting(0.1, "share of the linear discriminant in a score; 0: the projection alone")
+    discriminant_weight: float = setting(
+        0.1, "share of the linear discriminant in a score; 0: the projection alone", search=Range(0.0, 0.9, step=0.1)
+    )
     mixing_weight: float = setting(0.0, "lambda, if it is to be given; 0: searched for on the training images")
     swapped_mixing: bool = setting(True, "as released: lambda weighs texts where it is searched for, and images where it is used")
     vanishing_rate: bool = setting(

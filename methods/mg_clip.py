@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Method, Task, setting
+from bench import BenchError, Choices, Method, Range, Task, setting
 from bench.clip.image_tower import blocks
 from bench.clip.text_tower import encode_tokens
 from bench.clip.tower_types import ClipModel
@@ -28,19 +28,27 @@ IMAGES_AT_ONCE = 256  # through the tuned tower, where nothing is trained
 class MGCLIPSettings:
     """Defaults: CIFAR-100 in 10 tasks of 10."""
 
-    rank: int = setting(8, "r of the low-rank changes of keys and values in both towers")
+    rank: int = setting(8, "r of the low-rank changes of keys and values in both towers", search=Choices(2, 4, 8, 16))
     alpha: float = setting(1.0, "a change is multiplied by alpha / r")
-    lr: float = setting(1e-3, "step 1: peak rate of Adam, which starts anew with every task; a cosine, stepped by epoch")
+    lr: float = setting(
+        1e-3,
+        "step 1: peak rate of Adam, which starts anew with every task; a cosine, stepped by epoch",
+        search=Range(1e-4, 0.01, log=True),
+    )
     batch_size: int = setting(128, "step 1: images per step")
     epochs: int = setting(0, "step 1: passes over the images of every task; 0: found on the first task from the modality gap")
     gap_tolerance: float = setting(0.1, "search of the epochs: by this share the mean score of wrong classes may change")
     max_epochs: int = setting(10, "search of the epochs: its longest trial, over which the trial's cosine is stretched")
     lr_floor: float = setting(0.01, "both steps: what a cosine falls towards, as a fraction of its peak")
-    visual_lr: float = setting(5e-4, "step 2: peak rate of Adam, which starts anew with every task; a cosine, stepped by step")
+    visual_lr: float = setting(
+        5e-4,
+        "step 2: peak rate of Adam, which starts anew with every task; a cosine, stepped by step",
+        search=Range(5e-5, 0.03, log=True),
+    )
     visual_batch_size: int = setting(64, "step 2: features per step")
-    visual_epochs: int = setting(3, "step 2: passes over the task's features")
+    visual_epochs: int = setting(3, "step 2: passes over the task's features", search=Range(1, 10))
     text_weight: float = setting(1.0, "weight of the text part of a score")
-    visual_weight: float = setting(4.0, "weight of the visual part of a score")
+    visual_weight: float = setting(4.0, "weight of the visual part of a score", search=Range(0.3, 16.0, log=True))
     text_softmax_twice: bool = setting(True, "as released: the text part is the softmax of probabilities, and not these")
     template: str | None = setting("a good photo of a {}.", "the one prompt of every class; none: the protocol's, averaged")
     keep_underscores: bool = setting(False, "as released: names of several words as the data set's files write them")

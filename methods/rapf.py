@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Method, Task, setting
+from bench import BenchError, Method, Range, Task, setting
 from methods.shared.batches import training_batches
 from methods.shared.class_gaussians import ClassGaussians, by_class
 from methods.shared.class_names import check_template, underscored
@@ -20,17 +20,23 @@ RATE_DROP = 0.1  # at every milestone
 class RAPFSettings:
     """Defaults: CIFAR-100 in 10 tasks of 10."""
 
-    lr: float = setting(1e-3, "learning rate of Adam, which starts anew with every task")
-    epochs: int = setting(15, "passes over the task's images")
+    lr: float = setting(1e-3, "learning rate of Adam, which starts anew with every task", search=Range(1e-4, 0.03, log=True))
+    epochs: int = setting(15, "passes over the task's images", search=Range(3, 25))
     milestones: tuple[int, ...] = setting((4, 10), "epochs after which the rate is multiplied by 0.1")
     batch_size: int = setting(100, "images per step")
     old_classes_per_batch: int = setting(2, "k: old classes of which features are drawn in a step")
     samples_per_class: int = setting(20, "features drawn of each of them (authors: 10 beta, rounded down)")
     samples_per_pair: int = setting(40, "features drawn in a step for each pair of neighbours (authors: 20 beta, rounded down)")
-    threshold: float = setting(0.55, "an old and a new class are neighbours if their unit text features are closer than this")
+    threshold: float = setting(
+        0.55, "an old and a new class are neighbours if their unit text features are closer than this", search=Range(0.3, 0.95)
+    )
     margin: float = setting(0.1, "of the hinge: by so much an old class's features are to be nearer to its own text, in cosines")
-    hinge_weight: float = setting(1.0, "weight of the hinge; 0: no representation adjustment")
-    mix_bias: float = setting(0.6, "b of the parameter fusion: least share of the way from old to new weights; 1: no fusion")
+    hinge_weight: float = setting(1.0, "weight of the hinge; 0: no representation adjustment", search=Range(0.1, 10.0, log=True))
+    mix_bias: float = setting(
+        0.6,
+        "b of the parameter fusion: least share of the way from old to new weights; 1: no fusion",
+        search=Range(0.0, 1.0, step=0.1),
+    )
     covariance_ridge: float = setting(1e-4, "added to the diagonal of every class's covariance")
     shrinkage: bool = setting(False, "add the means of a covariance's diagonal and of the rest (shared/class_gaussians.py)")
     template: str | None = setting("a good photo of a {}.", "the one prompt of every class; none: the protocol's, averaged")

@@ -71,6 +71,7 @@ def test_the_wheel_runs_from_an_empty_folder(installed, tmp_path):
     assert "bench check" in bench(installed, tmp_path, "new", "method", "novel-method")  # its templates are in the wheel
     assert "compared with the numbers of" in bench(installed, tmp_path, "show", "coop")  # and what was measured
     assert "measured by others" in bench(installed, tmp_path, "table", "--measured")
+    assert list((installed[1] / "methods" / "recipes").glob("*.toml"))  # tuned settings
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ COMMANDS = {
     "run": "bench.commands.run:run_command",
     "show": "bench.commands.show:show_command",
     "table": "bench.commands.results:table",
+    "tune": "bench.commands.tune:tune_command",
 }
 
 

@@ -46,6 +46,9 @@ OPTIONS: dict[str, Option] = {
     "precision": click.option(
         "--precision", default="auto", show_default=True, type=click.Choice(ONE_OF["precision"]),
         help="Of the towers' blocks; auto: float32 on the CPU, half on a GPU."),
+    "recipe": click.option(
+        "--recipe", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+        help="Settings that bench tune has found; may be repeated. --set goes before them."),
     "set": click.option("--set", multiple=True, metavar="METHOD.FIELD=VALUE", help="Change a hyper-parameter."),
     "ablate": click.option(
         "--ablate", multiple=True, metavar="METHOD.FIELD=VALUE", help="Run the method with this change too; may be repeated."),
@@ -248,6 +251,7 @@ def _planned(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list["Run"]
         found, said = plan.build(resolved, facts, study.methods)
         runs += found
         notes += said
+    plan.refuse_idle_recipes(study.requests, runs)
     return plan.without_repeats(runs), notes
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,8 @@ from tabulate import tabulate
 
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.errors import unknown_name
+from bench.learning import recipes as tuned_recipes
+from bench.learning.settings import search_space
 from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, scenarios_of, source_of
 from bench.results import conformance
 from bench.streams import names, validation
@@ -121,7 +123,30 @@ def _method(name: str, method: Any) -> str:
         parts += ["hyper-parameters:", tabulate(rows, ["name", "default", "what it is", "source"], tablefmt="simple"), ""]
     if recipes:
         parts += ["different on:", tabulate(recipes, tablefmt="plain"), ""]
-    return "\n".join([*parts, *_compared(name, method)])
+    return "\n".join([*parts, *_tuning(name, method), *_compared(name, method)])
+
+
+def _tuning(name: str, method: Any) -> list[str]:
+    """What bench tune tries for a method, and the recipes that it has found, which ship with the package."""
+    parts: list[str] = []
+    if space := search_space(method.Settings):
+        rows = [[field, str(search)] for field, search in space.items()]
+        parts += ["searched by bench tune:", tabulate(rows, tablefmt="plain", disable_numparse=True), ""]
+    if found := tuned_recipes.shipped_of(name):
+        said = [[one.protocol, ", ".join(f"{field}={_value(value)}" for field, value in one.settings.items())] for one in found]
+        how = [[one.protocol, _how_tuned(one.tuned)] for one in found]
+        parts += ["tuned on validation, above what is different there:", tabulate([*said, *how], tablefmt="plain"), ""]
+    return parts
+
+
+def _how_tuned(tuned: Mapping[str, Any]) -> str:
+    """The budget of a search, its scores, and the digest of its trials."""
+    told = {key: tuned.get(key, "not stated") for key in ("trials", "failed", "seconds", "metric", "score", "study", "on")}
+    present = tuned.get("score_at_present", "not stated")
+    return (
+        f"{told['trials']} trials ({told['failed']} failed, {told['seconds']} seconds) on {told['on']}: {told['metric']} "
+        f"{told['score']}, before {present}; study {told['study']}"
+    )
 
 
 def _compared(name: str, method: type) -> list[str]:

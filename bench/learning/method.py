@@ -26,13 +26,13 @@ and one line under `bench.methods` in setup.cfg: `nearest-mean = methods.nearest
 """
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from typing import Any, ClassVar, Literal
 
 import torch
 
 from bench.clip.backbone import Backbone
 from bench.errors import RunFailure
+from bench.learning import recipes
 from bench.learning.settings import NoSettings
 from bench.learning.settings import setting as setting  # methods import it from here
 from bench.learning.test_batches import TestBatches
@@ -40,7 +40,6 @@ from bench.streams.reference import Reference
 from bench.streams.reference_sources import ReferenceNames
 from bench.streams.scenario import Scenario, ScenarioKind
 from bench.streams.stream import Task
-from bench.streams.validation import without as without_validation
 from bench.system.randomness import Draws
 
 
@@ -144,13 +143,14 @@ class Method(torch.nn.Module):
     def settings_for(cls, protocol: str, overrides: dict[str, Any] | None = None) -> Any:
         """The hyper-parameters of a run: defaults, then this protocol's recipe, then the user's overrides.
 
-        A recipe is for the protocol with a validation part, too: what is chosen there is to be run on the protocol itself.
+        The recipe is what the class says for the protocol, and above it what was tuned on validation, where that ships. A stream
+        with a validation part, or cut to its first tasks, has the recipe of the whole one: what is chosen there is run here.
         """
-        protocol = without_validation(protocol)
         values: dict[str, Any] = {}
         for pattern, recipe in cls.recipes.items():
-            if fnmatch(protocol, pattern):
+            if recipes.fits(protocol, pattern):
                 values.update(recipe)
+        values.update(recipes.shipped_settings(cls, cls.Settings, protocol))
         return cls.Settings(**{**values, **(overrides or {})})
 
     @classmethod

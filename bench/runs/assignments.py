@@ -1,14 +1,14 @@
 """Changed hyper-parameters: METHOD.FIELD=VALUE as a user writes it, checked against the method's own settings."""
 
 import dataclasses
-import math
-import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, printable, unknown_name
+from bench.errors import BenchError, unknown_name
+from bench.learning import recipes
+from bench.learning.setting_values import as_text, converted
 from bench.system import named_files
 
 if TYPE_CHECKING:
@@ -46,65 +46,36 @@ def check_methods(assignments: Iterable[Assignment], methods: Iterable[str]) -> 
 
 
 def chosen_settings(
-    name: str, method: type["Method"], protocol: str, assignments: Sequence[Assignment]
+    name: str,
+    method: type["Method"],
+    protocol: str,
+    assignments: Sequence[Assignment],
+    recipe: Mapping[str, tuple[Any, str]] = {},
 ) -> tuple[Any, dict[str, Any]]:
-    """The method's settings on a protocol with these changes, and the changed values by field."""
+    """The method's settings on a protocol with these changes, and the changed values by field.
+
+    recipe: what recipe files say, field -> (value, where); the changes go before it. What they say that the method says itself
+    is no change.
+    """
     fields = typing.get_type_hints(method.Settings)
     changed: dict[str, Any] = {}
     for assignment in assignments:
         if assignment.field not in fields:
             raise BenchError(f"{assignment.where}: {unknown_name(f'hyper-parameter of {name}', assignment.field, fields)}")
-        changed[assignment.field] = _convert(assignment.text, fields[assignment.field], assignment.where)
+        changed[assignment.field] = converted(assignment.text, fields[assignment.field], assignment.where)
+    from_recipe = recipes.typed(recipe, name, method.Settings)
     try:
-        return method.settings_for(protocol, changed), changed
+        present = method.settings_for(protocol, {}) if from_recipe else None
+        other = {field: value for field, value in from_recipe.items() if value != getattr(present, field)}
+        return method.settings_for(protocol, from_recipe | changed), other | changed
     except ValueError as error:
         raise BenchError(f"{name}: {error}") from error
 
 
-def _convert(text: str, kind: Any, where: str) -> Any:
-    """The text as a value of the field's type."""
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        if text.lower() == "none":
-            return None
-        kind = next(option for option in typing.get_args(kind) if option is not type(None))
-    if typing.get_origin(kind) is typing.Literal:
-        if text in typing.get_args(kind):
-            return text
-        raise BenchError(f"{where}: choose one of {', '.join(map(str, typing.get_args(kind)))}")
-    if typing.get_origin(kind) is tuple and typing.get_args(kind) in ((int, ...), (float, ...)):
-        return tuple(_convert(part, typing.get_args(kind)[0], where) for part in text.split(",") if part.strip())
-    if kind is bool:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise BenchError(f"{where}: true or false is wanted, not {text!r}")
-    if kind in (int, float, str):
-        if kind is str and printable(text) != text:
-            raise BenchError(f"{where}: a text in one line, without control characters, is wanted")
-        try:
-            value = kind(text)
-            if kind is float and not math.isfinite(value):
-                raise ValueError
-            return value
-        except ValueError:
-            wanted = "a whole number" if kind is int else "a number"
-            raise BenchError(f"{where}: {wanted} is wanted, not {text!r}") from None
-    raise BenchError(f"{where}: this hyper-parameter cannot be set from the command line or a study file")
-
-
-def as_text(settings: type, values: Mapping[str, Any]) -> dict[str, str]:
+def as_texts(settings: type, values: Mapping[str, Any]) -> dict[str, str]:
     """Those of the values that are hyper-parameters here, as they would be written on the command line."""
     own = {field.name for field in dataclasses.fields(settings)}
-    return {name: _written(value) for name, value in values.items() if name in own}
-
-
-def _written(value: Any) -> str:
-    """
-    >>> _written(True), _written(None), _written((1, 2)), _written("Seen")
-    ('true', 'none', '1,2', 'Seen')
-    """
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return {name: as_text(value, name) for name, value in values.items() if name in own}
 
 
 def identifying(settings: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ place of its own (`Method.on_embeddings`): as if the user had given them, with a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.errors import BenchError
 from bench.images.embeddings import EmbeddingFile
@@ -78,17 +79,21 @@ def lacking(needs: Sequence[str], protocol: Protocol) -> tuple[str, ...]:
 
 
 def settings(
-    method: str, protocol: Protocol, changes: Sequence[tuple[str, str, str]], facts: Facts
+    method: str,
+    protocol: Protocol,
+    changes: Sequence[tuple[str, str, str]],
+    facts: Facts,
+    recipe: Mapping[str, tuple[Any, str]] = {},
 ) -> tuple[ChosenSettings, list[str]]:
     """The hyper-parameters of a run, and a note where they are others than on images."""
-    hyper = facts.settings(method, protocol.known_as, changes)
+    hyper = facts.settings(method, protocol.known_as, changes, recipe)
     given = {name for name, *_ in changes}
     now = {name: str(value).lower() for name, value in hyper.settings.items()}
     instead = {name: text for name, text in hyper.on_embeddings.items() if name not in given and now.get(name) != text.lower()}
     if not (instead and lacking(hyper.needs, protocol)):
         return hyper, []
     more = [(name, text, f"on {protocol.name}") for name, text in instead.items()]
-    other = facts.settings(method, protocol.known_as, [*changes, *more])
+    other = facts.settings(method, protocol.known_as, [*changes, *more], recipe)
     if found := lacking(other.needs, protocol):
         return (hyper if found == (TOWERS,) else other), []
     said = ", ".join(f"{name}={text}" for name, text in instead.items())

@@ -56,6 +56,15 @@ class ChosenSettings:
     on_embeddings: Mapping[str, str]  # with these it needs less
 
 
+@dataclass(frozen=True)
+class SearchFacts:
+    """What a search for a method's settings begins with."""
+
+    space: dict[str, Any]  # hyper-parameter -> what is tried for it, as plain data
+    settings: dict[str, Any]  # all at present
+    written: Sequence[str]  # those that a recipe has to hold, beside the searched ones
+
+
 class Facts:
     """Use it as a context: on leaving, new answers are kept and the helper process ends.
 
@@ -153,9 +162,23 @@ class Facts:
     def methods(self) -> AllMethods:
         return AllMethods(**self._ask(questions.OfAllMethods()))
 
-    def settings(self, method: str, protocol: str, changes: Sequence[tuple[str, str, str]]) -> ChosenSettings:
-        """Of a run; changes: (field, text, where it was given)."""
-        return ChosenSettings(**self._ask(questions.OfSettings(method, protocol, tuple(changes))))
+    def settings(
+        self,
+        method: str,
+        protocol: str,
+        changes: Sequence[tuple[str, str, str]],
+        recipe: Mapping[str, tuple[Any, str]] = {},
+    ) -> ChosenSettings:
+        """Of a run; changes: (field, text, where it was given); recipe: what files say, field -> (value, where)."""
+        of_files = tuple((field, _hashable(value), where) for field, (value, where) in recipe.items())
+        return ChosenSettings(**self._ask(questions.OfSettings(method, protocol, tuple(changes), of_files)))
+
+    def search(
+        self, method: str, protocol: str, changes: Sequence[tuple[str, str, str]], given: Mapping[str, tuple[Any, str]]
+    ) -> SearchFacts:
+        """changes: as of `settings`; given: of a search file, field -> (plain form, where it stands)."""
+        of_file = tuple((field, json.dumps(plain), where) for field, (plain, where) in given.items())
+        return SearchFacts(**self._ask(questions.OfSearch(method, protocol, tuple(changes), of_file)))
 
     def weights(self, backbone: str, pretrained: str | None) -> str:
         """What tells these weights from others."""
@@ -179,3 +202,7 @@ class Facts:
         if key not in self._found:
             self._found[key] = find()
         return self._found[key]
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

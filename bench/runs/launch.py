@@ -7,6 +7,7 @@ in `carry_out`, and all they hand back is in the results folder: a launcher may 
 
 import contextlib
 import errno
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -142,7 +143,7 @@ class Hopeless:
     """Runs that would fail as others did, before they could begin: their data set is missing, say."""
 
     def __init__(self) -> None:
-        self._reasons: dict[tuple[Scope, str, str], str] = {}
+        self._reasons: dict[tuple[Scope, str, str, str], str] = {}
 
     def note(self, outcome: Outcome) -> None:
         if outcome.scope != "run":
@@ -157,9 +158,10 @@ class Hopeless:
         return None
 
 
-def _concerned(run: Run, scope: Scope) -> tuple[Scope, str, str]:
-    """The same for all runs that end alike."""
-    return scope, run.protocol, run.method if scope == "method" else ""
+def _concerned(run: Run, scope: Scope) -> tuple[Scope, str, str, str]:
+    """The same for all runs that end alike. A method may be unfit for its settings alone: other ones get their own try."""
+    own = (run.method, json.dumps(run.settings, sort_keys=True)) if scope == "method" else ("", "")
+    return scope, run.protocol, *own
 
 
 @contextlib.contextmanager

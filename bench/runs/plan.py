@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bench.errors import BenchError
+from bench.learning import recipes
+from bench.learning.recipes import Recipe
 from bench.runs import assignments, embedded
 from bench.runs.assignments import Assignment
 from bench.runs.facts import Facts
@@ -27,12 +29,13 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
     protocols = [facts.protocol(given) for given in request.protocols]
     chosen, notes = [], []
     for protocol in protocols:
-        names, left_out = _choose_methods(request.methods, protocol, facts)
+        names, left_out = choose_methods(request.methods, protocol, facts)
         chosen.append(names)
         notes += left_out
     others = facts.methods().names if "all" in other_methods else other_methods
     known = dict.fromkeys(map(registry.name_of, [*itertools.chain(*chosen), *others]))
     assignments.check_methods([*request.set, *itertools.chain(*request.grid), *ablations], list(known))
+    of_files = [recipe for path in request.recipe for recipe in recipes.read(path)]
     runs = []
     chosen_by_name = list(request.methods) != ["all"]
     for given, protocol, names in zip(request.protocols, protocols, chosen):
@@ -46,10 +49,12 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
         notes += about
         unfit = embedded.Unfit(protocol, chosen_by_name)
         images = "" if request.synthetic else facts.own_images(given, request.limit_train, request.limit_test)
+        notes += _of_other_versions(of_files, names, protocol, facts)
         for order_seed, found in itertools.product(tasks, names):
             name = registry.name_of(found)
+            recipe = recipes.chosen(of_files, name, protocol.known_as)
             for variant, seed in itertools.product(_variants(name, request, ablations), request.seeds):
-                hyper, about = embedded.settings(found, protocol, [one.change for one in variant], facts)
+                hyper, about = embedded.settings(found, protocol, [one.change for one in variant], facts, recipe)
                 notes += about
                 if hyper.wanting:
                     notes.append(_wanting(name, protocol, hyper.wanting, chosen_by_name))
@@ -88,6 +93,24 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
     return without_repeats(runs), notes
 
 
+def _of_other_versions(found: Sequence[Recipe], names: Sequence[str], protocol: Protocol, facts: Facts) -> list[str]:
+    """Notes on recipes that were found with another version of their method."""
+    own = [one for one in found if one.method in names and one.fits(one.method, protocol.name) and one.method_version]
+    versions = [(one, facts.method(one.method).version) for one in own]
+    return [f"{one.where}: found with version {one.method_version} of it, this is {now}" for one, now in versions
+            if now != one.method_version]  # fmt: skip
+
+
+def refuse_idle_recipes(requests: Sequence[Request], runs: Sequence[Run]) -> None:
+    """A recipe file that is for none of the runs is a mistake, and would not be seen in the results."""
+    for path in dict.fromkeys(path for request in requests for path in request.recipe):
+        found = recipes.read(path)
+        if not any(one.fits(run.method, run.protocol) for one in found for run in runs):
+            meant = ", ".join(f"{one.method} on {one.protocol}" for one in found[:3]) or "nothing"
+            more = ", ..." if len(found) > 3 else ""
+            raise BenchError(f"{path}: a recipe for {meant}{more}; none of these runs is that")
+
+
 def _wanting(method: str, protocol: Protocol, fields: Sequence[str], chosen_by_name: bool) -> str:
     """Why a method cannot run: an error if somebody asked for it, else a note that it is left out."""
     options = " ".join(f"--set {method}.{field}=..." for field in fields)
@@ -110,7 +133,7 @@ def _tasks(protocol: Protocol, order_seeds: Sequence[int]) -> dict[int, int]:
     return {order_seed: len(protocol.tasks(order_seed)) for order_seed in ((0,) if protocol.fixed_order else order_seeds)}
 
 
-def _choose_methods(names: Sequence[str], protocol: Protocol, facts: Facts) -> tuple[list[str], list[str]]:
+def choose_methods(names: Sequence[str], protocol: Protocol, facts: Facts) -> tuple[list[str], list[str]]:
     """The named methods ("all": every one that can run the protocol's scenario), and notes on those left out.
 
     One that is not registered is named as it is found from every working folder.

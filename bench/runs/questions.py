@@ -72,22 +72,45 @@ class OfSettings(Question):
     method: str
     protocol: str
     changes: tuple[tuple[str, str, str], ...]  # field, text, where it was given
+    recipe: tuple[tuple[str, Any, str], ...] = ()  # of files: field, value, where it stands
 
     def answer(self) -> Answer:
-        from bench.runs.assignments import Assignment, as_text, chosen_settings, identifying
+        from bench.runs.assignments import Assignment, as_texts, chosen_settings, identifying
 
         method = registry.load("method", self.method)
         name = registry.name_of(self.method)
         changes = [Assignment(name, *change) for change in self.changes]
-        settings, changed = chosen_settings(name, method, self.protocol, changes)
+        recipe = {field: (value, where) for field, value, where in self.recipe}
+        settings, changed = chosen_settings(name, method, self.protocol, changes, recipe)
         found = identifying(settings)
         overrides = ";".join(f"{name}={in_records(value, found.get(name))}" for name, value in sorted(changed.items()))
-        needs = {"needs": needs_of(method, settings), "on_embeddings": as_text(method.Settings, method.on_embeddings)}
+        needs = {"needs": needs_of(method, settings), "on_embeddings": as_texts(method.Settings, method.on_embeddings)}
         return {"settings": found, "overrides": overrides, "wanting": wanting(settings), **needs}
 
     def lasts(self, answer: Answer) -> bool:
         """Files may change."""
         return registry.own_method(self.method) is None and not any(map(is_file, answer["settings"].values()))
+
+
+@dataclass(frozen=True)
+class OfSearch(Question):
+    """What a search tries for a method on a protocol, and what all of its hyper-parameters are there at present."""
+
+    method: str
+    protocol: str
+    changes: tuple[tuple[str, str, str], ...]  # field, text, where it was given
+    given: tuple[tuple[str, str, str], ...] = ()  # in the place of the method's own: field, plain form as JSON, where it stands
+
+    def answer(self) -> Answer:
+        from bench.runs.assignments import Assignment, chosen_settings
+        from bench.runs.tuning.spaces import checked, sound_space, to_write
+
+        method = registry.load("method", self.method)
+        changes = [Assignment(self.method, *change) for change in self.changes]
+        settings, changed = chosen_settings(self.method, method, self.protocol, changes)
+        own = checked(self.method, method.Settings, self.given) if self.given else sound_space(self.method, method.Settings)
+        space = {name: plain for name, plain in own.items() if name not in changed}
+        return {"space": space, "settings": asdict(settings), "written": to_write(method, settings, self.protocol, changed)}
 
 
 @dataclass(frozen=True)
@@ -123,7 +146,7 @@ class OfDevice(Question):
 
 
 KINDS: Mapping[str, type[Question]] = {
-    kind.__name__: kind for kind in (OfMethod, OfAllMethods, OfSettings, OfWeights, OfDevice)
+    kind.__name__: kind for kind in (OfMethod, OfAllMethods, OfSettings, OfSearch, OfWeights, OfDevice)
 }
 
 

@@ -12,6 +12,8 @@
     coop.learning_rate = [0.001, 0.002]
     coop.epochs = [5, 10]
 
+    recipe = ["tuned/coop.toml"]       # files that bench tune has written; [set] goes before them
+
     [[runs]]                           # more runs: as above, apart from what stands here
     methods = ["finetune"]
     set.finetune.lr = 3e-5
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, one_line, unknown_name
+from bench.learning.setting_values import as_text
 from bench.runs.assignments import Assignment
 from bench.system.text_files import read_text
 
@@ -55,6 +58,7 @@ class Request:
     limit_train: int | None = None
     limit_test: int | None = None
     out: Path = Path("results")
+    recipe: tuple[Path, ...] = ()
     set: tuple[Assignment, ...] = ()
     grid: tuple[tuple[Assignment, ...], ...] = ()
     ablate: tuple[str, ...] = ()
@@ -120,6 +124,8 @@ def _request(table: dict[str, Any], common: Request, path: Path) -> Request:
             changes[key] = _few(value, _is_seed, f"whole numbers, 0 or larger, is wanted (up to {LARGEST_SEED})", where)
         elif key in NAMES:
             changes[key] = _few(value, _is_name, "names in quotes is wanted", where)
+        elif key == "recipe":
+            changes[key] = tuple(map(Path, _few(value, _is_name, "names of files in quotes is wanted", where)))
         elif key == "set":
             changes[key] = common.set + tuple(_assignments(value, where))
         elif key == "grid":
@@ -159,7 +165,7 @@ def _positive(value: Any, where: str) -> int:
 
 def _assignments(table: Any, where: str) -> Iterable[Assignment]:
     for method, field, value in _by_method(table, where):
-        yield Assignment(method, field, _text(value, f"{where}.{method}.{field}"), f"{where}.{method}.{field}")
+        yield Assignment(method, field, as_text(value, f"{where}.{method}.{field}"), f"{where}.{method}.{field}")
 
 
 def _axes(table: Any, where: str) -> Iterable[tuple[Assignment, ...]]:
@@ -167,7 +173,7 @@ def _axes(table: Any, where: str) -> Iterable[tuple[Assignment, ...]]:
         place = f"{where}.{method}.{field}"
         if not isinstance(values, list) or not values:
             raise BenchError(f"{place}: a list of the values to try is wanted")
-        yield tuple(Assignment(method, field, _text(value, place), place) for value in values)
+        yield tuple(Assignment(method, field, as_text(value, place), place) for value in values)
 
 
 def _by_method(table: Any, where: str) -> Iterable[tuple[str, str, Any]]:
@@ -176,14 +182,3 @@ def _by_method(table: Any, where: str) -> Iterable[tuple[str, str, Any]]:
     for method, part in table.items():
         for field, value in part.items():
             yield method, field, value
-
-
-def _text(value: Any, where: str) -> str:
-    """A TOML value as it would stand on the command line."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float | str):
-        return str(value)
-    if isinstance(value, list) and all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
-        return ",".join(map(str, value))
-    raise BenchError(f"{where}: a number, a text, true, false or a list of numbers is wanted")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from bench.errors import BenchError, unknown_name
 from bench.images.dataset import Dataset
-from bench.streams.options import TEMPLATE, with_options
+from bench.streams import validation
+from bench.streams.options import FIRST_TASKS, TEMPLATE, with_options
 from bench.streams.protocol import Protocol
 from bench.system import registry
 
@@ -64,6 +65,16 @@ def _unquoted(option: str) -> str:
     value = option.removeprefix(TEMPLATE)
     quoted = value != option and len(value) > 1 and value[0] in QUOTES and value[-1] == value[0]
     return TEMPLATE + value[1:-1] if quoted else option
+
+
+def as_published(name: str) -> str:
+    """The stream that a cut one is a part of: without the options that take tasks or test images away for a search.
+
+    >>> as_published("mini60-6x10+replay-free+tasks=3+validation=20%")
+    'mini60-6x10+replay-free'
+    """
+    base, options = split(validation.without(name))
+    return "+".join([base, *(option for option in options if not FIRST_TASKS.fullmatch(option))])
 
 
 def from_anywhere(name: str) -> str:

@@ -13,6 +13,7 @@ protocol takes the options that mean something for it:
     replay-free                no exemplars
     exemplars=N-per-class      another exemplar budget; or exemplars=N-total, which all classes seen share
     budgeted                   training on a task may go through as many images as the first task has
+    tasks=K                    the first K tasks alone: of later ones neither images nor class names exist
     validation=N%              that part of the training images of every class is held out and scored; the test images are not
                                opened; or validation=N-per-class (bench/streams/validation.py)
 
@@ -21,17 +22,19 @@ that records have of them, for a name is that of a folder.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bench.errors import BenchError
 from bench.images.templates import complaint
 from bench.streams import validation
-from bench.streams.protocol import Protocol
+from bench.streams.protocol import Protocol, TaskPlan
 from bench.streams.validation import Validation
 
 TEMPLATE = "template="
 EXEMPLARS = re.compile(r"exemplars=(?P<number>[1-9]\d*)-(?P<unit>per-class|total)")
+FIRST_TASKS = re.compile(r"tasks=(?P<number>[1-9]\d{0,5})")
 
 
 def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
@@ -60,6 +63,10 @@ def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
     if "budget" in chosen:
         changed = replace(changed, budgeted=True)
         suffixes += ["budgeted"] if not start.budgeted else []
+    if "number of tasks" in chosen:
+        cut = _cut(changed, protocol.name, chosen["number of tasks"])
+        suffixes += [chosen["number of tasks"]] if cut is not changed else []
+        changed = cut
     if "validation" in chosen:
         part = Validation.parse(chosen["validation"])
         changed = replace(changed, validation=part)
@@ -80,6 +87,8 @@ def _what(protocol: Protocol, option: str) -> str:
         return "exemplars"
     if option == "budgeted":
         return "budget"
+    if FIRST_TASKS.fullmatch(option):
+        return "number of tasks"
     if option.startswith("validation"):
         Validation.parse(option)
         return "validation"
@@ -113,6 +122,18 @@ def _with_exemplars(protocol: Protocol, option: str) -> Protocol:
     return replace(protocol, exemplars_per_class=number.get("per-class"), exemplars_total=number.get("total"))
 
 
+def _cut(protocol: Protocol, name: str, option: str) -> Protocol:
+    """Its first tasks alone; itself where these are all."""
+    count, every = int(option.removeprefix("tasks=")), len(protocol.tasks(0))
+    if count > every:
+        raise BenchError(f"{name}: +{option} asks for more tasks than there are ({every})")
+    return replace(protocol, tasks=partial(_first_tasks, protocol.tasks, count)) if count < every else protocol
+
+
+def _first_tasks(tasks: Callable[[int], Sequence[TaskPlan]], count: int, order_seed: int) -> list[TaskPlan]:
+    return list(tasks(order_seed)[:count])
+
+
 def options_of(protocol: Protocol) -> dict[str, str]:
     """Every option that changes something, and what it does."""
     found = {name: variant.summary for name, variant in protocol.variants.items()}
@@ -125,6 +146,8 @@ def options_of(protocol: Protocol) -> dict[str, str]:
     found["exemplars=N-total"] = "N exemplars in all, shared by the classes seen"
     if not protocol.budgeted:
         found["budgeted"] = "compute budget: training on a task goes through as many images as the first task has, and no more"
+    if len(protocol.tasks(0)) > 1:
+        found["tasks=K"] = "the first K tasks alone: nothing is known of later ones"
     if not protocol.validation:
         found["validation=20%"] = "20% (or 1% to 99%) of the training images of every class are scored; no test image is opened"
         found["validation=N-per-class"] = "the same with N training images of every class"

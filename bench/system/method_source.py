@@ -8,6 +8,7 @@ seen.
 """
 
 import ast
+import copy
 import functools
 import hashlib
 import platform
@@ -22,6 +23,9 @@ from typing import Any
 
 BUILT_IN_METHODS = "methods"
 READS_DOCSTRINGS = (b"__doc__", b"getdoc")  # code for which a docstring is more than words
+READS_SEARCHES = (b"metadata", b"search_space")  # code for which the search space of a hyper-parameter may be more than advice
+SEARCHES = ("Choices", "Range")  # what search spaces are made of
+OF_SETTINGS = ("bench", "bench.learning.method", "bench.learning.settings")  # the modules that give `setting`
 SOURCES = (".py", ".pyc", ".pyi", ".cfg", ".toml", ".md", ".rst")  # and what says something about sources
 LARGEST_DATA = 64 << 20  # bytes; a larger file is not read for a plan
 KNOWN_BY_VERSION = ("bench", "protocols")
@@ -32,7 +36,8 @@ PYTHON = ".".join(platform.python_version_tuple()[:2])
 class Source:
     """A method's source: the object that is registered, and two digests of every module that it is made of.
 
-    `text` are those of the files, `syntax` those of what Python reads in them: without comments, docstrings and layout. A
+    `text` are those of the files, `syntax` those of what Python reads in them: without comments, docstrings, layout, and what
+    `bench tune` tries for a hyper-parameter (`search=` of a `setting`), which no run ever looks at. A
     syntax tree is written differently by other versions of Python, so `syntax` is compared only where `python` is equal.
     """
 
@@ -228,7 +233,53 @@ def _syntax_digest_of_file(path: Path, changed_ns: int, size: int) -> str:
     tree = _tree(path)
     if tree is None or any(word in path.read_bytes() for word in READS_DOCSTRINGS):
         return ""
+    if not any(word in path.read_bytes() for word in READS_SEARCHES):
+        tree = _WithoutSearches(tree).visit(tree)
     return _digest(ast.dump(_WithoutDocstrings().visit(tree)).encode("utf-8", "surrogatepass"))
+
+
+class _WithoutSearches(ast.NodeTransformer):
+    """Takes search spaces away: `search=` of `setting(...)`, and the imports of what they are made of, where these names are
+    the harness's and stand for nothing else in the file.
+    """
+
+    def __init__(self, tree: ast.Module):
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module in OF_SETTINGS]
+        given = {alias.name for node in imports for alias in node.names if not alias.asname}
+        self._setting = "setting" in given and "setting" not in set(_bound_otherwise(tree))
+        others = {node.id for node in ast.walk(_without_keyword(tree)) if isinstance(node, ast.Name)}
+        self._spare = (given & set(SEARCHES)) - others - set(_bound_otherwise(tree)) if self._setting else set()
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        self.generic_visit(node)
+        if self._setting and isinstance(node.func, ast.Name) and node.func.id == "setting":
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "search"]
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        if node.module in OF_SETTINGS:
+            node.names = [alias for alias in node.names if alias.asname or alias.name not in self._spare]
+        return node if node.names else None
+
+
+def _without_keyword(tree: ast.Module) -> ast.Module:
+    """A copy without what stands behind `search=`."""
+    copied = copy.deepcopy(tree)
+    for node in ast.walk(copied):
+        if isinstance(node, ast.Call):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "search"]
+    return copied
+
+
+def _bound_otherwise(tree: ast.Module) -> Iterator[str]:
+    """Names that something else than an import binds anywhere in a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
 
 
 class _WithoutDocstrings(ast.NodeTransformer):

@@ -15,7 +15,7 @@ _PUBLIC = {
     "bench.images.parquet": "parquet_images",
     "bench.images.sources": "ImageSource",
     "bench.learning.method": "Method",
-    "bench.learning.settings": "setting",
+    "bench.learning.settings": "Choices Range setting",
     "bench.learning.test_batches": "Composition TestBatches",
     "bench.streams.protocol": "Order Protocol TaskPlan class_incremental one_task_per_dataset",
     "bench.streams.reference": "Reference",

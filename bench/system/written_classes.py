@@ -19,7 +19,7 @@ from bench.system import written_values
 from bench.system.public_names import MODULE_OF
 
 OUTSIDE: dict[str, type] = {"torch.nn.Module": object}  # bases that say nothing of what is read here
-SETTING = "bench.learning.settings.setting"  # the one function of a module that is called
+CALLED = tuple(f"bench.learning.settings.{name}" for name in ("setting", "Range", "Choices"))  # nothing else of a module is
 READ = ("bench", "methods")  # packages whose modules are read
 FROZEN = (["dataclass(frozen=True)"], ["dataclasses.dataclass(frozen=True)"])  # the decorators of a class that are known
 PLAIN = (type(None), bool, int, float, str)
@@ -159,10 +159,11 @@ class _Module:
         return value
 
     def _value_or_setting(self, name: ast.Name) -> Any:
-        if self.place_of(name) != SETTING:
+        place = self.place_of(name)
+        if place not in CALLED:
             return self.value_of(name.id)
-        module, _, function = SETTING.rpartition(".")
-        return getattr(import_module(module), function)
+        module, _, called = place.rpartition(".")
+        return functools.partial(getattr(import_module(module), called))  # a class is called as a function is
 
 
 def _names_bound_by(statement: ast.stmt) -> Iterator[str]:

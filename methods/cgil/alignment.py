@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 
-from bench import Backbone, Draws, Scenario, setting, unknown_name
+from bench import Backbone, Draws, Range, Scenario, setting, unknown_name
 from methods.shared.prompts import ContextPrompts
 
 HAND_MADE = "a photo of a {}"  # without a full stop, unlike the learned prompts
@@ -26,8 +26,12 @@ class AlignmentSettings:
 
     context: ContextForm = setting("combo", "context before the name: V_c and G(h_c), only G(h_c), only V_c, or one V for all")
     n_context: int = setting(1, "learned context vectors (V_c or V), unless the context is only generated")
-    alignment_lr: float = setting(0.05, "learning rate of AdamW, constant", "authors' command line for ImageNet-R")
-    alignment_epochs: int = setting(60, "epochs of prompt tuning per task", "authors' command line for ImageNet-R")
+    alignment_lr: float = setting(
+        0.05, "learning rate of AdamW, constant", "authors' command line for ImageNet-R", search=Range(3e-4, 0.1, log=True)
+    )
+    alignment_epochs: int = setting(
+        60, "epochs of prompt tuning per task", "authors' command line for ImageNet-R", search=Range(5, 60, log=True)
+    )
     alignment_batch: int = setting(128, "embeddings per step of prompt tuning")
 
     def __post_init__(self) -> None:

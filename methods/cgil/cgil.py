@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, setting, unknown_name
+from bench import BenchError, Choices, Range, Task, setting, unknown_name
 from methods.cgil.alignment import AlignmentSettings, ClassPrompts
 from methods.cgil.diffusion import DiffusionModels
 from methods.cgil.vae import VAEs
@@ -24,9 +24,11 @@ class CGILSettings(AlignmentSettings):
     samples_per_class: int = setting(256, "embeddings drawn per seen class and epoch of prompt tuning")
     generator: GeneratorKind = setting("vae", "model of a class: VAE, diffusion model, diagonal Gaussian or mixture of Gaussians")
     vae_epochs: int = setting(500, "epochs of the VAE fits")
-    vae_lr: float = setting(2e-4, "peak learning rate of the VAE fits (Adam, cosine with warm restarts)")
+    vae_lr: float = setting(
+        2e-4, "peak learning rate of the VAE fits (Adam, cosine with warm restarts)", search=Range(1e-4, 0.01, log=True)
+    )
     vae_hidden: int = setting(512, "width H of the VAEs' hidden layers")
-    vae_latent: int = setting(256, "width L of the VAEs' codes")
+    vae_latent: int = setting(256, "width L of the VAEs' codes", search=Choices(16, 32, 64, 128, 256))
     vae_batch: int = setting(64, "images per step of a VAE fit")
     diffusion_iterations: int = setting(500, "steps of the diffusion models' fits, per class (authors: as many as vae_epochs)")
     diffusion_lr: float = setting(1e-3, "learning rate of the diffusion models' fits (AdamW, constant)")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import BenchError, Composition, setting
+from bench import BenchError, Composition, Range, setting
 from methods.shared.memory import Rule
 from methods.shared.rehearsal import RehearsalSettings
 
@@ -12,16 +12,20 @@ TABLE = "the paper's Table 3 switches it off"
 
 @dataclass(frozen=True)
 class ClapSettings(RehearsalSettings):
-    balanced_epochs: int = setting(2, "epochs of memory consolidation, on the exemplars alone (0: none)", TABLE)
+    balanced_epochs: int = setting(
+        2, "epochs of memory consolidation, on the exemplars alone (0: none)", TABLE, search=Range(0, 5)
+    )
     scale_rate_with_batch: bool = setting(True, "the peak is learning_rate * batch_size / 20")
     warm_up: float = setting(0.3, "fraction of a task's steps during which the rate rises; none in the consolidation")
     variational: bool = setting(True, "distributions; off: their means only, no sampling and no KL term", TABLE)
     visual_attention: bool = setting(True, "the class texts attend to the images of the batch", TABLE)
     adapter_per_task: bool = setting(True, "a pair of adapters for each task instead of one for all", TABLE)
     language_aware_start: bool = setting(True, "start the weights of a task's adapters from the hand-made prompts", TABLE)
-    regularisation: float = setting(15.0, "weight beta of the past-task distribution regularisation R", TABLE)
+    regularisation: float = setting(
+        15.0, "weight beta of the past-task distribution regularisation R", TABLE, search=Range(1.0, 100.0, log=True)
+    )
     prior: Literal["standard", "data-driven", "language-aware"] = setting("standard", "what the distributions are drawn to")
-    prior_weight: float = setting(1e-3, "weight of the divergence from the prior")
+    prior_weight: float = setting(1e-3, "weight of the divergence from the prior", search=Range(1e-5, 0.1, log=True))
     prior_images: float = setting(0.67, "data-driven prior: share of the batch that it attends to, rounded up")
     prior_in_consolidation: bool = setting(True, "data-driven prior: use it there too (off: the standard one)")
     train_samples: int = setting(20, "samples of the class distributions per step")

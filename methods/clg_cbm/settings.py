@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import BenchError, setting
+from bench import BenchError, Range, setting
 
 MINI_CONCEPTS = str(Path(__file__).parent / "mini_concepts.json")
 
@@ -17,7 +17,9 @@ class CLGCBMSettings:
         names_file=True, required=True,
     )  # fmt: skip
     prefix: str = setting("A photo of the object with ", "stands before every concept; a space at its end is part of it")
-    kept_per_class: int = setting(10, "K: so many concepts are kept for each class of a task, though not of each class")
+    kept_per_class: int = setting(
+        10, "K: so many concepts are kept for each class of a task, though not of each class", search=Range(2, 10)
+    )
     search_epochs: int = setting(31, "passes over the task's images in the search for concepts")
     search_lr: float = setting(0.01, "of Adam in the search")
     division_power: float = setting(5.0, "p: the search's second loss is divided by the mean distance to this power")
@@ -26,12 +28,18 @@ class CLGCBMSettings:
     )
     first_epochs: int = setting(60, "passes over the features on the first task")
     later_epochs: int = setting(60, "passes over the features on each later task")
-    first_lr: float = setting(0.001, "of Adam on the first task; times 0.1 after each milestone")
-    later_lr: float = setting(0.001, "of Adam on each later task; times 0.1 after each milestone")
+    first_lr: float = setting(
+        0.001, "of Adam on the first task; times 0.1 after each milestone", search=Range(1e-4, 0.1, log=True)
+    )
+    later_lr: float = setting(
+        0.001, "of Adam on each later task; times 0.1 after each milestone", search=Range(1e-4, 0.1, log=True)
+    )
     milestones: tuple[int, ...] = setting((30, 40, 50), "epochs, counted from each task's start, after which the rate falls")
     batch_size: int = setting(64, "features per step; samples of two old classes come on top")
     samples_per_class: int = setting(1, "samples of each of two old classes in a step")
-    similarity_weight: float = setting(1.0, "weight of the likeness of concept scores and image-text similarities")
+    similarity_weight: float = setting(
+        1.0, "weight of the likeness of concept scores and image-text similarities", search=Range(0.1, 10.0, log=True)
+    )
 
     def __post_init__(self):
         counts = ("kept_per_class", "search_epochs", "first_epochs", "later_epochs", "samples_per_class")

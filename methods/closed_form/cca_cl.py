@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Method, Split, Task, setting
+from bench import BenchError, Method, Range, Split, Task, setting
 from bench.clip.text_tower import encode_tokens
 from bench.clip.tower_types import ClipModel
 from methods.closed_form.canonical_correlation import RunningCorrelation
@@ -33,7 +33,11 @@ class CCACLSettings:
     """Defaults: CIFAR-100."""
 
     tuned_epochs: int = setting(6, "passes over the first task's images in which all of CLIP is tuned; 0: CLIP stays as it is")
-    lr: float = setting(5e-6, "tuning: peak rate of SGD, a cosine to 0, stepped by epoch (authors: init_lr 0.05 times 1e-4)")
+    lr: float = setting(
+        5e-6,
+        "tuning: peak rate of SGD, a cosine to 0, stepped by epoch (authors: init_lr 0.05 times 1e-4)",
+        search=Range(1e-6, 0.05, log=True),
+    )
     momentum: float = setting(0.9, "tuning: of SGD")
     weight_decay: float = setting(0.05, "tuning: of SGD, on everything that is trained")
     batch_size: int = setting(64, "tuning: images per step")
@@ -43,8 +47,8 @@ class CCACLSettings:
     statistics_batch: int = setting(64, "images of a batch, from whose means their scatter is taken")
     pooled_covariance: bool = setting(False, "scatter from the means of all images so far, as in the textbook", "harness")
     random_features: int = setting(6144, "width D of the random Fourier features; 0: the features themselves")
-    sigma: float = setting(1.0, "width of the kernel that they stand for")
-    ridge: float = setting(1e-4, "added to the diagonal of both covariances")
+    sigma: float = setting(1.0, "width of the kernel that they stand for", search=Range(0.2, 5.0, log=True))
+    ridge: float = setting(1e-4, "added to the diagonal of both covariances", search=Range(1e-6, 0.1, log=True))
     eigenvalue_floor: float = setting(1e-4, "least eigenvalue of a covariance in its inverse root")
     energy: float = setting(0.999, "directions are taken while their share of the squared correlations is at most this")
     correlation_floor: float = setting(1e-6, "least correlation that a text direction is divided by")

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Method, Task, setting
+from bench import BenchError, Method, Range, Task, setting
 from methods.closed_form.ridge import GramRidge, RecursiveRidge, SampleRidge
 from methods.shared.class_names import check_template
 
@@ -16,8 +16,10 @@ from methods.shared.class_names import check_template
 class RAILSettings:
     """The fusion with zero-shot CLIP, which both forms share."""
 
-    fusion_weight: float = setting(0.8, "weight b of the regression beside the zero-shot probabilities")
-    temperature: float = setting(100.0, "factor on the cosines of zero-shot CLIP, whatever its logit scale")
+    fusion_weight: float = setting(0.8, "weight b of the regression beside the zero-shot probabilities", search=Range(0.1, 1.0))
+    temperature: float = setting(
+        100.0, "factor on the cosines of zero-shot CLIP, whatever its logit scale", search=Range(10.0, 200.0, log=True)
+    )
     label_space: Literal["seen", "all"] = setting(
         "seen",
         "class-incremental streams: the classes whose names are known; in task-agnostic ones the stream says it",
@@ -34,7 +36,7 @@ class RAILSettings:
 @dataclass(frozen=True)
 class RAILPrimalSettings(RAILSettings):
     expansion: int = setting(15000, "width m of the random expansion")
-    ridge: float = setting(0.1, "lambda of the ridge regression")
+    ridge: float = setting(0.1, "lambda of the ridge regression", search=Range(1e-3, 100.0, log=True))
     solver: Literal["recursive", "gram", "woodbury"] = setting(
         "recursive", "recursion over batches, one solution per task from H^T H, or one among the (kept) samples", "harness"
     )
@@ -48,8 +50,12 @@ class RAILPrimalSettings(RAILSettings):
 
 @dataclass(frozen=True)
 class RAILDualSettings(RAILSettings):
-    gamma: float = setting(0.1, "of the kernel exp(-gamma |f - f'|^2)")
-    ridge: float = setting(1e-3, "lambda of the ridge regression; the authors' configuration file has 0.1, their code this")
+    gamma: float = setting(0.1, "of the kernel exp(-gamma |f - f'|^2)", search=Range(0.01, 3.0, log=True))
+    ridge: float = setting(
+        1e-3,
+        "lambda of the ridge regression; the authors' configuration file has 0.1, their code this",
+        search=Range(1e-5, 1.0, log=True),
+    )
 
     def __post_init__(self):
         super().__post_init__()

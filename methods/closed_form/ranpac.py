@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Split, Task, setting
+from bench import BenchError, Choices, Range, Split, Task, setting
 from bench.clip.image_tower import blocks, project_image
 from methods.closed_form.ridge import GramRidge, held_out_errors
 from methods.shared.batches import Batch
@@ -27,12 +27,15 @@ class RanPACSettings:
     ridges: tuple[float, ...] = setting(tuple(10.0**k for k in range(-8, 9)), "values of lambda to choose from, at every task")
     fit_fraction: float = setting(0.8, "share of a task's images on which the candidates are fitted; the rest judges them")
     first_session_adaptation: Literal["none", "adapter"] = setting(
-        "none", "phase 1: train adapters in the image tower on the first task", "authors' CLIP runs: none"
+        "none", "phase 1: train adapters in the image tower on the first task", "authors' CLIP runs: none",
+        search=Choices("none", "adapter"),
     )
     adapter_width: int = setting(64, "width of an adapter's bottleneck")
-    adapter_scale: float = setting(0.1, "factor on an adapter's output")
+    adapter_scale: float = setting(0.1, "factor on an adapter's output", search=Range(0.01, 1.0, log=True))
     adapter_epochs: int = setting(20, "passes over the first task's images")
-    adapter_lr: float = setting(0.01, "peak learning rate of SGD; a cosine to 0, stepped by epoch")
+    adapter_lr: float = setting(
+        0.01, "peak learning rate of SGD; a cosine to 0, stepped by epoch", search=Range(1e-3, 0.3, log=True)
+    )
     adapter_batch: int = setting(48, "images per step")
     momentum: float = setting(0.9, "of SGD")
     weight_decay: float = setting(5e-4, "of SGD, on everything that is trained")

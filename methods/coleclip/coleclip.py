@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Method, Task, setting
+from bench import BenchError, Method, Range, Task, setting
 from bench.clip.image_tower import blocks
 from bench.clip.text_tower import encode_tokens
 from methods.coleclip.image_prompts import prompted_images
@@ -31,15 +31,23 @@ SATELLITE = "a centered satellite photo of {}."  # EuroSAT's first template
 class CoLeCLIPSettings:
     """Defaults: MTIL."""
 
-    lr: float = setting(1e-3, "learning rate of Adam, constant; Adam starts anew with every task")
+    lr: float = setting(
+        1e-3, "learning rate of Adam, constant; Adam starts anew with every task", search=Range(1e-4, 0.03, log=True)
+    )
     batch_size: int = setting(128, "images per update; the quantile is taken over them")
     epochs: int = setting(15, "passes over a task's images: 600 updates for 5000 of them, as many as the authors'", "harness")
     epochs_of_task: tuple[tuple[str, int], ...] = setting((), "pairs (task name, passes) where they differ")
     prompt_tokens: int = setting(1, "p: tokens of a task's prompt")
     rank: int = setting(5, "r of the text tower's low-rank changes, which a task draws anew and does not keep")
     lora_blocks: tuple[int, ...] = setting((), "blocks of the text tower that are changed; none given: all")
-    momentum: float = setting(0.1, "m: by this share an entry of the vocabulary moves towards its class vector in every update")
-    penalty_weight: float = setting(1.0, "weight of the distance that class vectors may go from the task's start")
+    momentum: float = setting(
+        0.1,
+        "m: by this share an entry of the vocabulary moves towards its class vector in every update",
+        search=Range(0.02, 0.9, log=True),
+    )
+    penalty_weight: float = setting(
+        1.0, "weight of the distance that class vectors may go from the task's start", search=Range(0.1, 10.0, log=True)
+    )
     open_from: float = setting(0.5, "share of a task's updates after which classes of earlier tasks compete")
     quantile: float = setting(0.7, "of a batch, how many images at most are not shown to an earlier task's classes")
     one_list: tuple[tuple[str, str], ...] = setting(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench import BenchError, setting
+from bench import BenchError, Range, setting
 
 
 @dataclass(frozen=True)
@@ -13,19 +13,27 @@ class ENGINESettings:
         None, "JSON file {class: {other class: [sentences]}}; none: without descriptions in training and at test",
         "none are shipped", names_file=True,
     )  # fmt: skip
-    epochs: int = setting(10, "passes over the images of every task")
+    epochs: int = setting(10, "passes over the images of every task", search=Range(2, 20))
     batch_size: int = setting(64, "images per step; one prototype of every old class comes on top")
-    lr: float = setting(0.05, "peak rate of SGD, which starts anew with every task; a cosine, stepped by epoch")
+    lr: float = setting(
+        0.05, "peak rate of SGD, which starts anew with every task; a cosine, stepped by epoch", search=Range(1e-3, 0.5, log=True)
+    )
     min_lr: float = setting(0.0, "the rate at which the cosine ends")
     momentum: float = setting(0.9, "of SGD")
-    weight_decay: float = setting(0.05, "of SGD, on the weights and offsets of the newest units")
-    image_weight: float = setting(2.0, "weight of the loss towards noisy copies of the images; 0: no image is read again")
+    weight_decay: float = setting(
+        0.05, "of SGD, on the weights and offsets of the newest units", search=Range(1e-4, 0.1, log=True)
+    )
+    image_weight: float = setting(
+        2.0, "weight of the loss towards noisy copies of the images; 0: no image is read again", search=Range(0.1, 10.0, log=True)
+    )
     pixel_noise: float = setting(0.25, "standard deviation of the noise of these copies")
     prototype_noise: float = setting(
         0.25, "standard deviation of the noise on old classes' prototypes, per coordinate of raw features (of LAION's weights)"
     )
     text_weight: float = setting(2.0, "weight of the loss towards descriptions, if there are any")
-    discriminant_weight: float = setting(0.8, "share of the linear discriminant in a score; 0: the units alone")
+    discriminant_weight: float = setting(
+        0.8, "share of the linear discriminant in a score; 0: the units alone", search=Range(0.0, 1.0, step=0.1)
+    )
     rerank_weight: float = setting(0.8, "share of re-ranking in the rest of a score, if there are descriptions")
     rerank_top: int = setting(5, "k: so many of the best classes are looked at again; 2 or more")
     rerank_draws: int = setting(3, "draws of descriptions that re-ranking averages over")

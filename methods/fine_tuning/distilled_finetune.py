@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import Split, Task, setting
+from bench import Range, Split, Task, setting
 from bench.clip.text_tower import encode_tokens
 from bench.clip.tower_types import ClipModel
 from bench.system.parallel import prefetched
@@ -19,8 +19,12 @@ SENTENCES_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class DistilledFineTuneSettings(FineTuneSettings):
-    image_weight: float = setting(1.0, "weight of the distillation over sentences, image by image; 0: off")
-    text_weight: float = setting(1.0, "weight of the distillation over images, sentence by sentence; 0: off")
+    image_weight: float = setting(
+        1.0, "weight of the distillation over sentences, image by image; 0: off", search=Range(0.1, 20.0, log=True)
+    )
+    text_weight: float = setting(
+        1.0, "weight of the distillation over images, sentence by sentence; 0: off", search=Range(0.1, 20.0, log=True)
+    )
     temperature: float = setting(2.0, "T: both distributions are softened by it")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, TestBatches, setting
+from bench import BenchError, Range, Task, TestBatches, setting
 from bench.clip.text_tower import encode_tokens
 from bench.system.parallel import prefetched
 from methods.fine_tuning.weight_space import PathAverage, Weights, load_weights, merge, squared_distance, weights_of
@@ -26,13 +26,15 @@ CHECK_EVERY = 20  # updates between two looks at the loss: each look makes a GPU
 class FineTuneSettings:
     """Defaults: MTIL. The class-incremental values are in `FineTune.recipes`."""
 
-    lr: float = setting(1e-5, "peak learning rate")
+    lr: float = setting(1e-5, "peak learning rate", search=Range(3e-6, 3e-3, log=True))
     lr_of_task: tuple[tuple[str, float], ...] = setting((), "pairs (task name, peak learning rate) where it differs")
     iterations: int = setting(1000, "updates per task, less one: the loop makes iterations + 1")
     epochs: int = setting(0, "passes over the task's images instead of `iterations`; 0: use `iterations`")
     warmup: int = setting(100, "updates of linear warm-up; then a cosine to 0")
     batch_size: int = setting(64, "images per update")
-    label_smoothing: float = setting(0.2, "share of the target that is spread evenly over the candidates")
+    label_smoothing: float = setting(
+        0.2, "share of the target that is spread evenly over the candidates", search=Range(0.0, 0.3, step=0.05)
+    )
     beta1: float = setting(0.9, "AdamW's decay of the gradient average")
     beta2: float = setting(0.999, "AdamW's decay of the squared-gradient average")
     eps: float = setting(1e-8, "AdamW's epsilon")

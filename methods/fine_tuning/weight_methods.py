@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench import setting
+from bench import Range, setting
 from methods.fine_tuning.finetune import FineTune, FineTuneSettings
 
 ZSCL_SCRIPTS = "ZSCL's scripts"
@@ -10,7 +10,9 @@ ZSCL_SCRIPTS = "ZSCL's scripts"
 
 @dataclass(frozen=True)
 class WiSEFTSettings(FineTuneSettings):
-    merge_alpha: float = setting(0.8, "share of the trained weights in the merge after each task; 1: off", ZSCL_SCRIPTS)
+    merge_alpha: float = setting(
+        0.8, "share of the trained weights in the merge after each task; 1: off", ZSCL_SCRIPTS, search=Range(0.2, 1.0)
+    )
 
 
 class WiSEFT(FineTune):
@@ -34,7 +36,12 @@ class WiSEFT(FineTune):
 
 @dataclass(frozen=True)
 class WeightConstraintSettings(FineTuneSettings):
-    l2_weight: float = setting(1.0, "lambda of the pull towards the weights at the task's start; 0: off", ZSCL_SCRIPTS)
+    l2_weight: float = setting(
+        1.0,
+        "lambda of the pull towards the weights at the task's start; 0: off",
+        ZSCL_SCRIPTS,
+        search=Range(0.05, 20.0, log=True),
+    )
 
 
 class WeightConstraint(FineTune):
@@ -55,7 +62,9 @@ class WeightConstraint(FineTune):
 
 @dataclass(frozen=True)
 class WeightEnsembleSettings(FineTuneSettings):
-    average_every: int = setting(100, "I: updates between two snapshots of the weight ensemble; 0: off", ZSCL_SCRIPTS)
+    average_every: int = setting(
+        100, "I: updates between two snapshots of the weight ensemble; 0: off", ZSCL_SCRIPTS, search=Range(2, 100, log=True)
+    )
 
 
 class WeightEnsemble(FineTune):

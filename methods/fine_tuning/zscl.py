@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from bench import Reference, ReferenceNames, Split, Task, setting
+from bench import Range, Reference, ReferenceNames, Split, Task, setting
 from bench.clip.tower_types import ClipModel
 from methods.fine_tuning.distilled_finetune import DistilledFineTune, DistilledFineTuneSettings
 from methods.fine_tuning.finetune import MINI_WITH_TEACHER, FineTune
@@ -20,7 +20,9 @@ CIL_REFERENCE = {"reference_images": "conceptual-captions", "reference_sentences
 class ZSCLSettings(DistilledFineTuneSettings):
     """Defaults: MTIL."""
 
-    l2_weight: float = setting(1.0, "lambda of the pull towards the weights at the task's start; 0: off", AUTHORS)
+    l2_weight: float = setting(
+        1.0, "lambda of the pull towards the weights at the task's start; 0: off", AUTHORS, search=Range(0.05, 20.0, log=True)
+    )
     average_every: int = setting(100, "updates between two snapshots of the weight ensemble; 0: off", AUTHORS)
     teacher: Literal["initial", "previous", "merged"] = setting(
         "initial", "initial CLIP, the weights at the task's start, or a merge of the two"

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, setting
+from bench import BenchError, Range, Task, setting
 from bench.clip.tower_types import ImageTower
 from methods.image_tower.vision_finetune import VisionFineTune, VisionFineTuneSettings
 from methods.shared.selection import herding
@@ -24,8 +24,8 @@ class ICaRLNMESettings(VisionFineTuneSettings):
         "nearest-mean", "what decides: nearest mean of exemplars, or the head", PILOT
     )
     temperature: float = setting(2.0, "T of the distillation", PILOT)
-    distillation: float = setting(1.0, "weight of the distillation", PILOT)
-    first_learning_rate: float = setting(1e-3, "rate on the first task", PILOT)
+    distillation: float = setting(1.0, "weight of the distillation", PILOT, search=Range(0.1, 10.0, log=True))
+    first_learning_rate: float = setting(1e-3, "rate on the first task", PILOT, search=Range(5e-4, 0.3, log=True))
     first_weight_decay: float = setting(5e-4, "weight decay on the first task", PILOT)
     milestones: tuple[int, ...] = setting(
         (), "epochs after which the rate is multiplied by milestone_factor", "60, 120, 170: never reached"

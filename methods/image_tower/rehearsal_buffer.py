@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import Task, setting
+from bench import Range, Task, setting
 from methods.image_tower.vision_finetune import VisionFineTune, VisionFineTuneSettings
 
 MAMMOTH = "mammoth"
@@ -16,7 +16,7 @@ class ReplaySettings(VisionFineTuneSettings):
     epochs: int = setting(5, "passes over the task's images", "harness")
     batch_size: int = setting(32, "images per step", MAMMOTH)
     replay_batch_size: int = setting(32, "images drawn from the reservoir in every step", MAMMOTH)
-    tower_rate: float = setting(0.1, "the tower's rate as a fraction of the head's", "harness")
+    tower_rate: float = setting(0.1, "the tower's rate as a fraction of the head's", "harness", search=Range(0.02, 1.0, log=True))
     momentum: float = setting(0.0, "of SGD", MAMMOTH)
     weight_decay: float = setting(0.0, "of SGD", MAMMOTH)
 
@@ -116,8 +116,10 @@ def reservoir_slot(n: int, draw: float, capacity: int) -> int | None:
 
 @dataclass(frozen=True)
 class DarkReplaySettings(ReplaySettings):
-    alpha: float = setting(0.3, "weight of the distance between present and stored logits", MAMMOTH)
-    beta: float = setting(0.5, "weight of the cross-entropy on stored images", MAMMOTH)
+    alpha: float = setting(
+        0.3, "weight of the distance between present and stored logits", MAMMOTH, search=Range(0.05, 2.0, log=True)
+    )
+    beta: float = setting(0.5, "weight of the cross-entropy on stored images", MAMMOTH, search=Range(0.05, 2.0, log=True))
 
 
 class DarkExperienceReplay(ExperienceReplay):

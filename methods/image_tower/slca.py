@@ -7,7 +7,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, setting
+from bench import BenchError, Range, Task, setting
 from bench.clip.image_tower import pooled_images
 from methods.shared.batches import Batch
 from methods.shared.class_gaussians import ClassGaussians, by_class
@@ -25,17 +25,23 @@ NORM_EPS = 1e-7
 class SLCASettings:
     """Defaults: CIFAR-100."""
 
-    lr: float = setting(0.01, "learning rate of the classifier (SGD), in both stages")
-    tower_lr_factor: float = setting(0.01, "the image tower's rate as a fraction of lr: the slow learner")
+    lr: float = setting(0.01, "learning rate of the classifier (SGD), in both stages", search=Range(1e-3, 0.3, log=True))
+    tower_lr_factor: float = setting(
+        0.01, "the image tower's rate as a fraction of lr: the slow learner", search=Range(1e-3, 0.3, log=True)
+    )
     epochs: int = setting(20, "stage 1: passes over the task's images")
     milestones: tuple[int, ...] = setting((18,), "stage 1: epochs after which both rates are multiplied by 0.1")
     batch_size: int = setting(128, "stage 1: images per step")
     momentum: float = setting(0.9, "of SGD, in both stages")
     weight_decay: float = setting(5e-4, "of SGD, in both stages, on everything that is trained")
     covariance_ridge: float = setting(1e-4, "added to the diagonal of every class's covariance")
-    alignment_epochs: int = setting(5, "stage 2: passes, each over newly drawn features")
+    alignment_epochs: int = setting(5, "stage 2: passes, each over newly drawn features", search=Range(2, 10))
     samples_per_class: int = setting(256, "stage 2: features drawn per class seen and epoch; also the features per step")
-    logit_norm: float = setting(0.1, "stage 2: tau, logits are divided by tau times their mean norm per task; 0: plain logits")
+    logit_norm: float = setting(
+        0.1,
+        "stage 2: tau, logits are divided by tau times their mean norm per task; 0: plain logits",
+        search=Range(0.02, 1.0, log=True),
+    )
     crop_scale: float = setting(0.08, "stage 1: smallest share of an image's area in a random crop; 1: no crops")
     mirrored_view: bool = setting(True, "stage 1: half of the images mirrored, drawn anew for every epoch")
 

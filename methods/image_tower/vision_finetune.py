@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench import Method, Split, Task, setting
+from bench import Method, Range, Split, Task, setting
 from bench.clip.image_tower import pooled_images
 from methods.shared.batches import Batch
 from methods.shared.descent import Descent
@@ -21,8 +21,10 @@ WITHOUT_BUDGET = 20  # images a class, as CLAP4CLIP's replay methods have
 class VisionFineTuneSettings:
     epochs: int = setting(20, "passes over the task's images")
     batch_size: int = setting(128, "images per step")
-    learning_rate: float = setting(1e-3, "rate of SGD for the head, and for the tower times tower_rate")
-    tower_rate: float = setting(1.0, "the tower's rate as a fraction of the head's")
+    learning_rate: float = setting(
+        1e-3, "rate of SGD for the head, and for the tower times tower_rate", search=Range(5e-4, 0.3, log=True)
+    )
+    tower_rate: float = setting(1.0, "the tower's rate as a fraction of the head's", search=Range(0.02, 1.0, log=True))
     momentum: float = setting(0.9, "of SGD")
     weight_decay: float = setting(2e-4, "of SGD")
     mirrored_view: bool = setting(True, "train on the plain and the mirrored image, one of them drawn per image and epoch")

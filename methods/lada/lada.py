@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Method, Task, setting
+from bench import BenchError, Method, Range, Task, setting
 from bench.clip.image_tower import blocks
 from methods.lada.class_memory import centres, memory_scores, table_of
 from methods.lada.class_mixtures import ClassMixtures
@@ -37,18 +37,20 @@ ALL_IMAGES = (
 class LADASettings:
     """Defaults: X-TAIL; passes over a task's images are the recipes'."""
 
-    epochs: int = setting(20, "passes over the task's images", "harness; the authors state them for X-TAIL's data sets only")
+    epochs: int = setting(
+        20, "passes over the task's images", "harness; the authors state them for X-TAIL's data sets only", search=Range(5, 30)
+    )
     epochs_of_task: tuple[tuple[str, int], ...] = setting((), "pairs (task name, epochs) where they differ")
     batch_size: int = setting(64, "images per step, to which a feature of every mixture component comes")
-    lr: float = setting(1e-3, "peak rate of AdamW; one cycle per task")
+    lr: float = setting(1e-3, "peak rate of AdamW; one cycle per task", search=Range(1e-4, 0.03, log=True))
     weight_decay: float = setting(5e-4, "AdamW's decoupled weight decay, on adapters and memory")
     bottleneck: int = setting(16, "r: width of a text adapter's bottleneck")
     adapter_scale: float = setting(0.1, "factor on a text adapter's output, beside the trained one")
     units: int = setting(16, "lambda_1: memory vectors per class, or one for each image of a class that has fewer")
     components: int = setting(4, "lambda_2: Gaussians of a class's mixture, or one for each image of a class that has fewer")
-    alpha: float = setting(1.0, "weight of the memory's score beside the text's")
-    beta: float = setting(1.0, "how fast a memory vector's score falls with its distance")
-    replay_weight: float = setting(64.0, "of an old class in the loss, in images")
+    alpha: float = setting(1.0, "weight of the memory's score beside the text's", search=Range(0.1, 10.0, log=True))
+    beta: float = setting(1.0, "how fast a memory vector's score falls with its distance", search=Range(0.1, 10.0, log=True))
+    replay_weight: float = setting(64.0, "of an old class in the loss, in images", search=Range(4.0, 256.0, log=True))
     unseen_penalty: float = setting(
         1e3,
         "times alpha, taken from unlearned classes where the text says learned (authors: 1e6, which in float32 would blur them)",

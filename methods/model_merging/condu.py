@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, setting
+from bench import BenchError, Range, Task, setting
 from methods.fine_tuning.finetune import FineTune, FineTuneSettings
 from methods.model_merging.task_vectors import WeightLayout
 from methods.model_merging.unified_changes import UnifiedChanges
@@ -23,7 +23,9 @@ Rule = int | Literal["initial", "similarity"]  # what scores a class: the expert
 class ConDUSettings(FineTuneSettings):
     """Defaults: MTIL, full fine-tuning."""
 
-    experts: int = setting(4, "K: experts of the most similar tasks that score an image beside the initial CLIP")
+    experts: int = setting(
+        4, "K: experts of the most similar tasks that score an image beside the initial CLIP", search=Range(1, 8)
+    )
     scores: Literal["published", "task", "similarity"] = setting(
         "published",
         "where the task of an image is known: its expert, or for a task not learned the most similar experts (published) or the "

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, setting
+from bench import BenchError, Range, Task, setting
 from methods.model_merging.task_vectors import WeightLayout
 from methods.model_merging.vector_merges import TIES, LargestChange, MeanChange, RandomChange
 from methods.shared.batches import Batch, steps_within_budget
@@ -21,16 +21,20 @@ from methods.shared.schedules import warmup_cosine
 class MagMaxSettings:
     """Defaults: CIFAR-100 and ImageNet-R."""
 
-    lr: float = setting(1e-5, "peak learning rate")
-    epochs: int = setting(10, "passes over the task's images")
+    lr: float = setting(1e-5, "peak learning rate", search=Range(3e-6, 3e-3, log=True))
+    epochs: int = setting(10, "passes over the task's images", search=Range(2, 10))
     epochs_of_task: tuple[tuple[str, int], ...] = setting((), "pairs (task name, epochs) where they differ")
     warmup: int = setting(500, "updates of linear warm-up, then a cosine to 0; longer than most tasks, and so it was published")
     batch_size: int = setting(128, "images per update")
-    label_smoothing: float = setting(0.0, "share of the target that is spread evenly over the candidates")
+    label_smoothing: float = setting(
+        0.0, "share of the target that is spread evenly over the candidates", search=Range(0.0, 0.3, step=0.05)
+    )
     beta1: float = setting(0.9, "AdamW's decay of the gradient average")
     beta2: float = setting(0.999, "AdamW's decay of the squared-gradient average")
     eps: float = setting(1e-8, "AdamW's epsilon")
-    weight_decay: float = setting(0.1, "AdamW's decoupled weight decay, on every tensor of the image tower")
+    weight_decay: float = setting(
+        0.1, "AdamW's decoupled weight decay, on every tensor of the image tower", search=Range(1e-3, 0.3, log=True)
+    )
     max_norm: float = setting(1.0, "the tower's gradient is cut to this length; 0: never")
     start: Literal["previous", "initial"] = setting(
         "previous", "where a task's training starts: from the unmerged weights of the task before, or from CLIP's"

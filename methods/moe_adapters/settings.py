@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import BenchError, Composition, setting
+from bench import BenchError, Composition, Range, setting
 from methods.moe_adapters.domain_selection import DomainSelectionSettings
 
 MTIL = {
@@ -27,7 +27,7 @@ class MoEAdaptersSettings(DomainSelectionSettings):
     experts: int = setting(2, "adapters E in every block; 22 in MTIL")
     chosen: int = setting(2, "experts k that a sample is sent to")
     bottleneck: int = setting(64, "width of an adapter")
-    adapter_scale: float = setting(0.1, "factor on an adapter's output")
+    adapter_scale: float = setting(0.1, "factor on an adapter's output", search=Range(0.02, 1.0, log=True))
     adapter_dropout: float = setting(0.1, "on an adapter's hidden layer, in training")
     routers: Literal["shared", "per_task"] = setting("shared", "one router for all tasks, or a new one for each")
     freeze_used: int = setting(0, "experts of each block that are frozen after a task, the most used ones; 2 in MTIL")
@@ -39,10 +39,12 @@ class MoEAdaptersSettings(DomainSelectionSettings):
     epochs: int = setting(1, "passes over the task's images; 0: use `iterations`")
     iterations: int = setting(1000, "updates per task, less one: the loop makes one more")
     batch_size: int = setting(128, "images per update")
-    lr: float = setting(1e-3, "peak learning rate of AdamW")
+    lr: float = setting(1e-3, "peak learning rate of AdamW", search=Range(1e-4, 0.03, log=True))
     lr_of_task: tuple[tuple[str, float], ...] = setting((), "pairs (task name, peak learning rate) where it differs")
     warmup: int = setting(30, "updates of linear warm-up; then a cosine to 0")
-    label_smoothing: float = setting(0.0, "share of the target that is spread evenly over the task's classes")
+    label_smoothing: float = setting(
+        0.0, "share of the target that is spread evenly over the task's classes", search=Range(0.0, 0.3, step=0.05)
+    )
     beta1: float = setting(0.9, "AdamW's decay of the gradient average")
     beta2: float = setting(0.999, "AdamW's decay of the squared-gradient average")
     eps: float = setting(1e-8, "AdamW's epsilon")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Composition, Split, Task, TestBatches, setting
+from bench import BenchError, Composition, Range, Split, Task, TestBatches, setting
 from methods.proof.cross_modal_fusion import CrossModalFusion
 from methods.shared.memory import exemplars_per_class
 from methods.shared.prompt_ensemble import mean_of_prompts, prompts_of_classes
@@ -20,7 +20,7 @@ PAPER = "paper"
 
 @dataclass(frozen=True)
 class PROOFSettings(RehearsalSettings):
-    context_prompts: int = setting(3, "free prompts that a task adds to the fusion", PAPER)
+    context_prompts: int = setting(3, "free prompts that a task adds to the fusion", PAPER, search=Range(1, 8))
     dropout: float = setting(0.1, "on the attention and on its output, in training")
     freeze_old_text: bool = setting(False, "freeze the text projections of earlier tasks, as the paper says")
     normalise_at_test: bool = setting(False, "project to unit length at test time too, as in training")
@@ -29,9 +29,9 @@ class PROOFSettings(RehearsalSettings):
     test_shuffled: bool = setting(True, "off: in the data set's order, class by class, which was published", "harness")
     batch_size: int = setting(64, "images per step")
     momentum: float = setting(0.9, "of SGD")
-    weight_decay: float = setting(0.05, "of everything that is trained")
+    weight_decay: float = setting(0.05, "of everything that is trained", search=Range(1e-4, 0.2, log=True))
     cosine_floor: float = setting(0.0, "the rate's end as a fraction of the peak; 1 keeps the rate constant")
-    epochs: int = setting(10, "passes over the task's images and the exemplars; 5 for CIFAR100")
+    epochs: int = setting(10, "passes over the task's images and the exemplars; 5 for CIFAR100", search=Range(1, 15))
     mirrored_view: bool = setting(False, "train on mirrored images too; the authors train on the plain ones")
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Split, Task, setting
+from bench import BenchError, Range, Split, Task, setting
 from bench.clip.image_tower import blocks
 from bench.clip.tower_types import Block, vision_transformer
 from methods.residual_attention import gate_starts
@@ -28,12 +28,12 @@ class DPWSettings(ResidualSettings):
     image_depth: int = setting(12, "blocks of the image tower that a task adds to, the first ones")
     text_depth: int = setting(12, "blocks of the text tower that a task adds to, the first ones")
     batch_size: int = setting(32, "images per step; an incomplete last batch of an epoch is left out")
-    lr: float = setting(1.25, "peak rate of SGD; a cosine, stepped by iteration")
+    lr: float = setting(1.25, "peak rate of SGD; a cosine, stepped by iteration", search=Range(0.1, 10.0, log=True))
     reduced: bool = setting(
         False, "the paper's dagger rows, with adapter_rank=4: gates read their own columns alone, H // 4 of them in every task"
     )
     adapter_rank: int = setting(64, "r: channels of the adapter that an excess of the gates opens")
-    adapter_scale: float = setting(0.05, "factor on the adapter's output")
+    adapter_scale: float = setting(0.05, "factor on the adapter's output", search=Range(0.01, 0.5, log=True))
     adapter_dropout: float = setting(0.1, "share of the adapter's channels that training drops")
     image_bias: float = setting(-4.0, "what the image tower's gate biases start at")
     text_bias: float = setting(-2.0, "what the text tower's gate biases start at")

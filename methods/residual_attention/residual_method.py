@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Composition, Method, Split, Task, TestBatches, setting
+from bench import BenchError, Choices, Composition, Method, Range, Split, Task, TestBatches, setting
 from bench.clip.image_tower import blocks
 from methods.residual_attention.familiarity import Familiarity, familiarity
 from methods.residual_attention.held_out import Division, divided
@@ -28,11 +28,11 @@ AT_ONCE = 256  # held-out images, or texts of a test, in one pass
 class ResidualSettings:
     image_depth: int = setting(8, "blocks of the image tower that a task adds to, the first ones")
     text_depth: int = setting(8, "blocks of the text tower that a task adds to, the first ones")
-    image_rows: int = setting(8, "p: learned rows per block of the image tower and task")
-    text_rows: int = setting(8, "p: learned rows per block of the text tower and task")
+    image_rows: int = setting(8, "p: learned rows per block of the image tower and task", search=Choices(4, 8, 16))
+    text_rows: int = setting(8, "p: learned rows per block of the text tower and task", search=Choices(4, 8, 16))
     epochs: int = setting(10, "passes over the task's images, of which the best is kept")
     batch_size: int = setting(128, "images per step")
-    lr: float = setting(5.0, "peak rate of SGD; a cosine, stepped by iteration")
+    lr: float = setting(5.0, "peak rate of SGD; a cosine, stepped by iteration", search=Range(0.3, 20.0, log=True))
     cosine_floor: float = setting(1e-3, "the rate at which the cosine ends, as a fraction of its peak")
     momentum: float = setting(0.0, "of SGD")
     weight_decay: float = setting(0.0, "of SGD, on the task's own bank alone")

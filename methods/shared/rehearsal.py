@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from bench import BenchError, Split, Task, setting
+from bench import BenchError, Range, Split, Task, setting
 from methods.shared.batches import Batch, budgets_of_phases, steps_within_budget
 from methods.shared.classifiers import TextClassifier
 from methods.shared.memory import ExemplarMemory, exemplars_per_class
@@ -30,10 +30,10 @@ class TuningSettings:
     label_space: Literal["seen", "present"] = setting(
         "seen", "classes that compete in the loss: all seen so far, or those with an image in the training set", CLAP
     )
-    epochs: int = setting(5, "passes over the task's images and the exemplars", CLAP)
+    epochs: int = setting(5, "passes over the task's images and the exemplars", CLAP, search=Range(1, 15))
     batch_size: int = setting(32, "images per step", CLAP)
     optimiser: Literal["sgd", "adamw"] = setting("sgd", "sgd or adamw", CLAP)
-    learning_rate: float = setting(1e-3, "peak learning rate", CLAP)
+    learning_rate: float = setting(1e-3, "peak learning rate", CLAP, search=Range(1e-4, 0.1, log=True))
     momentum: float = setting(0.0, "of SGD", CLAP)
     weight_decay: float = setting(0.0, "of the trained part", CLAP)
     cosine_floor: float = setting(1e-3, "final rate as a fraction of the peak; 1 keeps the rate constant", CLAP)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import Backbone, Draws, Scenario, setting
+from bench import Backbone, Draws, Range, Scenario, setting
 from methods.shared.batches import training_batches
 from methods.shared.prompts import ContextPrompts
 
@@ -16,9 +16,11 @@ CONTEXT_STD = 0.02
 @dataclass(frozen=True)
 class ClassKeySettings:
     key_epochs: int = setting(0, "stage 1: passes over the task's images; 0: as many as stage 2")
-    key_learning_rate: float = setting(0.002, "stage 1: rate of SGD, constant, no momentum")
+    key_learning_rate: float = setting(0.002, "stage 1: rate of SGD, constant, no momentum", search=Range(5e-4, 0.1, log=True))
     key_batch_size: int = setting(128, "stage 1: images per step")
-    key_orthogonality: float = setting(30.0, "lambda 1: weight of the squared products of new and old context tokens")
+    key_orthogonality: float = setting(
+        30.0, "lambda 1: weight of the squared products of new and old context tokens", search=Range(3.0, 300.0, log=True)
+    )
     key_alignment_epochs: int = setting(10, "stage 1: passes over drawn embeddings, anew for each pass")
     key_alignment_rate: float = setting(0.05, "stage 1: rate of SGD on drawn embeddings")
     key_mixture_iterations: int = setting(200, "stage 1: limit on the rounds of expectation-maximisation (one more is run)")

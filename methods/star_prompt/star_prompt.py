@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Split, Task, setting, unknown_name
+from bench import BenchError, Range, Split, Task, setting, unknown_name
 from methods.shared.batches import Batch, budgets_of_phases
 from methods.shared.classifiers import ImageClassifier
 from methods.shared.descent import Descent
@@ -37,15 +37,17 @@ class STARPromptSettings(ClassKeySettings):
     )
     vit_pretrained: bool = setting(True, "False: random weights for the timm model, to try it out", "harness")
     epochs: int = setting(20, "stage 2: passes over the task's images", "authors' data sets")
-    learning_rate: float = setting(1e-3, "stage 2: rate of Adam at the first epoch, falling as a cosine")
+    learning_rate: float = setting(
+        1e-3, "stage 2: rate of Adam at the first epoch, falling as a cosine", search=Range(1e-4, 0.05, log=True)
+    )
     batch_size: int = setting(128, "stage 2: images per step")
-    orthogonality: float = setting(10.0, "lambda 2: weight of the penalty on the residuals")
+    orthogonality: float = setting(10.0, "lambda 2: weight of the penalty on the residuals", search=Range(1.0, 100.0, log=True))
     confidence_modulation: bool = setting(True, "a residual is scaled by the score of its class")
     modulation_gradient: ModulationGradient = setting(
         "all", "scores that train the modulations: of all new classes, as released, or the winner's, which is the derivative"
     )
     alignment_epochs: int = setting(10, "stage 2: passes over drawn features; 5 more for every earlier task")
-    alignment_rate: float = setting(0.001, "stage 2: rate of SGD on drawn features")
+    alignment_rate: float = setting(0.001, "stage 2: rate of SGD on drawn features", search=Range(5e-4, 0.3, log=True))
     mixture_iterations: int = setting(500, "stage 2: limit on the rounds of expectation-maximisation (one more is run)")
     mixture_passes: int = setting(1, "stage 2: passes over the task's images, cropped and mirrored, for the mixtures")
     crop_scale: float = setting(0.08, "stage 2: smallest share of an image's area in a crop; 1: no crops", "authors' data sets")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from bench import Backbone, BenchError, Split, Task, setting
+from bench import Backbone, BenchError, Range, Split, Task, setting
 from bench.clip.tower_types import ClipModel
 from methods.shared.prompts import ContextPrompts
 from methods.shared.rehearsal import Rehearsal, RehearsalSettings
@@ -24,8 +24,10 @@ class AttriCLIPSettings(RehearsalSettings):
     prompt_length: int = setting(12, "tokens M of a prompt", PAPER)
     chosen: int = setting(3, "prompts C that an image takes", PAPER)
     placeholder: str = setting("x", "word that holds the context's places; fills up the sentence of L_p")
-    key_weight: float = setting(0.7, "lambda_k, weight of the key loss", PAPER)
-    prompt_weight: float = setting(0.3, "lambda_p, weight of the likeness between prompts", PAPER)
+    key_weight: float = setting(0.7, "lambda_k, weight of the key loss", PAPER, search=Range(0.1, 3.0, log=True))
+    prompt_weight: float = setting(
+        0.3, "lambda_p, weight of the likeness between prompts", PAPER, search=Range(0.03, 3.0, log=True)
+    )
     text_tower: Literal["frozen", "trained_per_task"] = setting(
         "frozen", "trained_per_task: as released, the text tower is tuned too, from the pretrained weights at every task", PAPER
     )
@@ -33,9 +35,11 @@ class AttriCLIPSettings(RehearsalSettings):
         512, "prompts encoded together; with more, activations are computed again to save memory", "harness"
     )
     label_space: Literal["seen", "present"] = setting("present", "classes in the loss: the task's own, or all seen so far")
-    epochs: int = setting(10, "passes over the task's images", PAPER)
+    epochs: int = setting(10, "passes over the task's images", PAPER, search=Range(1, 10))
     batch_size: int = setting(32, "images per step; 16 in the released code", PAPER)
-    learning_rate: float = setting(1.6e-3, "peak learning rate; the authors' rule is 1e-3 * batch_size / 20", PAPER)
+    learning_rate: float = setting(
+        1.6e-3, "peak learning rate; the authors' rule is 1e-3 * batch_size / 20", PAPER, search=Range(1e-4, 0.1, log=True)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

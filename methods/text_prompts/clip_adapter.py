@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, setting
+from bench import BenchError, Choices, Range, Task, setting
 from methods.shared.rehearsal import CLAP, Rehearsal, RehearsalSettings
 
 AUTHORS = "gaopengcuhk/CLIP-Adapter"
@@ -17,8 +17,10 @@ class CLIPAdapterSettings(RehearsalSettings):
     """The adapter, and CLAP4CLIP's training of it."""
 
     balanced_epochs: int = setting(2, "further passes over the exemplars alone, from the second task on", CLAP)
-    reduction: int = setting(4, "the adapter's inner width is the embedding width divided by this", AUTHORS)
-    ratio: float = setting(0.2, "share alpha of the adapter's output in the adapted embedding", AUTHORS)
+    reduction: int = setting(
+        4, "the adapter's inner width is the embedding width divided by this", AUTHORS, search=Choices(2, 4, 8)
+    )
+    ratio: float = setting(0.2, "share alpha of the adapter's output in the adapted embedding", AUTHORS, search=Range(0.1, 0.9))
     reinit_each_task: bool = setting(True, "draw a new adapter for every task, as released", CLAP)
 
     def __post_init__(self) -> None:

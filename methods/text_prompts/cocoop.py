@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, setting
+from bench import BenchError, Range, setting
 from methods.shared.prompts import ContextPrompts, readable_names, starting_context
 from methods.shared.rehearsal import CLAP, Rehearsal, RehearsalSettings
 from methods.text_prompts.contexts_by_classes import encode_contexts_by_classes
@@ -18,7 +18,7 @@ AUTHORS = "KaiyangZhou/CoOp"
 class CoCoOpSettings(RehearsalSettings):
     """The authors' optimiser in CLAP4CLIP's continual protocol."""
 
-    learning_rate: float = setting(2e-3, "peak learning rate", AUTHORS)
+    learning_rate: float = setting(2e-3, "peak learning rate", AUTHORS, search=Range(1e-4, 0.1, log=True))
     momentum: float = setting(0.9, "of SGD", AUTHORS)
     weight_decay: float = setting(5e-4, "of context and meta-net", AUTHORS)
     batch_size: int = setting(32, "images per step; the 1 of the paper is a limit of memory, not of the method", CLAP)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import Task, setting
+from bench import Range, Task, setting
 from methods.shared.prompts import ContextPrompts, Position, readable_names, starting_context
 from methods.shared.rehearsal import CLAP, Rehearsal, TrainingSet, TuningSettings
 
@@ -21,7 +21,9 @@ class CoOpSettings(TuningSettings):
     class_specific: bool = setting(False, "one context per class instead of one for all", AUTHORS)
     position: Position = setting("end", "where the class name stands", AUTHORS)
     placeholder: str = setting("X", "word that holds the context's place; has no influence", AUTHORS)
-    learning_rate: float = setting(1e-3, "for a batch of 20: the peak is learning_rate * batch_size / 20", CLAP)
+    learning_rate: float = setting(
+        1e-3, "for a batch of 20: the peak is learning_rate * batch_size / 20", CLAP, search=Range(1e-4, 0.1, log=True)
+    )
     scale_rate_with_batch: bool = setting(True, "apply that factor", CLAP)
     momentum: float = setting(0.0, "of SGD (0.9 in the few-shot original)", CLAP)
     weight_decay: float = setting(0.0, "5e-4 in the few-shot original", CLAP)

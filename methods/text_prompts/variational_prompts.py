@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, setting
+from bench import BenchError, Range, setting
 from methods.shared.prompts import ContextPrompts, readable_names, starting_context
 from methods.shared.rehearsal import CLAP, Rehearsal, RehearsalSettings
 from methods.text_prompts.contexts_by_classes import encode_contexts_by_classes
@@ -20,12 +20,14 @@ AUTHORS = "saic-fi/Bayesian-Prompt-Learning"
 class VariationalPromptsSettings(RehearsalSettings):
     """The authors' model in CoOp's continual protocol."""
 
-    learning_rate: float = setting(1.6e-3, "peak learning rate", CLAP)
+    learning_rate: float = setting(1.6e-3, "peak learning rate", CLAP, search=Range(1e-4, 0.1, log=True))
     posterior: Literal["unconditional", "conditional"] = setting(
         "unconditional", "distribution of the shift: one for all images, or given by two networks of the image", "harness: cost"
     )
     n_draws: int = setting(10, "shifts L drawn per step and at test", AUTHORS)
-    kl_weight: float = setting(1e-3, "weight beta of the KL divergence from the standard normal", AUTHORS)
+    kl_weight: float = setting(
+        1e-3, "weight beta of the KL divergence from the standard normal", AUTHORS, search=Range(1e-4, 0.3, log=True)
+    )
     init_logvar: float | None = setting(None, "initial log-variance of the shift; none: drawn from [0, 1), as released", AUTHORS)
     context_words: str | None = setting("a photo of a", "start from these words' embeddings; none: a normal draw", AUTHORS)
     context_length: int = setting(4, "number M of context tokens where they are drawn", AUTHORS)

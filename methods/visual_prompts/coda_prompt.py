@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, setting
+from bench import BenchError, Choices, Range, Task, setting
 from bench.clip.image_tower import blocks, image_tokens, pool_image
 from methods.visual_prompts.prefix_attention import block_with_prefix
 from methods.visual_prompts.prompted_vision import PromptedVision, PromptedVisionSettings, check_layers
@@ -19,9 +19,12 @@ EPSILON = 1e-12
 class CODAPromptSettings(PromptedVisionSettings):
     layers: tuple[int, ...] = setting((0, 1, 2, 3, 4), "blocks that get prefixes", AUTHORS)
     components: int = setting(100, "M: prompt components of a layer; every task adds M // tasks of them", AUTHORS)
-    length: int = setting(8, "L: half of it keys, half of it values", AUTHORS)
+    length: int = setting(8, "L: half of it keys, half of it values", AUTHORS, search=Choices(4, 8, 16))
     orthogonality: float = setting(
-        0.0, "mu: weight of the orthogonality penalty; 0.1 in the paper, 0 in the released code", AUTHORS
+        0.0,
+        "mu: weight of the orthogonality penalty; 0.1 in the paper, 0 in the released code",
+        AUTHORS,
+        search=Range(0.0, 1.0, step=0.1),
     )
     schedule_epochs: int = setting(0, "epochs over which the rate falls; 0: `epochs`", "harness")
 

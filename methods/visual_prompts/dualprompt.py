@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, TestBatches, setting
+from bench import BenchError, Range, Task, TestBatches, setting
 from bench.clip.image_tower import blocks, image_tokens, pool_image
 from methods.visual_prompts.prefix_attention import block_with_prefix
 from methods.visual_prompts.prompted_vision import PromptedVision, PromptedVisionSettings, check_layers
@@ -18,11 +18,13 @@ PAPER = "authors' JAX code"
 @dataclass(frozen=True)
 class DualPromptSettings(PromptedVisionSettings):
     general_layers: tuple[int, ...] = setting((0, 1), "blocks that get the prefixes shared by all tasks", PORT)
-    general_length: int = setting(5, "Lg: keys and as many values in each of them", PORT)
+    general_length: int = setting(5, "Lg: keys and as many values in each of them", PORT, search=Range(2, 10))
     expert_layers: tuple[int, ...] = setting((2, 3, 4), "blocks that get the prefixes of one task", PORT)
-    expert_length: int = setting(5, "Le: keys and as many values in each of them", PORT)
+    expert_length: int = setting(5, "Le: keys and as many values in each of them", PORT, search=Range(2, 10))
     pool_size: int = setting(0, "M: prefixes of tasks in the pool; 0: as many as there are tasks", "harness")
-    pull: float = setting(1.0, "lambda: weight of the similarity between queries and the task's key", PAPER)
+    pull: float = setting(
+        1.0, "lambda: weight of the similarity between queries and the task's key", PAPER, search=Range(0.03, 3.0, log=True)
+    )
     layout: Literal["correct", "port"] = setting(
         "correct", "port: its unpermuted reshape, which mixes the images of a batch", "harness"
     )
@@ -30,7 +32,7 @@ class DualPromptSettings(PromptedVisionSettings):
         False, "all test images of a batch get the prefixes that most of them chose, as in the port", "harness"
     )
     copy_prompts: bool = setting(True, "start a task's prefixes from the previous task's", PORT)
-    learning_rate: float = setting(0.015, "rate of Adam: 0.03 * batch_size / 256", PORT)
+    learning_rate: float = setting(0.015, "rate of Adam: 0.03 * batch_size / 256", PORT, search=Range(3e-4, 0.1, log=True))
     epochs: int = setting(5, "passes over the task's images", PORT)
 
     def __post_init__(self):

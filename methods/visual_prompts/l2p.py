@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Task, TestBatches, setting
+from bench import BenchError, Range, Task, TestBatches, setting
 from bench.clip.image_tower import blocks, image_tokens
 from bench.clip.tower_types import vision_transformer
 from methods.visual_prompts.prompted_vision import PromptedVision, PromptedVisionSettings
@@ -16,13 +16,15 @@ PORT = "PyTorch port (JH-LEE-KR/l2p-pytorch)"
 @dataclass(frozen=True)
 class L2PSettings(PromptedVisionSettings):
     pool_size: int = setting(10, "M: prompts in the pool", PORT)
-    length: int = setting(5, "L: tokens of a prompt", PORT)
-    top_k: int = setting(5, "N: prompts that an image gets", PORT)
-    pull: float = setting(0.1, "lambda: weight of the similarity between queries and the keys they chose", PORT)
+    length: int = setting(5, "L: tokens of a prompt", PORT, search=Range(2, 10))
+    top_k: int = setting(5, "N: prompts that an image gets", PORT, search=Range(1, 10))
+    pull: float = setting(
+        0.1, "lambda: weight of the similarity between queries and the keys they chose", PORT, search=Range(0.01, 1.0, log=True)
+    )
     batch_vote: bool = setting(False, "all images of a batch get the prompts that most of them chose, as in the port", "harness")
     own_prompts: bool = setting(False, "while task t is learned, use prompts tN .. (t+1)N - 1 only (5-datasets)", PORT)
     copy_prompts: bool = setting(False, "start these from the previous task's", PORT)
-    learning_rate: float = setting(0.015, "rate of Adam: 0.03 * batch_size / 256", PORT)
+    learning_rate: float = setting(0.015, "rate of Adam: 0.03 * batch_size / 256", PORT, search=Range(3e-4, 0.1, log=True))
     epochs: int = setting(5, "passes over the task's images", PORT)
 
     def __post_init__(self):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Method, Task, setting
+from bench import BenchError, Method, Range, Task, setting
 from methods.shared.batches import Batch
 from methods.shared.descent import Descent
 from methods.shared.pixels import check_crop_scale, mirror, mirrored_half, pixel_batches, random_crops
@@ -17,7 +17,7 @@ TIMM_HEAD_STD = 0.02
 
 @dataclass(frozen=True)
 class PromptedVisionSettings:
-    learning_rate: float = setting(1e-3, "rate of Adam")
+    learning_rate: float = setting(1e-3, "rate of Adam", search=Range(3e-4, 0.1, log=True))
     batch_size: int = setting(128, "images per step")
     epochs: int = setting(20, "passes over the task's images")
     mirrored_view: bool = setting(True, "train on the plain and the mirrored image, one of them drawn per image and epoch")

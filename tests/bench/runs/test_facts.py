@@ -9,13 +9,14 @@ from bench.images.dataset import Folders
 from bench.runs import questions
 from bench.runs.facts import Facts
 from bench.runs.helper import Helper
-from bench.runs.questions import OfAllMethods, OfDevice, OfMethod, OfSettings, OfWeights
+from bench.runs.questions import OfAllMethods, OfDevice, OfMethod, OfSearch, OfSettings, OfWeights
 from bench.runs.request import Request
 
 EVERY_KIND = [
     OfMethod("coop"),
     OfAllMethods(),
     OfSettings("coop", "mini60-6x10", (("epochs", "1", "--set coop.epochs=1"),)),
+    OfSearch("coop", "mini60-6x10", (), (("epochs", '{"low": 1, "high": 5}', "search.toml: coop.epochs"),)),
     OfWeights("mini", None),
     OfDevice("cpu", "auto"),
 ]

@@ -55,13 +55,23 @@ def test_a_variant_is_another_papers_stream_and_takes_options_itself():
 def test_every_option_that_a_protocol_offers_is_understood():
     for name in registry.names("protocol"):
         for option in set(options_of(find(name))) - {'template="..."'}:  # its name is a digest
-            asked = f"{name}+{option.replace('=N-', '=3-')}"
+            asked = f"{name}+{option.replace('=N-', '=3-').replace('=K', '=1')}"
             assert find(asked).name == asked
+
+
+def test_a_stream_cut_to_its_first_tasks_knows_nothing_of_later_ones():
+    whole, cut = find("mini60-6x10"), find("mini60-6x10+validation=20%+tasks=2+replay-free")
+    assert cut.name == "mini60-6x10+tasks=2+validation=20%" and list(cut.tasks(3)) == list(whole.tasks(3))[:2]
+    assert cut.scenario(3).class_names == whole.scenario(3).class_names[:20] and cut.scenario(3).n_tasks == 2
+    assert find("mini-mtil-order1+tasks=3").dataset_names(0) == find("mini-mtil-order1").dataset_names(0)[:3]
+    assert find("mini60-6x10+tasks=6").name == "mini60-6x10"
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("mini60-6x10+tasks=7", "mini60-6x10: +tasks=7 asks for more tasks than there are (6)"),
+        ("mini60-6x10+tasks=0", "unknown option +tasks=0 of mini60-6x10; known: "),
         ("cifar100-10x10+replay", "unknown option +replay of cifar100-10x10; known: +cgil, +zscl, +order=shuffled"),
         ("cifar100-10x10+exemplars=20", "unknown option +exemplars=20 of cifar100-10x10; known: "),
         ("cifar100-10x10+order=clip", "unknown order 'clip' of cifar100-10x10; known: shuffled, natural, clap, cgil, zscl"),

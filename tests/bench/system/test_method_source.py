@@ -186,3 +186,51 @@ def test_data_files_beside_a_module_that_asks_where_it_lies_are_part_of_it(packa
     assert "mine_m.method: conf.json" in before.text
     (tmp_path / "work" / "mine_m" / "conf.json").write_text("[]")
     assert changed(before, target) == ["mine_m.method: conf.json"]
+
+
+SEARCHED = """
+    from bench import Method, setting
+
+    class Settings:
+        rate: float = setting(0.1, "a rate")
+
+    class Mine(Method):
+        Settings = Settings
+"""
+SPACE = ('"a rate")', '"a rate", search=Range(0.01, 1.0))'), ("import Method, setting", "import Method, Range, setting")
+
+
+def edited(text: str, *changes: tuple[str, str]) -> str:
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    return text
+
+
+def test_what_a_search_tries_is_no_part_of_the_source(package):
+    target = package("mine_s/method.py", SEARCHED)
+    before = of_object(target)
+    package("mine_s/method.py", edited(SEARCHED, *SPACE))
+    assert changed(before, target) == []
+    package("mine_s/method.py", edited(SEARCHED, *SPACE, ("setting(0.1", "setting(0.2")))
+    assert changed(before, target) == ["mine_s.method"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("class Mine", "def setting(default, help, search=None):\n        return search\n\n    class Mine"),  # another function
+        ("class Mine", "FACTOR = Range(1, 2).high\n\n    class Mine"),  # it is used for something else
+        ("class Mine", "WHERE = 'metadata'\n\n    class Mine"),  # it may be looked at
+        ("from bench import", "from mine_t.other import"),  # it is not the harness's
+    ],
+)
+def test_a_search_space_that_code_may_look_at_is_code(package, change):
+    package("mine_t/other.py", "from bench import Method, Range, setting\n")
+    whole = edited(SEARCHED, *SPACE, change)
+    target = package("mine_t/method.py", whole)
+    before = of_object(target)
+    package("mine_t/method.py", whole.replace("search=Range(0.01, 1.0)", "search=Range(0.02, 1.0)"))
+    later = changed(before, target)
+    package("mine_t/method.py", whole.replace(", search=Range(0.01, 1.0)", "").replace("Range, setting", "setting"))
+    assert "mine_t.method" in later + changed(before, target)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from bench.learning.settings import search_space
 from bench.system import written_classes
 from bench.system.written_classes import Unreadable, WrittenFunction, written_class
 
@@ -112,3 +113,17 @@ def test_what_could_mean_something_else_is_not_read(read, source):
 def test_a_module_without_source_is_not_read():
     with pytest.raises(Unreadable, match="no source"):
         written_class("math", "sqrt")
+
+
+def test_search_spaces_are_read_too(read):
+    source = """
+from bench import Choices, Range
+
+@dataclass(frozen=True)
+class Some:
+    rate: float = setting(0.1, "a rate", search=Range(1e-3, 1.0, log=True))
+    kind: str = setting("a", "a kind", search=Choices("a", "b"))
+"""
+    assert {name: str(one) for name, one in search_space(read(source)).items()} == {
+        "rate": "0.001 to 1.0, logarithmic", "kind": "a, b",
+    }  # fmt: skip
