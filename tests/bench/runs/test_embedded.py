@@ -12,7 +12,7 @@ from bench.images.dataset import Folders
 from bench.learning.stated import needs_of
 from bench.results import records
 from bench.runs import launch, plan
-from bench.runs.assignments import Assignment, as_text
+from bench.runs.assignments import Assignment, as_texts
 from bench.runs.facts import Facts
 from bench.runs.request import Request
 from bench.runs.run import weights_label
@@ -53,7 +53,7 @@ def runs_of(protocol: str, methods: tuple[str, ...], folders, out, **more):
     changes = []
     for name in registry.names("method") if methods == ("all",) else methods:
         method = registry.load("method", name)
-        changes += [Assignment(name, *pair, "quick") for pair in as_text(method.Settings, method.quick).items()]
+        changes += [Assignment(name, *pair, "quick") for pair in as_texts(method.Settings, method.quick).items()]
     given = {"set": tuple(changes) if methods != ("all",) else (), "limit_train": 4, "limit_test": 3, **more}
     request = Request((protocol,), methods, device="cpu", precision="float32", out=out, **given)
     with Facts(folders, here=True) as facts:
