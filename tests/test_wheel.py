@@ -37,7 +37,7 @@ def installed(tmp_path_factory):
     pytest.importorskip("build", reason="building a wheel needs the package `build` (pip install .[test])")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy, so that no earlier build lends it a file
-    for name in ("bench", "methods", "protocols", "results/published", "results/baselines", "results/conformance"):
+    for name in ("bench", "methods", "protocols", "results/published", "results/paper_tables", "results/baselines", "results/conformance"):
         shutil.copytree(ROOT / name, source / name)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source / name)

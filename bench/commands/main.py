@@ -28,6 +28,7 @@ COMMANDS = {
     "plot": "bench.commands.results:plot",
     "profile": "bench.commands.profile:profile_command",
     "report": "bench.commands.results:report",
+    "reproduce": "bench.commands.reproduce:reproduce_command",
     "run": "bench.commands.run:run_command",
     "show": "bench.commands.show:show_command",
     "table": "bench.commands.results:table",
