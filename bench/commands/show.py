@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from bench.errors import unknown_name
 from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, scenarios_of, source_of
-from bench.results import conformance
+from bench.results import conformance, paper_tables
 from bench.streams import names
 from bench.system import registry
 from bench.system.written_classes import Unreadable, WrittenFunction, written_class
@@ -39,12 +39,12 @@ AMONG_SEEN = "after every task, on all test sets, each among all classes seen so
 @click.command("show")
 @click.argument("name")
 def show_command(name: str) -> None:
-    """Show a method, protocol, data set or metric: what it is, where it comes from, every number it is run with."""
+    """Show a method, protocol, data set, metric or table of a paper: what it is, its origin, every number it is run with."""
     click.echo(show(name))
 
 
 def show(name: str) -> str:
-    """A page of text about a method, protocol, data set or metric."""
+    """A page of text about a method, protocol, data set, metric or paper's table."""
     from bench.results.metrics import METRICS
 
     pages = []
@@ -56,12 +56,16 @@ def show(name: str) -> str:
         pages.append(_dataset(name, registry.load("dataset", name)))
     if name in METRICS:
         pages.append(_metric(name, METRICS[name]))
+    if name in paper_tables.names():
+        from bench.commands.paper_pages import page
+
+        pages.append(page(name))
     if not pages and names.looks_possible(name):
         found = names.find(name)
         pages.append(_protocol(found.name, found))
     if not pages:
         known = [n for kind in KINDS for n in registry.names(kind)]
-        raise unknown_name("name", name, [*known, *METRICS])
+        raise unknown_name("name", name, [*known, *METRICS, *paper_tables.names()])
     return "\n".join(pages)
 
 

@@ -25,6 +25,7 @@ from statistics import fmean, variance
 import numpy as np
 
 from bench.reports.formats import Table, TableCell, counted, percent, points
+from bench.reports.paper_rows import named, title
 from bench.reports.published_rows import as_printed
 from bench.reports.rows import AGNOSTIC, Column, metric_column, task_blocks
 from bench.results.metrics import METRICS
@@ -206,8 +207,8 @@ def _row(cell: Cell, verdict: Verdict, no_verdict: str, reasons: dict[str, int])
     joined = " " if verdict.word == DEVIATES or why == "on the paper" else ": "
     return [
         cell.protocol,
-        _named(cell),
-        _title(cell.metric),
+        named(cell),
+        title(cell.metric),
         verdict.word + (joined + why if why else ""),
         value,
         points(verdict.measured),
@@ -215,18 +216,6 @@ def _row(cell: Cell, verdict: Verdict, no_verdict: str, reasons: dict[str, int])
         points(verdict.tolerance),
         str(verdict.runs or "-"),
     ]
-
-
-def _named(cell: Cell) -> str:
-    """The method as the paper has it, and the one that was run for it where that has another name."""
-    own = cell.key[1] if cell.key else cell.method
-    return cell.method if own == cell.method else f"{cell.method} = {own}"
-
-
-def _title(metric: str) -> str:
-    """A metric as tables head it; names that are not the harness's own stay as they are."""
-    name, slash, dataset = metric.partition("/")
-    return (METRICS[name].title if name in METRICS else name) + slash + dataset
 
 
 def _data(cell: Cell, verdict: Verdict) -> dict[str, object]:

@@ -45,6 +45,7 @@ class PaperTable:
     protocols: Mapping[str, str] = field(default_factory=dict)
     backbones: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # several: the source does not say which
+    datasets: Mapping[str, str] = field(default_factory=dict)  # the paper's name -> a task of the protocol
     absent: Mapping[str, str] = field(default_factory=dict)  # a method, protocol or metric of the paper -> why it is not here
 
     @property
@@ -117,6 +118,7 @@ def _cell(table: PaperTable, row: Mapping[str, Any], keys: Collection[Key]) -> C
     )  # fmt: skip
     name, slash, dataset = cell.metric.partition("/")
     whole = (cell.metric,) if cell.metric in METRICS else ()
+    dataset = table.datasets.get(dataset, dataset)
     metrics = whole or tuple(metric + slash + dataset for metric in table.metrics.get(name, (name,)))
     absent = next((table.absent[one] for one in (cell.method, cell.protocol, name) if one in table.absent), "")
     if reason := table.cannot or absent or ("" if comparable else f"{flag}: {row['backbone']}"):
