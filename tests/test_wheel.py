@@ -37,7 +37,8 @@ def installed(tmp_path_factory):
     pytest.importorskip("build", reason="building a wheel needs the package `build` (pip install .[test])")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy, so that no earlier build lends it a file
-    for name in ("bench", "methods", "protocols", "results/published", "results/paper_tables", "results/baselines", "results/conformance"):
+    shipped = (f"results/{name}" for name in ("published", "paper_tables", "baselines", "conformance"))
+    for name in ("bench", "methods", "protocols", *shipped):
         shutil.copytree(ROOT / name, source / name)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source / name)
@@ -69,6 +70,7 @@ def test_the_wheel_runs_from_an_empty_folder(installed, tmp_path):
     assert (tmp_path / "results").is_dir()
     assert "bench check" in bench(installed, tmp_path, "new", "method", "novel-method")  # its templates are in the wheel
     assert "compared with the numbers of" in bench(installed, tmp_path, "show", "coop")  # and what was measured
+    assert "3 cells: 3 cannot be run" in bench(installed, tmp_path, "reproduce", "lora-loop-mtil")  # and study files
 
 
 @pytest.mark.slow

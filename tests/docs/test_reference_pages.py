@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 import bench
 from bench.clip import mini
 from bench.reports.formats import write
-from bench.results import records
+from bench.results import paper_tables, records
 from bench.results.metrics import METRICS
 from bench.runs import failures
 from bench.system import registry
