@@ -20,6 +20,8 @@ from bench.results.paper_tables import UNREAD, Cell, Key, PaperTable
 if TYPE_CHECKING:
     from bench.images.dataset import Folders
     from bench.reports.reproduction import Measured
+    from bench.results.groups import Group
+    from bench.results.run_data import RunData
     from bench.runs.launch import Outcome
     from bench.runs.paper_study import PaperStudy
     from bench.runs.run import Run
@@ -138,7 +140,7 @@ def _measured(done: Sequence["Run"], study: "PaperStudy") -> dict[Key, "Measured
 
     if not done:
         return {}
-    data = {}
+    data: "dict[str, tuple[Group, RunData]]" = {}
     for group in groups.comparable(records.load([one.files.records for one in done])):
         for own in group.methods:
             data |= {run_id: (group, run) for run_id, run in zip(own.run_ids, own.runs)}
@@ -149,9 +151,7 @@ def _measured(done: Sequence["Run"], study: "PaperStudy") -> dict[Key, "Measured
     return found
 
 
-def _unfinished(
-    study: "PaperStudy", wanted: set[Key], outcomes: Sequence["Outcome"], not_asked_for: set[str]
-) -> dict[Key, str]:
+def _unfinished(study: "PaperStudy", wanted: set[Key], outcomes: Sequence["Outcome"], not_asked_for: set[str]) -> dict[Key, str]:
     """Why there is no finished run of a row; rows that the command line leaves out are among them."""
     found = dict.fromkeys(wanted, "left out by --methods or --protocol")
     for outcome in outcomes:
@@ -178,9 +178,7 @@ def _void(table: PaperTable, study: "PaperStudy", run: "Run") -> str:
     return "; ".join(reasons)
 
 
-def _remarks(
-    table: PaperTable, runs: Sequence["Run"], measured: Mapping[Key, "Measured"], study: "PaperStudy"
-) -> list[str]:
+def _remarks(table: PaperTable, runs: Sequence["Run"], measured: Mapping[Key, "Measured"], study: "PaperStudy") -> list[str]:
     """What differs between the paper and these runs, and is no part of the study file."""
     if not runs:
         return []

@@ -88,7 +88,7 @@ def find(name: str) -> PaperTable:
     text = files("bench.shipped").joinpath("paper_tables", name + SUFFIX).read_text(encoding="utf-8")
     study = tomllib.loads(text)
     said: dict[str, Any] = study["paper"]
-    facts = {what: said[what] for what in ("seeds", "orders", "exemplars", "training") if what in said}
+    facts: dict[str, str] = {what: said[what] for what in ("seeds", "orders", "exemplars", "training") if what in said}
     rest = {what: value for what, value in said.items() if what not in facts}
     for what in ("tables", "differs"):
         rest[what] = tuple(rest.get(what, ()))
