@@ -140,7 +140,7 @@ def _measured(done: Sequence["Run"], study: "PaperStudy") -> dict[Key, "Measured
 
     if not done:
         return {}
-    data: "dict[str, tuple[Group, RunData]]" = {}
+    data: dict[str, tuple[Group, RunData]] = {}
     for group in groups.comparable(records.load([one.files.records for one in done])):
         for own in group.methods:
             data |= {run_id: (group, run) for run_id, run in zip(own.run_ids, own.runs)}
