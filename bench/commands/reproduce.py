@@ -173,7 +173,8 @@ def _void(table: PaperTable, study: "PaperStudy", run: "Run") -> str:
     flag, comparable = published.difference_in_backbone(table.backbone, run.backbone, run.weights_label)
     reasons += [] if comparable else [f"{flag}: {run.backbone} {run.weights_label}"]
     limits = {"training": run.limit_train, "test": run.limit_test}
-    reasons += [f"only {number} {what} images of every class" for what, number in limits.items() if number]
+    few = [f"{what} {number}" for what, number in limits.items() if number]
+    reasons += [f"images of every class: {', '.join(few)}"] if few else []
     reasons += ["methods train as shortly as they can"] if study.shortened else []
     return "; ".join(reasons)
 
