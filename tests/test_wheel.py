@@ -37,7 +37,7 @@ def installed(tmp_path_factory):
     pytest.importorskip("build", reason="building a wheel needs the package `build` (pip install .[test])")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy, so that no earlier build lends it a file
-    shipped = [f"results/{name}" for name in ("published", "baselines", "conformance", "measured")]
+    shipped = [f"results/{name}" for name in ("published", "paper_tables", "baselines", "conformance", "measured")]
     for name in ("bench", "methods", "protocols", *shipped):
         shutil.copytree(ROOT / name, source / name)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
@@ -72,6 +72,7 @@ def test_the_wheel_runs_from_an_empty_folder(installed, tmp_path):
     assert "compared with the numbers of" in bench(installed, tmp_path, "show", "coop")  # and what was measured
     assert "measured by others" in bench(installed, tmp_path, "table", "--measured")
     assert list((installed[1] / "methods" / "recipes").glob("*.toml"))  # tuned settings
+    assert "3 cells: 3 cannot be run" in bench(installed, tmp_path, "reproduce", "lora-loop-mtil")  # and study files
 
 
 @pytest.mark.slow

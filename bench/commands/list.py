@@ -10,9 +10,9 @@ from bench.system import registry
 
 
 @click.command("list")
-@click.argument("what", default="all", type=click.Choice(["all", *PLURALS, "backbones", "metrics"]))
+@click.argument("what", default="all", type=click.Choice(["all", *PLURALS, "backbones", "metrics", "tables"]))
 def list_command(what: str) -> None:
-    """List what there is: methods, protocols, datasets, backbones, metrics."""
+    """List what there is: methods, protocols, datasets, backbones, metrics, papers' tables."""
     for plural, kind in PLURALS.items():
         if what in ("all", plural):
             click.echo(registered(plural, kind))
@@ -20,6 +20,10 @@ def list_command(what: str) -> None:
         click.echo(backbones(every=what == "backbones"))
     if what in ("all", "metrics"):
         click.echo(metrics())
+    if what in ("all", "tables"):
+        from bench.commands.paper_pages import listed
+
+        click.echo(listed())
 
 
 def registered(title: str, kind: str) -> str:

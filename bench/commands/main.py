@@ -30,6 +30,7 @@ COMMANDS = {
     "profile": "bench.commands.profile:profile_command",
     "publish": "bench.commands.publish:publish_command",
     "report": "bench.commands.results:report",
+    "reproduce": "bench.commands.reproduce:reproduce_command",
     "run": "bench.commands.run:run_command",
     "show": "bench.commands.show:show_command",
     "table": "bench.commands.results:table",

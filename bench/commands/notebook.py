@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.commands.options import chosen_folders
-from bench.commands.run import carried_out, planned, run_command
+from bench.commands.run import carried_out, launcher_of, planned, run_command, study_of
 from bench.errors import BenchError, one_line, printable, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.commands.run import Planned
+    from bench.commands.run import Plan
     from bench.reports.formats import Table
     from bench.runs.launch import Outcome
 
@@ -45,7 +45,9 @@ def run(
         given |= {name: value for name, value in (("protocols", _flat(protocols)), ("methods", texts)) if value}
         folders = chosen_folders(given.pop("data_dir"), given.pop("cache_dir"))
         sources.forget()
-        work = planned(given, folders)
+        study = study_of(given)
+        launcher = launcher_of(given, study)
+        work = planned(study, given, folders, launcher)
         if given["preflight"]:
             _refuse_missing(work, folders)
         if given["dry_run"] or given["preflight"]:
@@ -53,7 +55,9 @@ def run(
         for remark in work.remarks:
             click.echo(remark, err=True)
         with _threads_as_they_are():
-            outcomes = carried_out(work, given, folders)
+            outcomes = carried_out(work, given, folders, launcher)
+        if outcomes is None:
+            raise KeyboardInterrupt
     _refuse_failed(outcomes, work)
     return results(*(outcome.run.files.records for outcome in outcomes))
 
@@ -213,7 +217,7 @@ def _threads_as_they_are() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _as_frame(work: "Planned") -> "pd.DataFrame":
+def _as_frame(work: "Plan") -> "pd.DataFrame":
     import pandas as pd
 
     columns = ("protocol", "method", "overrides", "order_seed", "seed", "run_id")
@@ -221,7 +225,7 @@ def _as_frame(work: "Planned") -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=list(columns)).assign(status=work.statuses, folder=[str(one.folder) for one in work.runs])
 
 
-def _refuse_missing(work: "Planned", folders: Any) -> None:
+def _refuse_missing(work: "Plan", folders: Any) -> None:
     from bench.runs import preflight
 
     looked = preflight.examine(work.runs, folders)
@@ -230,7 +234,7 @@ def _refuse_missing(work: "Planned", folders: Any) -> None:
         raise BenchError(f"{looked.missing} missing for this plan, listed above; nothing was started")
 
 
-def _refuse_failed(outcomes: "Sequence[Outcome]", work: "Planned") -> None:
+def _refuse_failed(outcomes: "Sequence[Outcome]", work: "Plan") -> None:
     """A frame without some of the runs that were asked for would be taken for the answer."""
     lacking = [one for one in outcomes if not one.run.finished]
     if lacking:

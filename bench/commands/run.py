@@ -1,6 +1,6 @@
 """`bench run`: from options, or a study file with options that go before it, to runs, to a launcher, to the table."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bench.images.dataset import Folders
     from bench.runs.facts import Facts
     from bench.runs.launch import Launcher, Outcome
+    from bench.runs.reuse import Reuse
     from bench.runs.run import Run
 
 LAUNCHERS = ("here", "slurm")
@@ -95,84 +96,100 @@ def run_command(data_dir: Path | None, cache_dir: Path | None, **given: Any) -> 
 
 def run(given: dict[str, Any], folders: "Folders") -> int:
     """Carry out the command and return its exit code; `given` holds the options by name."""
-    from bench.runs import estimate, plan
-
-    work = planned(given, folders)
-    runs, to_do = work.runs, work.to_do
+    study = study_of(given)
+    launcher = launcher_of(given, study)
+    plan = planned(study, given, folders, launcher)
     if given["preflight"]:
-        return _preflight(runs, folders)
+        return preflight_of(plan.runs, folders)
+    click.echo(plan.text(given))
     if given["dry_run"]:
-        costs = estimate.of_plan(runs, to_do)
-        click.echo(plan.render(runs, work.statuses, to_do, estimate.columns(runs, costs, to_do)))
-        click.echo("\n".join([*work.remarks, estimate.summary(runs, costs, given["jobs"], to_do)]))
         return 0
-    click.echo(plan.render(runs, work.statuses, to_do))
-    for remark in work.remarks:
+    for remark in plan.remarks:
         click.echo(remark, err=True)
-    if not (to_do or work.not_asked_for):
+    if not (plan.to_do or plan.not_asked_for):
         click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
-    try:
-        outcomes = carried_out(work, given, folders)
-    except KeyboardInterrupt:
-        click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
-        return 130
-    return _conclude(outcomes, work.not_asked_for)
+    outcomes = carried_out(plan, given, folders, launcher)
+    return 130 if outcomes is None else _conclude(outcomes, plan.not_asked_for)
 
 
 @dataclass(frozen=True)
-class Planned:
-    """The runs that are asked for, and what there is of each."""
+class Plan:
+    """The runs that are asked for, and what is there of each."""
 
     runs: list["Run"]
-    statuses: list[str]  # of each
-    to_do: set[str]  # ids of those that will be carried out
-    again: list["Run"]  # finished ones among them
-    not_asked_for: set[str]  # ids of finished ones on other data, whose numbers are no answer
+    found: dict[str, "Reuse"]
+    again: list["Run"]  # finished runs that are made again, because what they were made from has changed
     remarks: list[str]
-    launcher: "Launcher"
+
+    @property
+    def to_do(self) -> set[str]:
+        """The ids of those that will be carried out."""
+        return {one.run_id for one in self.runs if self.found[one.run_id].state != "finished" or one in self.again}
+
+    @property
+    def not_asked_for(self) -> set[str]:
+        """Finished runs on other data than the ones that are there now."""
+        to_do = self.to_do
+        return {one.run_id for one in self.runs if one.run_id not in to_do and not self.found[one.run_id].shown}
+
+    @property
+    def statuses(self) -> list[str]:
+        """Of each run, in words."""
+        return [("runs again: " if one in self.again else "") + self.found[one.run_id].status for one in self.runs]
+
+    def text(self, given: dict[str, Any]) -> str:
+        """The plan as a table; for --dry-run with what it costs, and all there is to say."""
+        from bench.runs import estimate, plan
+
+        to_do, statuses = self.to_do, self.statuses
+        if not given["dry_run"]:
+            return plan.render(self.runs, statuses, to_do)
+        costs = estimate.of_plan(self.runs, to_do)
+        table = plan.render(self.runs, statuses, to_do, estimate.columns(self.runs, costs, to_do))
+        return "\n".join([table, *self.remarks, estimate.summary(self.runs, costs, given["jobs"], to_do)])
 
 
-def planned(given: dict[str, Any], folders: "Folders") -> Planned:
-    """What the options, by name, ask for. Notes go to stderr."""
+def planned(
+    study: Study, given: dict[str, Any], folders: "Folders", launcher: "Launcher", wanted: "Callable[[Run], bool] | None" = None
+) -> Plan:
+    """The runs of the study that are wanted, and what is there of them; notes are printed."""
     from bench.runs import launch, reuse
     from bench.runs.facts import Facts
 
-    study = _study(given)
-    launcher = _launcher(given, study)
-    in_this_process = launcher is launch.in_process and not given["dry_run"]
-    with Facts(folders, here=in_this_process) as facts:
-        runs, notes = _planned(study, facts, elsewhere=given["launcher"] == "slurm")
+    with Facts(folders, here=launcher is launch.in_process and not given["dry_run"]) as facts:
+        runs, notes = _runs_of(study, facts, elsewhere=given["launcher"] == "slurm")
+        runs = [one for one in runs if wanted is None or wanted(one)]
         found = reuse.examine(runs, facts)
     for note in dict.fromkeys(notes):
         click.echo(f"note: {note}", err=True)
     if given["fresh"]:
         found = {one.run_id: reuse.NOTHING for one in runs}
     changed = [one for one in runs if found[one.run_id].state == "finished" and found[one.run_id].differs]
-    again = changed if given["rerun_changed"] else []
-    to_do = {one.run_id for one in runs if found[one.run_id].state != "finished" or one in again}
-    return Planned(
-        runs=runs,
-        statuses=[("runs again: " if one in again else "") + found[one.run_id].status for one in runs],
-        to_do=to_do,
-        again=again,
-        not_asked_for={one.run_id for one in runs if one.run_id not in to_do and not found[one.run_id].shown},
-        remarks=[f"note: {remark}" for remark in reuse.remarks(runs, found, given["rerun_changed"])],
-        launcher=launcher,
-    )
+    remarks = [f"note: {remark}" for remark in reuse.remarks(runs, found, given["rerun_changed"])]
+    return Plan(runs, found, changed if given["rerun_changed"] else [], remarks)
 
 
-def carried_out(work: Planned, given: dict[str, Any], folders: "Folders") -> list["Outcome"]:
-    """Carry out what there is to do, and say how each run ended."""
+def carried_out(
+    plan: Plan, given: dict[str, Any], folders: "Folders", launcher: "Launcher", each_reason: bool = False
+) -> "list[Outcome] | None":
+    """How the runs of a plan ended; None if somebody interrupted them.
+
+    each_reason: where none could begin say why for each of them, instead of the one BenchError of `bench run`.
+    """
     from bench.runs import launch
 
     if given["fresh"]:
-        launch.forget(work.runs, "--fresh")
-    launch.forget(work.again, "--rerun-changed")
-    threads = given["threads"] or (1 if all(one.backbone == "mini" for one in work.runs) else None)
+        launch.forget(plan.runs, "--fresh")
+    launch.forget(plan.again, "--rerun-changed")
+    threads = given["threads"] or (1 if all(one.backbone == "mini" for one in plan.runs) else None)
     try:
-        return launch.launch(work.runs, folders, threads, work.launcher, given["retry_failed"])
+        start = launch.outcomes_of if each_reason else launch.launch
+        return start(plan.runs, folders, threads, launcher, given["retry_failed"])
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
+        return None
     except OSError as error:
-        raise _of_a_folder(error, work.runs, folders) or error from error
+        raise _of_a_folder(error, plan.runs, folders) or error from error
 
 
 def _of_a_folder(error: OSError, runs: Sequence, folders) -> BenchError | None:
@@ -183,7 +200,7 @@ def _of_a_folder(error: OSError, runs: Sequence, folders) -> BenchError | None:
     return next(filter(None, found), None)
 
 
-def _preflight(runs: Sequence, folders) -> int:
+def preflight_of(runs: Sequence, folders: "Folders") -> int:
     """Print what is there and what is missing for the whole plan."""
     from bench.runs import preflight
 
@@ -209,15 +226,19 @@ def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:
     return 1 if failed or not_asked_for else 0
 
 
-def _study(given: dict[str, Any]) -> Study:
+def study_of(given: dict[str, Any]) -> Study:
     """The runs that are asked for: those of the options, or of the study file with the given options before it."""
     from bench.runs import request
 
     if not given["study"]:
         return Study((request_of(given, ", or --study FILE"),), {})
+    return request.read(given["study"], asked(given))
+
+
+def asked(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a request that the command line gives, by name."""
     sources = click.get_current_context().get_parameter_source
-    asked = {name: value for name, value in _values(given).items() if sources(name) not in (ParameterSource.DEFAULT, None)}
-    return request.read(given["study"], asked)
+    return {name: value for name, value in _values(given).items() if sources(name) not in (ParameterSource.DEFAULT, None)}
 
 
 def request_of(given: dict[str, Any], otherwise: str = "") -> Request:
@@ -237,7 +258,7 @@ def _values(given: dict[str, Any]) -> dict[str, Any]:
     return values | {"set": tuple(assignments.parse(text) for text in given["set"])}
 
 
-def _planned(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list["Run"], list[str]]:
+def _runs_of(study: Study, facts: "Facts", elsewhere: bool) -> tuple[list["Run"], list[str]]:
     """The runs of all parts of the study, each once, and notes. elsewhere: on machines that may have other devices."""
     from bench.runs import plan
     from bench.system import registry
@@ -277,7 +298,8 @@ def _resolved_for_a_cluster(request: Request) -> Request:
     return replace(request, precision="float32" if request.precision == "auto" else request.precision)
 
 
-def _launcher(given: dict[str, Any], study: Study):
+def launcher_of(given: dict[str, Any], study: Study) -> "Launcher":
+    """The way in which the runs will be carried out."""
     from bench.runs import launch
 
     if given["launcher"] == "slurm":

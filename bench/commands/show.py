@@ -15,7 +15,7 @@ from bench.errors import unknown_name
 from bench.learning import recipes as tuned_recipes
 from bench.learning.settings import search_space
 from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, scenarios_of, source_of
-from bench.results import conformance
+from bench.results import conformance, paper_tables
 from bench.streams import names, validation
 from bench.system import registry
 from bench.system.written_classes import Unreadable, WrittenFunction, written_class
@@ -46,12 +46,12 @@ AMONG_SEEN = "after every task, on all test sets, each among all classes seen so
 @DATA_DIR
 @CACHE_DIR
 def show_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> None:
-    """Show a method, protocol, data set or metric: what it is, where it comes from, every number it is run with."""
+    """Show a method, protocol, data set, metric or table of a paper: what it is, its origin, every number it is run with."""
     click.echo(show(name, data_dir, cache_dir))
 
 
 def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None) -> str:
-    """A page of text about a method, protocol, data set or metric. In the folders, images of validation parts are counted."""
+    """A page of text about a method, protocol, data set, metric or table. In the folders, validation images are counted."""
     from bench.results.metrics import METRICS
 
     pages = []
@@ -64,11 +64,15 @@ def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
         pages.append(_dataset(name, registry.load("dataset", name)))
     if name in METRICS:
         pages.append(_metric(name, METRICS[name]))
+    if name in paper_tables.names():
+        from bench.commands.paper_pages import page
+
+        pages.append(page(name))
     if not pages and names.looks_possible(name):
         pages.append(_made_from_its_name(name, folders))
     if not pages:
         known = [n for kind in KINDS for n in registry.names(kind)]
-        raise unknown_name("name", name, [*known, *METRICS])
+        raise unknown_name("name", name, [*known, *METRICS, *paper_tables.names()])
     return "\n".join(pages)
 
 

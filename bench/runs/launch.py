@@ -79,7 +79,17 @@ def claim(run: Run) -> Claim:
 def launch(
     runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False
 ) -> list[Outcome]:
-    """Carry out what is not finished, and say how each run ended, in the order of the plan."""
+    """Carry out what is not finished, and say how each run ended, in the order of the plan; BenchError if none could begin."""
+    found = outcomes_of(runs, folders, threads, launcher, retry_failed)
+    if found and all(outcome.scope != "run" for outcome in found):  # nothing could begin
+        raise BenchError(found[0].reason)
+    return found
+
+
+def outcomes_of(
+    runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False
+) -> list[Outcome]:
+    """The same, also where none could begin."""
     outcomes: dict[str, Outcome] = {}
     for run in runs:
         if run.finished:
@@ -92,10 +102,7 @@ def launch(
             for outcome in (launcher or in_process)(waiting, Place(folders, threads), report):
                 report(outcome.run, 0, "")
                 outcomes[outcome.run.run_id] = outcome
-    found = [outcomes[run.run_id] for run in runs]
-    if found and all(outcome.scope != "run" for outcome in found):  # nothing could begin
-        raise BenchError(found[0].reason)
-    return found
+    return [outcomes[run.run_id] for run in runs]
 
 
 def in_process(runs: Sequence[Run], place: Place, report: Report) -> Iterator[Outcome]:

@@ -35,6 +35,7 @@ from bench.system.text_files import read_text
 
 LARGEST_SEED = 2**63 - 1  # that results hold as a number
 LARGEST_LIMIT = 10**9  # images of a class
+UNREADABLE = "not a study file that can be read"
 SEEDS, NAMES = ("seeds", "order_seeds"), ("protocols", "methods", "ablate")  # a list, or one alone
 
 
@@ -84,11 +85,17 @@ KEYS = [field.name for field in fields(Request)]
 
 def read(path: Path, given: dict[str, Any]) -> Study:
     """The file's study; `given` holds the options of the command line, which go before it."""
+    return parse(read_text(path, UNREADABLE), path, given)
+
+
+def parse(text: str, path: Path, given: dict[str, Any]) -> Study:
+    """The study that the text of a file describes; path: how complaints name it."""
     try:
-        tables = tomllib.loads(read_text(path, "not a study file that can be read"))
+        tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BenchError(f"{path}: not a study file that can be read ({one_line(error)})") from error
+        raise BenchError(f"{path}: {UNREADABLE} ({one_line(error)})") from error
     slurm = tables.pop("slurm", {})
+    tables.pop("paper", None)  # what the study of a paper's table says of the paper (bench/results/paper_tables.py)
     parts = tables.pop("runs", [{}])
     if not isinstance(slurm, dict):
         raise BenchError(f"{path}: slurm: a table [slurm] is wanted")

@@ -14,10 +14,9 @@ from safetensors.numpy import load_file
 import bench
 from bench.clip import mini
 from bench.reports.formats import write
-from bench.results import records
+from bench.results import paper_tables, records
 from bench.results.metrics import METRICS
 from bench.runs import failures
-from bench.streams.names import find
 from bench.system import registry
 from tests.bench import small_runs
 from tests.docs import page_commands
@@ -105,29 +104,13 @@ def test_the_page_on_results_names_what_a_failure_writes(tmp_path):
 # -- papers -----------------------------------------------------------------------------------------------------
 
 
-def test_commands_that_reproduce_a_table_name_what_exists():
-    text = page("reproducing.md")
-    commands = [command for block in page_commands.blocks(text) for command in block.commands if "bench run" in command]
-    assert len(commands) >= 4
-    for command in commands:
-        for protocol in re.search(r"--protocol (\S+)", command)[1].split(","):
-            assert find(protocol).name == protocol
-        assert set(re.search(r"--methods (\S+)", command)[1].split(",")) <= set(registry.names("method"))
-
-
-@pytest.mark.parametrize("paper", ["zscl", "clap", "cgil"])
-def test_expected_numbers_are_those_that_ship(paper):
-    assert script("published_table").render(paper) in page("reproducing.md")
-
-
-def test_a_row_that_no_run_can_answer_says_why():
-    lacking = script("published_table").lacking
-    assert lacking("zscl", "mtil-order1", "ViT-B-16", "mtil_last") == ""
-    assert lacking("DPW", "mtil-order1", "ViT-B-16 openai", "mtil_last") == "no such method here"
-    assert lacking("zscl", "odcl-cil-cifar100", "ViT-B-16 openai", "last") == "no such protocol here"
-    assert lacking("zero-shot", "xtail-order1-16shot", "ViT-B-16 openai", "Transfer") == "not an accuracy"
-    assert lacking("l2p", "cifar100-10x10", "vit_b16_in21k", "last") == "another backbone than CLIP"
-    assert lacking("clap", "cifar100-10x10", "ViT-B-16 openai", "params_millions") == "not an accuracy"
+def test_the_page_on_reproducing_is_made_from_the_study_files():
+    text, tables = page("reproducing.md"), script("paper_tables")
+    assert tables.overview() in text
+    shown = re.findall(r"<!-- output: python docs/paper_tables.py (\S+) -->", text)
+    assert set(shown) >= {"zscl-table3", "zscl-order2", "clap-table1", "cgil-table", "xtail-16shot"}
+    assert all(tables.render(name) in text for name in shown)
+    assert set(re.findall(r"bench reproduce ([\w-]+)", text)) <= {"TABLE", *paper_tables.names()}
 
 
 def test_every_method_has_its_paper_and_its_conformance_on_a_page():
