@@ -199,7 +199,7 @@ def a_method_runs_on_it(trial: Trial) -> str:
     )
     folders = replace(trial.folders, features_apart=trial.scratch / "features")
     with launch.limited_threads(1):
-        outcome = launch.carry_out(run, folders, lambda run, done, what: None)
+        outcome = launch.carry_out(run, folders)
     if outcome.reason:
         return outcome.reason
     scored = records.read_csv(run.files.records)["eval_task"].nunique()

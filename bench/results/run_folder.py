@@ -4,6 +4,7 @@
         records.csv              a row for every accuracy (bench.results.records)
         samples.safetensors      what was predicted for every test image (bench.results.samples)
         manifest.json            what was run, on what, how long it took; written last: a folder without one is unfinished
+        log.csv                  losses of training, epoch by epoch, while they come (bench.results.training_log)
         checkpoint.safetensors   what an unfinished run goes on from
         failure.json             the attempts that failed, until one succeeds
         manifest.damaged.json    the manifest of a run whose results are not whole, set aside: the run counts as unfinished
@@ -22,10 +23,11 @@ from bench.system.digests import of_plain_data
 RECORDS = "records.csv"
 SAMPLES = "samples.safetensors"
 MANIFEST = "manifest.json"
+LOG = "log.csv"
 CHECKPOINT = "checkpoint.safetensors"
 FAILURE = "failure.json"
 DAMAGED_MANIFEST = "manifest.damaged.json"
-NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, CHECKPOINT, FAILURE, DAMAGED_MANIFEST})
+NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, LOG, CHECKPOINT, FAILURE, DAMAGED_MANIFEST})
 LOCKS = ".locks"
 
 
@@ -70,6 +72,10 @@ class RunFolder:
     @property
     def manifest(self) -> Path:
         return self.path / MANIFEST
+
+    @property
+    def log(self) -> Path:
+        return self.path / LOG
 
     @property
     def checkpoint(self) -> Path:

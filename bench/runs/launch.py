@@ -17,6 +17,7 @@ from bench.errors import BenchError, UnfitMethod
 from bench.images.dataset import Folders
 from bench.images.folders import refused
 from bench.runs import failures
+from bench.runs.moments import Moment
 from bench.runs.run import Run
 from bench.system.claims import Claim, Held
 from bench.system.phases import phase
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would stop every other run too
 
-Report = Callable[[Run, int, str], None]  # (run, tasks finished, what is happening now); "" when it is over
+Report = Callable[[Run, Moment], None]  # what a run is doing now
 
 
 Status = Literal["finished", "already finished", "running elsewhere", "failed"]
@@ -89,7 +90,7 @@ def launch(
     if waiting:
         with progress_bars(waiting) as report:
             for outcome in (launcher or in_process)(waiting, Place(folders, threads), report):
-                report(outcome.run, 0, "")
+                report(outcome.run, Moment(0, ""))
                 outcomes[outcome.run.run_id] = outcome
     found = [outcomes[run.run_id] for run in runs]
     if found and all(outcome.scope != "run" for outcome in found):  # nothing could begin
@@ -107,7 +108,9 @@ def in_process(runs: Sequence[Run], place: Place, report: Report) -> Iterator[Ou
             yield outcome
 
 
-def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Exception], ...] = ()) -> Outcome:
+def carry_out(
+    run: Run, folders: Folders, report: Report = lambda run, moment: None, foreign: tuple[type[Exception], ...] = ()
+) -> Outcome:
     """One run, here and now. What its code does wrong is recorded; only what stops every run is raised: a full disk, a cache or
     results folder that cannot be written.
 
@@ -122,7 +125,7 @@ def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Ex
             backbone = backbones.load(run.backbone, run.pretrained, run.device, run.precision)
         with claim(run):
             try:
-                return Outcome(run, execute(loaded, backbone, folders, lambda done, what: report(run, done, what)))
+                return Outcome(run, execute(loaded, backbone, folders, lambda moment: report(run, moment)))
             except Exception as error:
                 if isinstance(error, (BenchError, *foreign)):
                     raise
@@ -179,7 +182,7 @@ def limited_threads(threads: int | None) -> Iterator[None]:
 def progress_bars(runs: Sequence[Run]) -> Iterator[Report]:
     """Progress bars on stderr; nothing where that is not a terminal."""
     if not sys.stderr.isatty():
-        yield lambda run, done, what: None
+        yield lambda run, moment: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -189,14 +192,14 @@ def progress_bars(runs: Sequence[Run]) -> Iterator[Report]:
         overall = bars.add_task("all runs", total=len(runs))
         current: dict[str, TaskID] = {}
 
-        def report(run: Run, done: int, what: str) -> None:
-            if not what:
+        def report(run: Run, moment: Moment) -> None:
+            if not moment.what:
                 if run.run_id in current:
                     bars.remove_task(current.pop(run.run_id))
                 bars.advance(overall)
                 return
             if run.run_id not in current:
                 current[run.run_id] = bars.add_task(run.label, total=run.tasks or None)
-            bars.update(current[run.run_id], completed=done, description=f"{run.label}: {what}")
+            bars.update(current[run.run_id], completed=moment.done, description=f"{run.label}: {moment.what}")
 
         yield report

@@ -3,7 +3,7 @@
     in:   {"data": FOLDER or null, "cache": FOLDER or null, "threads": N or null}     once, at the start
           {"run": ...}                                                 one at a time
           {}                                                           no more
-    out:  {"done": TASKS, "what": TEXT}                                progress
+    out:  {"moment": ...}                                              progress (bench/runs/moments.py)
           {"status": ..., "reason": ..., "scope": ...}                 how it ended
           {"errno": ..., "reason": ..., "file": ...}                   what stops every run: a full disk
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 def _carry_out(run: Run, folders: Folders, answers: TextIO) -> dict[str, Any]:
     try:
-        outcome = launch.carry_out(run, folders, lambda _, done, what: _answer(answers, {"done": done, "what": what}))
+        outcome = launch.carry_out(run, folders, lambda _, moment: _answer(answers, {"moment": moment.to_json()}))
     except OSError as error:
         return {"errno": error.errno, "reason": error.strerror or str(error), "file": error.filename}
     return {"status": outcome.status, "reason": outcome.reason, "scope": outcome.scope}

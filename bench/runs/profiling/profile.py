@@ -125,7 +125,7 @@ def counted(run: Run, folders: Folders) -> dict[str, float]:
 
 
 def _carry_out(run: Run, folders: Folders) -> None:
-    outcome = launch.carry_out(run, folders, lambda run, done, what: None)
+    outcome = launch.carry_out(run, folders)
     if outcome.status != "finished":
         raise BenchError(outcome.reason)
 

@@ -1,5 +1,6 @@
 """Every registered method, killed after each of its tasks, ends with the files of an undisturbed run."""
 
+import dataclasses
 import random
 import shutil
 import signal
@@ -8,6 +9,7 @@ import time
 import pytest
 import torch
 
+from bench.results import training_log
 from bench.runs import runner
 from bench.runs.checkpoint import finished_tasks
 from bench.system import registry
@@ -18,6 +20,7 @@ FILES = ("records.csv", "samples.safetensors")
 FAST = (
     "attriclip", "cgil", "clap", "clip-adapter", "coda-prompt", "coop", "derpp", "finetune", "icarl", "linear-probe", "ranpac",
 )  # fmt: skip
+WITHOUT_STEPS = ("cca-cl-frozen", "continual-clip", "linear-probe", "rail-dual", "rail-primal", "simplecil", "zero-shot")  # their logs have no row
 METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in registry.names("method")]
 
 
@@ -54,6 +57,13 @@ def test_killed_after_every_task(name, tmp_path, cache, monkeypatch):
     for file in FILES:
         assert (pieces.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
     assert not pieces.checkpoint.exists()
+    assert losses(pieces) == losses(whole)  # no task twice
+    assert bool(losses(whole)) is (name not in WITHOUT_STEPS)
+
+
+def losses(run) -> list[dict]:
+    """What the log of a run holds, without its times. It is whole after every task: the pieces were killed between two."""
+    return [dataclasses.asdict(row) | {"seconds": 0} for row in training_log.read(run.files.log)]
 
 
 # -- processes that die at random moments -----------------------------------------------------------------------
