@@ -24,6 +24,7 @@ from bench.images.complaints import (
 from bench.images.dataset import Dataset, Folders, ImageSource
 from bench.images.layouts import Layout
 from bench.system import registry
+from bench.system.progress import followed
 
 READ_TWICE = 64  # images of a split that are compared pixel by pixel with a second reading
 
@@ -57,7 +58,7 @@ def check(name: str, folders: Folders) -> list[Result]:
     dataset: Dataset = registry.load("dataset", name)
     require(dataset, folders)
     trial = Trial(name, dataset, folders, layout_of(dataset, folders.data))
-    return [tried(promise, trial) for promise in PROMISES]
+    return [tried(promise, trial) for promise in followed(PROMISES, "promises", len(PROMISES))]
 
 
 # -- the promises: each returns a complaint, or "" when kept ----------------------------------------------------

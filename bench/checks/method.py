@@ -27,6 +27,7 @@ from bench.streams.opening import open_stream
 from bench.streams.protocol import Protocol, TaskPlan
 from bench.streams.stream import Stream, Task
 from bench.system import registry
+from bench.system.progress import followed
 from bench.system.randomness import Draws
 
 TASKS, CLASSES_PER_TASK, TRAIN_IMAGES, TEST_IMAGES = 3, 3, 8, 4
@@ -111,7 +112,7 @@ def check(name: str, folders: Folders) -> list[Result]:
         store = WatchedStore(backbone, Path(folder))
         stream = _small_stream(method, store, folders)
         trial = Trial(name, method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
-        return [tried(promise, trial) for promise in PROMISES]
+        return [tried(promise, trial) for promise in followed(PROMISES, "promises", len(PROMISES))]
 
 
 def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -> Stream:

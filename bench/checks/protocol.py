@@ -28,6 +28,7 @@ from bench.streams.protocol import Protocol, TaskPlan
 from bench.streams.scenario import ScenarioKind
 from bench.streams.stream import Split, Stream
 from bench.system import registry
+from bench.system.progress import followed
 
 ORDER_SEEDS = range(10)  # those that are tried
 RUN_WITH, IMAGES = "zero-shot", 2  # the method that runs on it, on so many training and test images of every class
@@ -64,11 +65,11 @@ def check(name: str, folders: Folders) -> list[Result]:
     protocol = protocol_names.find(name)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Trial(name, protocol, folders, Path(scratch))
-        results = [tried(promise, trial) for promise in OF_THE_PLAN]
+        results = [tried(promise, trial) for promise in followed(OF_THE_PLAN, "promises", len(OF_THE_PLAN))]
         if all(result.passed for result in results):
             for dataset in dict.fromkeys(plan.dataset for plan in trial.plans):
                 require(protocol.dataset(dataset), folders)
-            results += [tried(promise, trial) for promise in OF_THE_STREAM]
+            results += [tried(promise, trial) for promise in followed(OF_THE_STREAM, "promises on images", len(OF_THE_STREAM))]
         return results
 
 

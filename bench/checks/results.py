@@ -12,6 +12,7 @@ from bench.results.run_folder import MANIFEST, NAMES, RECORDS, SAMPLES, RunFolde
 from bench.runs import checkpoint
 from bench.system import claims
 from bench.system.files import file_digest, leftovers
+from bench.system.progress import followed
 
 SHOWN = 10  # orphan files that are named
 
@@ -23,7 +24,7 @@ def examine(results: Path, diagnosis: Diagnosis) -> None:
         return
     counts = {"finished": 0, "unfinished": 0, "failed": 0, "running": 0}
     folders, orphans = _sorted_out(results)
-    for folder in folders:
+    for folder in followed(folders, "runs", len(folders)):
         state = _run(results, RunFolder(folder), diagnosis)
         counts[state] = counts.get(state, 0) + 1
     if orphans:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bench.commands import waiting
 from bench.commands.options import CACHE_DIR, DATA_DIR, Option, chosen_folders, split_names, split_seeds, with_options
 from bench.errors import BenchError, printable, unknown_name
 from bench.runs.request import KEYS, LARGEST_LIMIT, ONE_OF, Request, Study
@@ -117,8 +118,9 @@ def run(given: dict[str, Any], folders: "Folders") -> int:
     if not (to_do or not_asked_for):
         click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
     threads = given["threads"] or (1 if all(one.backbone == "mini" for one in runs) else None)
+    waiting.stop()
     try:
-        outcomes = launch.launch(runs, folders, threads, launcher, given["retry_failed"])
+        outcomes = launch.launch(runs, folders, threads, launcher, given["retry_failed"], waiting.quiet())
     except KeyboardInterrupt:
         click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
         return 130

@@ -8,27 +8,21 @@ in `carry_out`, and all they hand back is in the results folder: a launcher may 
 import contextlib
 import errno
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from bench.errors import BenchError, UnfitMethod
 from bench.images.dataset import Folders
 from bench.images.folders import refused
 from bench.runs import failures
+from bench.runs.display import Report, shown
 from bench.runs.moments import Moment
 from bench.runs.run import Run
 from bench.system.claims import Claim, Held
 from bench.system.phases import phase
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
 NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would stop every other run too
-
-Report = Callable[[Run, Moment], None]  # what a run is doing now
-
 
 Status = Literal["finished", "already finished", "running elsewhere", "failed"]
 # which other runs would end as this one did, before they could begin: none is known to, those of the protocol, or those of the
@@ -77,9 +71,10 @@ def claim(run: Run) -> Claim:
 
 
 def launch(
-    runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False
-) -> list[Outcome]:
-    """Carry out what is not finished, and say how each run ended, in the order of the plan."""
+    runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False,
+    quiet: bool = False,
+) -> list[Outcome]:  # fmt: skip
+    """Carry out what is not finished, and say how each run ended, in the order of the plan. quiet: nothing is shown meanwhile."""
     outcomes: dict[str, Outcome] = {}
     for run in runs:
         if run.finished:
@@ -88,9 +83,9 @@ def launch(
             outcomes[run.run_id] = Outcome(run, "failed", f"{failure.reason} (earlier; --retry-failed tries again)")
     waiting = [run for run in runs if run.run_id not in outcomes]
     if waiting:
-        with progress_bars(waiting) as report:
+        with shown(waiting, quiet) as report:
             for outcome in (launcher or in_process)(waiting, Place(folders, threads), report):
-                report(outcome.run, Moment(0, ""))
+                report(outcome.run, Moment(0, "", ended=outcome.status))
                 outcomes[outcome.run.run_id] = outcome
     found = [outcomes[run.run_id] for run in runs]
     if found and all(outcome.scope != "run" for outcome in found):  # nothing could begin
@@ -176,30 +171,3 @@ def limited_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(threads)
     with threadpool_limits(threads):
         yield
-
-
-@contextlib.contextmanager
-def progress_bars(runs: Sequence[Run]) -> Iterator[Report]:
-    """Progress bars on stderr; nothing where that is not a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda run, moment: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        overall = bars.add_task("all runs", total=len(runs))
-        current: dict[str, TaskID] = {}
-
-        def report(run: Run, moment: Moment) -> None:
-            if not moment.what:
-                if run.run_id in current:
-                    bars.remove_task(current.pop(run.run_id))
-                bars.advance(overall)
-                return
-            if run.run_id not in current:
-                current[run.run_id] = bars.add_task(run.label, total=run.tasks or None)
-            bars.update(current[run.run_id], completed=moment.done, description=f"{run.label}: {moment.what}")
-
-        yield report

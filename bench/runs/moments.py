@@ -17,6 +17,7 @@ class Moment:
     epoch: int | None = None  # the one that goes on, from 1
     epochs: int | None = None
     loss: float | None = None  # the last one that was read
+    ended: str = ""  # name of the task that has just been finished; of a run that is over, how it ended
     left: float | None = None  # seconds to the end of the run, as its own tasks and steps tell; None: they do not
 
     def to_json(self) -> dict[str, Any]:

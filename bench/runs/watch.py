@@ -71,7 +71,8 @@ class Watch(marks.Listener):
         self._learning: _Learning | None = None
         self._work: list[tuple[str, int, int | None]] = []  # the innermost last
         self._waiting: list[tuple[Row, torch.Tensor | float]] = []  # rows without their losses, and these
-        self._began_task = self._said = self._read = time.perf_counter()
+        self._began_task: float | None = None  # None: between two tasks
+        self._said = self._read = time.perf_counter()
 
     # -- what the runner says -----------------------------------------------------------------------------------
 
@@ -89,7 +90,7 @@ class Watch(marks.Listener):
     def learning(self, index: int, name: str) -> Iterator[None]:
         """Steps made inside belong to this task."""
         self._began_task = time.perf_counter()
-        self._learning = _Learning(index, name, self._began_task)
+        self._learning = _Learning(index, name, time.perf_counter())
         self.say(index, f"learning {name}")
         try:
             yield
@@ -107,10 +108,13 @@ class Watch(marks.Listener):
         self._end_of_row()
         self._write()
 
-    def finished(self, done: int, seconds: float) -> None:
+    def finished(self, done: int, name: str, seconds: float) -> None:
         """A task is learned, scored and kept; so long it took."""
         self.learned.append(seconds)
-        self.say(done, f"finished task {done}")
+        self._began_task = None
+        self.now = Moment(done, "going on", loss=self.now.loss, ended=name)
+        self._say()
+        self.now = replace(self.now, ended="")  # said once
 
     # -- what training says -------------------------------------------------------------------------------------
 
@@ -197,15 +201,15 @@ class Watch(marks.Listener):
 
     def _left(self, phase: _Phase | None) -> float | None:
         """Seconds to the end: finished tasks say how long one takes, before there is one the steps of the first."""
-        spent = time.perf_counter() - self._began_task if self._learning else 0.0
-        after = self.tasks - self.now.done - (1 if self._learning else 0)
+        spent = time.perf_counter() - self._began_task if self._began_task else 0.0
         if self.learned:
-            usual = sum(self.learned) / len(self.learned)
-            return max(0.0, usual - spent) + usual * max(0, after) if self._learning else usual * max(0, after)
-        if phase and phase.steps and phase.made:
+            whole = sum(self.learned) / len(self.learned)
+        elif phase and phase.steps and phase.made:
             whole = spent * phase.steps / phase.made
-            return max(0.0, whole - spent) + whole * max(0, after)
-        return None
+        else:
+            return None
+        after = self.tasks - self.now.done - (1 if self._began_task else 0)
+        return (max(0.0, whole - spent) if self._began_task else 0.0) + whole * max(0, after)
 
 
 def _numbers(losses: list[torch.Tensor | float]) -> list[float]:

@@ -6,11 +6,16 @@ the next batches is ahead of the training that its marks would seem to belong to
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from bench.errors import BenchError
+
 Item = TypeVar("Item")
+
+LINE_SECONDS = "BENCH_PROGRESS_SECONDS"
 
 _of_thread = threading.local()
 
@@ -45,6 +50,18 @@ def listening(listener: Listener) -> Iterator[None]:
 
 def _listener() -> Listener | None:
     return getattr(_of_thread, "listener", None)
+
+
+def line_seconds() -> float:
+    """Outside a terminal, after so long without a word what still goes on gets a line: a minute, or what LINE_SECONDS says."""
+    text = os.environ.get(LINE_SECONDS) or "60"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86400:
+        raise BenchError(f"{LINE_SECONDS}={text}: a number of seconds from 0.1 to 86400 is wanted")
+    return seconds
 
 
 def trains(phase: str, steps: int | None = None, of_an_epoch: int | None = None) -> None:

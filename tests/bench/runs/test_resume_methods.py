@@ -20,7 +20,9 @@ FILES = ("records.csv", "samples.safetensors")
 FAST = (
     "attriclip", "cgil", "clap", "clip-adapter", "coda-prompt", "coop", "derpp", "finetune", "icarl", "linear-probe", "ranpac",
 )  # fmt: skip
-WITHOUT_STEPS = ("cca-cl-frozen", "continual-clip", "linear-probe", "rail-dual", "rail-primal", "simplecil", "zero-shot")  # their logs have no row
+WITHOUT_STEPS = (  # their logs have no row
+    "cca-cl-frozen", "continual-clip", "linear-probe", "rail-dual", "rail-primal", "ranpac", "simplecil", "zero-shot",
+)  # fmt: skip
 METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in registry.names("method")]
 
 

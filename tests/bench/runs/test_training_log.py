@@ -28,7 +28,7 @@ def watched(log, *tasks, say=moments.ignore) -> list[tuple]:
         for index, task in enumerate(tasks):
             with listener.learning(index, f"task {index}"):
                 task()
-            listener.finished(index + 1, 1.0)
+            listener.finished(index + 1, f"task {index}", 1.0)
     return [dataclasses.astuple(row)[:-1] for row in training_log.read(log)]
 
 
@@ -138,7 +138,7 @@ def test_how_far_training_is(log, monkeypatch):
     watched(log, lambda: descend(4, [1.0, 2.0, 3.0, 4.0]), lambda: None, say=said.append)
     last = [moment for moment in said if moment.steps][-1]
     assert (last.done, last.what, last.step, last.steps, last.epoch, last.epochs) == (0, "learning task 0", 4, 4, 2, 2)
-    assert last.left is not None and said[-1].done == 2 and said[-1].loss == 3.5
+    assert last.left is not None and said[-1].done == 2 and said[-1].loss == 3.5 and said[-1].ended == "task 1"
     assert moments.Moment(**last.to_json()) == last
 
 
