@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.checks.promises import Result, tried
+from bench.checks.promises import Result, all_tried
 from bench.clip import backbone as backbones
 from bench.clip.backbone import Backbone
 from bench.images.dataset import Folders, ImageSource
@@ -27,7 +27,6 @@ from bench.streams.opening import open_stream
 from bench.streams.protocol import Protocol, TaskPlan
 from bench.streams.stream import Stream, Task
 from bench.system import registry
-from bench.system.progress import followed
 from bench.system.randomness import Draws
 
 TASKS, CLASSES_PER_TASK, TRAIN_IMAGES, TEST_IMAGES = 3, 3, 8, 4
@@ -112,7 +111,7 @@ def check(name: str, folders: Folders) -> list[Result]:
         store = WatchedStore(backbone, Path(folder))
         stream = _small_stream(method, store, folders)
         trial = Trial(name, method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
-        return [tried(promise, trial) for promise in followed(PROMISES, "promises", len(PROMISES))]
+        return all_tried(PROMISES, trial, registry.target("method", name))
 
 
 def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -> Stream:

@@ -13,7 +13,7 @@ from typing import cast, get_args
 
 import numpy as np
 
-from bench.checks.promises import Result, tried, wrong_templates
+from bench.checks.promises import Result, all_tried, wrong_templates
 from bench.clip import backbone
 from bench.errors import BenchError
 from bench.images.complaints import SPLITS, few, require
@@ -28,7 +28,6 @@ from bench.streams.protocol import Protocol, TaskPlan
 from bench.streams.scenario import ScenarioKind
 from bench.streams.stream import Split, Stream
 from bench.system import registry
-from bench.system.progress import followed
 
 ORDER_SEEDS = range(10)  # those that are tried
 RUN_WITH, IMAGES = "zero-shot", 2  # the method that runs on it, on so many training and test images of every class
@@ -63,13 +62,14 @@ def check(name: str, folders: Folders) -> list[Result]:
     """Try every promise on the protocol of that name, those on images only if its plan is sound; BenchError if a data set
     is not there."""
     protocol = protocol_names.find(name)
+    target = registry.target("protocol", name)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Trial(name, protocol, folders, Path(scratch))
-        results = [tried(promise, trial) for promise in followed(OF_THE_PLAN, "promises", len(OF_THE_PLAN))]
+        results = all_tried(OF_THE_PLAN, trial, target)
         if all(result.passed for result in results):
             for dataset in dict.fromkeys(plan.dataset for plan in trial.plans):
                 require(protocol.dataset(dataset), folders)
-            results += [tried(promise, trial) for promise in followed(OF_THE_STREAM, "promises on images", len(OF_THE_STREAM))]
+            results += all_tried(OF_THE_STREAM, trial, target)
         return results
 
 

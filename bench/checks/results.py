@@ -73,7 +73,7 @@ def _run_at_rest(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
     if run.finished:
         complaint = next(_damages(run), None)
         if complaint is None:
-            for leftover in (run.checkpoint, run.failure, run.damaged_manifest):
+            for leftover in (run.checkpoint, run.failure, run.traceback, run.damaged_manifest):
                 if leftover.exists():
                     diagnosis.mend(f"{name}: {leftover.name} is left of a run that has finished", "removed", leftover.unlink)
             return "finished"

@@ -14,6 +14,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from bench.commands import waiting
 from bench.errors import BenchError, one_line, printable
+from bench.system import library_warnings
 from bench.system.version import VERSION
 
 # name of a command -> module:object
@@ -79,7 +80,7 @@ class _Bench(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            with waiting.shown("bench"):
+            with waiting.shown("bench"), library_warnings.left_to_their_authors():
                 return super().invoke(context)
         except NoArgsIsHelpError:
             raise

@@ -17,6 +17,8 @@ from bench.runs.request import KEYS, LARGEST_LIMIT, ONE_OF, Request, Study
 if TYPE_CHECKING:
     from bench.images.dataset import Folders
     from bench.runs.facts import Facts
+    from bench.runs.launch import Outcome
+    from bench.runs.reuse import Reuse
     from bench.runs.run import Run
 
 LAUNCHERS = ("here", "slurm")
@@ -100,12 +102,15 @@ def run(given: dict[str, Any], folders: "Folders") -> int:
         found = {one.run_id: reuse.NOTHING for one in runs}
     changed = [one for one in runs if found[one.run_id].state == "finished" and found[one.run_id].differs]
     again = changed if given["rerun_changed"] else []
-    to_do = {one.run_id for one in runs if found[one.run_id].state != "finished" or one in again}
-    statuses = [("runs again: " if one in again else "") + found[one.run_id].status for one in runs]
+    failed = [] if given["retry_failed"] or given["fresh"] else [one for one in runs if found[one.run_id].failed]
+    unfinished = {one.run_id for one in runs if found[one.run_id].state != "finished"}
+    to_do = (unfinished | {one.run_id for one in again}) - {one.run_id for one in failed}
+    statuses = [_status(found[one.run_id], one in again, given["retry_failed"]) for one in runs]
     remarks = [f"note: {remark}" for remark in reuse.remarks(runs, found, given["rerun_changed"])]
     if given["dry_run"]:
         costs = estimate.of_plan(runs, to_do)
         click.echo(plan.render(runs, statuses, to_do, estimate.columns(runs, costs, to_do)))
+        remarks += [f"note: {remark}" for remark in reuse.of_failed(failed, found)]
         click.echo("\n".join([*remarks, estimate.summary(runs, costs, given["jobs"], to_do)]))
         return 0
     click.echo(plan.render(runs, statuses, to_do))
@@ -114,8 +119,9 @@ def run(given: dict[str, Any], folders: "Folders") -> int:
     if given["fresh"]:
         launch.forget(runs, "--fresh")
     launch.forget(again, "--rerun-changed")
-    not_asked_for = {one.run_id for one in runs if one.run_id not in to_do and not found[one.run_id].shown}
-    if not (to_do or not_asked_for):
+    finished = {one.run_id for one in runs if one.run_id not in unfinished}
+    not_asked_for = {run_id for run_id in finished - to_do if not found[run_id].shown}
+    if not (to_do or not_asked_for or failed):
         click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
     threads = given["threads"] or (1 if all(one.backbone == "mini" for one in runs) else None)
     waiting.stop()
@@ -127,6 +133,13 @@ def run(given: dict[str, Any], folders: "Folders") -> int:
     except OSError as error:
         raise _of_a_folder(error, runs, folders) or error from error
     return _conclude(outcomes, not_asked_for)
+
+
+def _status(found: "Reuse", again: bool, retry_failed: bool) -> str:
+    """What the table of the plan says of a run."""
+    if found.failed and retry_failed:
+        return f"{found.status}, tried again"
+    return ("runs again: " if again else "") + found.status
 
 
 def _of_a_folder(error: OSError, runs: Sequence, folders) -> BenchError | None:
@@ -156,11 +169,17 @@ def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:
         click.echo("\n" + tables.render(records.load(done), manifests=records.readable_manifests(done)))
     for outcome in outcomes:
         if outcome.reason:
-            click.echo(f"{outcome.run.label}: {outcome.status}: {printable(outcome.reason)}", err=True)
+            click.echo(f"{outcome.run.label}: {outcome.status}: {printable(outcome.reason)}{_traceback(outcome)}", err=True)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     if failed:
         click.echo(f"{failed} of {len(outcomes)} runs failed; --retry-failed tries them again", err=True)
     return 1 if failed or not_asked_for else 0
+
+
+def _traceback(outcome: "Outcome") -> str:
+    """Where it is to be read, if there is one."""
+    there = outcome.status == "failed" and outcome.scope == "run" and outcome.run.files.traceback.exists()
+    return f"; traceback: {printable(str(outcome.run.files.traceback))}" if there else ""
 
 
 def _study(given: dict[str, Any]) -> Study:

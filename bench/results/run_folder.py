@@ -6,6 +6,7 @@
         manifest.json            what was run, on what, how long it took; written last: a folder without one is unfinished
         log.csv                  losses of training, epoch by epoch, while they come (bench.results.training_log)
         checkpoint.safetensors   what an unfinished run goes on from
+        traceback.txt            of the last attempt that failed, until one succeeds
         failure.json             the attempts that failed, until one succeeds
         manifest.damaged.json    the manifest of a run whose results are not whole, set aside: the run counts as unfinished
     <results>/.locks/<run id>.lock   held by the process that carries the run out
@@ -26,8 +27,9 @@ MANIFEST = "manifest.json"
 LOG = "log.csv"
 CHECKPOINT = "checkpoint.safetensors"
 FAILURE = "failure.json"
+TRACEBACK = "traceback.txt"
 DAMAGED_MANIFEST = "manifest.damaged.json"
-NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, LOG, CHECKPOINT, FAILURE, DAMAGED_MANIFEST})
+NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, LOG, CHECKPOINT, FAILURE, TRACEBACK, DAMAGED_MANIFEST})
 LOCKS = ".locks"
 
 
@@ -84,6 +86,10 @@ class RunFolder:
     @property
     def failure(self) -> Path:
         return self.path / FAILURE
+
+    @property
+    def traceback(self) -> Path:
+        return self.path / TRACEBACK
 
     @property
     def damaged_manifest(self) -> Path:

@@ -64,7 +64,9 @@ def summary(
     waiting = [cost for run, cost in zip(runs, costs) if run.run_id in waits]
     known = [cost for cost in waiting if cost]
     if not waiting:
-        return "nothing to do: every run of this plan is finished (--fresh starts over)"
+        if all(run.finished for run in runs):
+            return "nothing to do: every run of this plan is finished (--fresh starts over)"
+        return "nothing to do: what is not finished has failed"
     if not known:
         return "time and disk: unknown, no finished run of these methods lies in the results folder"
     seconds = max(sum(cost.seconds for cost in known) / workers, max(cost.seconds for cost in known))

@@ -23,6 +23,7 @@ from bench.images.dataset import Folders
 from bench.images.folders import chosen
 from bench.runs import launch
 from bench.runs.run import Run
+from bench.system.library_warnings import left_to_their_authors
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(messages,), daemon=True).start()
     place = messages.get()
     folders = chosen(*(Path(place[name]) if place[name] else None for name in ("data", "cache")))
-    with launch.limited_threads(place["threads"]):
+    with launch.limited_threads(place["threads"]), left_to_their_authors():
         while message := messages.get():
             _answer(answers, _carry_out(Run.from_json(message["run"]), folders, answers))
 
