@@ -54,7 +54,7 @@ OPTIONS: dict[str, Option] = {
         "--threads", type=click.IntRange(1, 1024), envvar="BENCH_THREADS",
         help="CPU threads of a run.  [1 for mini, else torch's; with --jobs the cores divided]"),
     "dry_run": click.option(
-        "--dry-run", is_flag=True, help="Print the plan, with time and disk as far as finished runs tell, and stop."),
+        "--dry-run", is_flag=True, help="Print the plan, with time and disk as far as they can be judged, and stop."),
     "preflight": click.option(
         "--preflight", is_flag=True,
         help="List everything that the plan needs and that is missing here (weights, data, disk), and stop."),
