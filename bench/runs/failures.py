@@ -123,7 +123,7 @@ def _read(run: "Run") -> tuple[list[Failure], Source | None]:
 
 def lasting(run: "Run") -> Failure | None:
     """The failure because of which the run is left alone until --retry-failed: of its own code, which is still the same."""
-    attempts, source = _read(run)
+    attempts, source = _read(run) if run.files.failure.exists() else ([], None)
     if not attempts or attempts[-1].cause != "run":
         return None
     if source and method_source.changes_on_disk(registry.target("method", run.method), source):

@@ -94,25 +94,25 @@ class PastCosts:
 
     def of(self, run: Run) -> Cost | None:
         """What it costs from where it is now; None where nothing tells."""
-        size = run_sizes.of_run(run)
-        found = self._by_likeness(run, size) or self._by_table(run, size)
+        size, identity = run_sizes.of_run(run), run.identity
+        found = self._by_likeness(identity, size) or self._by_table(run, identity, size)
         if found is None:
             return None
         left = 1 - finished_tasks(run.checkpoint) / run.tasks if run.tasks else 1.0
         return Cost(found.seconds * left, found.bytes, found.judged_by)
 
-    def _by_likeness(self, run: Run, size: Size | None) -> Cost | None:
-        for judged_by, names in LIKENESS.items():
-            if past := self._runs.get(_key(run.identity, names)):
+    def _by_likeness(self, identity: Mapping[str, Any], size: Size | None) -> Cost | None:
+        for judged_by, names in LIKENESS.items() if self._runs else ():
+            if past := self._runs.get(_key(identity, names)):
                 costs = [one.scaled(size, judged_by) for one in past]
                 return Cost(mean(cost.seconds for cost in costs), mean(cost.bytes for cost in costs), judged_by)
         return None
 
-    def _by_table(self, run: Run, size: Size | None) -> Cost | None:
+    def _by_table(self, run: Run, identity: Mapping[str, Any], size: Size | None) -> Cost | None:
         row = self._table.get(run.method)
         if row is None or size is None:
             return None
-        key = _key(run.identity, ())
+        key = _key(identity, ())
         if key not in self._seconds:
             self._seconds[key] = self._seconds_of_a_loop(self._runs.get(key, ()))
         seconds, judged_by = self._seconds[key], METHODS

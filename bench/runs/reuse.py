@@ -85,7 +85,7 @@ def _examined(run: Run, facts: Facts) -> Reuse:
     tasks = checkpoint.finished_tasks(run.checkpoint)
     lasting = failures.lasting(run)
     failed = lasting.reason if lasting else ""
-    tried_again = not failed and bool(failures.of(run))
+    tried_again = not failed and run.files.failure.exists() and bool(failures.of(run))
     if not tasks:
         return Reuse("new", failed=failed, tried_again=tried_again)
     differs, unknown = differences(run, checkpoint.made_from(run.checkpoint), facts)
