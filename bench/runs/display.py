@@ -188,7 +188,7 @@ class _Bars:
             return
         if run.run_id not in self.current:
             self.current[run.run_id] = self.bars.add_task(run.label, total=run.tasks or None, left="", inside="")
-        left = "" if moment.left is None else f"{duration(moment.left)} left"
+        left = f"{duration(moment.left)} left" if moment.left and moment.left >= 0.5 else ""
         loss = "" if moment.loss is None else f", loss {moment.loss:.4g}"
         inside = f"{_inside(moment)}{loss}".removeprefix(", ")
         description = f"{run.label}: {moment.what}"
