@@ -1,5 +1,6 @@
 """Options and fixtures for every test."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.conformance.fixture import TinyWorld
 from tests.small_world import make_stream, small_backbone  # noqa: F401  (fixtures)
 
+os.environ.setdefault("BENCH_QUIET", "1")  # what a command says while it works depends on how fast the machine is
 OWN_VECTORS = Path(__file__).parent / "conformance" / "vectors"
 
 

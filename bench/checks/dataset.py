@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.checks.promises import Result, tried, wrong_templates
+from bench.checks.promises import Result, all_tried, wrong_templates
 from bench.images.complaints import (
     SPLITS,
     damaged_images,
@@ -57,7 +57,7 @@ def check(name: str, folders: Folders) -> list[Result]:
     dataset: Dataset = registry.load("dataset", name)
     require(dataset, folders)
     trial = Trial(name, dataset, folders, layout_of(dataset, folders.data))
-    return [tried(promise, trial) for promise in PROMISES]
+    return all_tried(PROMISES, trial, registry.target("dataset", name))
 
 
 # -- the promises: each returns a complaint, or "" when kept ----------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 from bench.checks.diagnosis import Diagnosis
 from bench.system import claims
 from bench.system.files import file_digest, leftovers
+from bench.system.progress import followed
 
 
 def examine(store: Path, diagnosis: Diagnosis) -> None:
@@ -19,7 +20,7 @@ def examine(store: Path, diagnosis: Diagnosis) -> None:
         path.with_suffix("") for pattern in ("*.npy", "*.json") for path in store.glob(f"??/{pattern}") if path.name[0] != "."
     }
     whole, size = 0, 0
-    for key in sorted(keys):
+    for key in followed(sorted(keys), "entries of the feature store", len(keys)):
         if found := _entry(key, diagnosis):
             whole, size = whole + 1, size + found
     for folder in sorted(store.glob("??")):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from bench.checks import needs
-from bench.checks.promises import Result, tried
+from bench.checks.promises import Result, all_tried
 from bench.clip import backbone as backbones
 from bench.clip.backbone import Backbone
 from bench.images.dataset import Folders, ImageSource
@@ -116,7 +116,7 @@ def check(name: str, folders: Folders) -> list[Result]:
         store = WatchedStore(backbone, Path(folder))
         stream = _small_stream(method, store, folders)
         trial = Trial(registry.name_of(name), method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
-        return [tried(promise, trial) for promise in PROMISES]
+        return all_tried(PROMISES, trial, registry.target("method", name))
 
 
 def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -> Stream:

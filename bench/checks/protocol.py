@@ -13,7 +13,7 @@ from typing import cast, get_args
 
 import numpy as np
 
-from bench.checks.promises import Result, tried, wrong_templates
+from bench.checks.promises import Result, all_tried, wrong_templates
 from bench.clip import backbone
 from bench.errors import BenchError
 from bench.images.complaints import SPLITS, few, require
@@ -65,13 +65,14 @@ def check(name: str, folders: Folders) -> list[Result]:
     """Try every promise on the protocol of that name, those on images only if its plan is sound; BenchError if a data set
     is not there."""
     protocol = protocol_names.find(name)
+    target = registry.target("protocol", name)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Trial(name, protocol, folders, Path(scratch))
-        results = [tried(promise, trial) for promise in OF_THE_PLAN]
+        results = all_tried(OF_THE_PLAN, trial, target)
         if all(result.passed for result in results):
             for dataset in dict.fromkeys(plan.dataset for plan in trial.plans):
                 require(protocol.dataset(dataset), folders, ("train",) if protocol.validation else SPLITS)
-            results += [tried(promise, trial) for promise in OF_THE_STREAM]
+            results += all_tried(OF_THE_STREAM, trial, target)
         return results
 
 
@@ -205,7 +206,7 @@ def a_method_runs_on_it(trial: Trial) -> str:
     )
     folders = replace(trial.folders, features_apart=trial.scratch / "features")
     with launch.limited_threads(1):
-        outcome = launch.carry_out(run, folders, lambda run, done, what: None)
+        outcome = launch.carry_out(run, folders)
     if outcome.reason:
         return outcome.reason
     scored = records.read_csv(run.files.records)["eval_task"].nunique()

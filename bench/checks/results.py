@@ -10,6 +10,7 @@ from bench.results.soundness import damages
 from bench.runs import checkpoint
 from bench.system import claims
 from bench.system.files import leftovers
+from bench.system.progress import followed
 
 SHOWN = 10  # orphan files that are named
 
@@ -21,7 +22,7 @@ def examine(results: Path, diagnosis: Diagnosis) -> None:
         return
     counts = {"finished": 0, "unfinished": 0, "failed": 0, "running": 0}
     folders, orphans = _sorted_out(results)
-    for folder in folders:
+    for folder in followed(folders, "runs", len(folders)):
         state = _run(results, RunFolder(folder), diagnosis)
         counts[state] = counts.get(state, 0) + 1
     if orphans:
@@ -70,7 +71,7 @@ def _run_at_rest(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
     if run.finished:
         complaint = next(damages(run), None)
         if complaint is None:
-            for leftover in (run.checkpoint, run.failure, run.damaged_manifest):
+            for leftover in (run.checkpoint, run.failure, run.traceback, run.damaged_manifest):
                 if leftover.exists():
                     diagnosis.mend(f"{name}: {leftover.name} is left of a run that has finished", "removed", leftover.unlink)
             return "finished"

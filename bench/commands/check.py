@@ -1,6 +1,7 @@
 """`bench check`: from a name to the contract of what it names, to a line for every promise; `bench doctor`: from folders to a
 diagnosis."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,16 +53,28 @@ def check(name: str, folders: "Folders") -> int:
     contracts = {"method": method, "dataset": dataset, "protocol": protocol}
     if len(kinds) > 1:
         click.echo(f"{name} names a {' and a '.join(WORDS[kind] for kind in kinds)}: all are checked")
-    broken = 0
+    broken, tracebacks = 0, list[str]()
     for kind in kinds:
         results = contracts[kind].check(name, folders)
+        tracebacks += [f"{WORDS[kind]} {name}: {result.name}\n\n{result.traceback}" for result in results if result.traceback]
         for result in results:
             click.echo(f"{'pass' if result.passed else 'FAIL'}  {result.name}" + (f": {result.detail}" if result.detail else ""))
         failed = sum(not result.passed for result in results)
         title = f"{WORDS[kind]} {name}" if len(kinds) > 1 else name
         click.echo(f"{title}: {len(results) - failed} passed, {failed} failed")
         broken += failed
+    if tracebacks:
+        click.echo(f"tracebacks: {_kept(name, tracebacks, folders)}")
     return 1 if broken else 0
+
+
+def _kept(name: str, tracebacks: list[str], folders: "Folders") -> Path:
+    """The file in which they are to be read."""
+    from bench.system.files import write_atomically
+
+    path = folders.cache / "tracebacks" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.txt"
+    write_atomically(path, "\n".join(tracebacks))
+    return path
 
 
 def _kinds(name: str) -> list[str]:

@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from bench.commands import waiting
 from bench.errors import BenchError, one_line, printable
+from bench.system import library_warnings
 from bench.system.version import VERSION
 
 # name of a command -> module:object
@@ -48,7 +50,7 @@ class _ImportedWhenAskedFor(MutableMapping[str, click.Command]):
         command = self._commands[name]
         if isinstance(command, str):
             module, _, attribute = command.partition(":")
-            command = self._commands[name] = getattr(import_module(module), attribute)
+            command = self._commands[name] = waiting.with_quiet(getattr(import_module(module), attribute))
         return command
 
     def __setitem__(self, name: str, command: click.Command) -> None:
@@ -75,9 +77,15 @@ class _Bench(click.Group):
         except click.UsageError as error:
             _complain(error.format_message())
 
+    def resolve_command(self, context: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        found = super().resolve_command(context, args)
+        waiting.names(f"bench {found[0]}")
+        return found
+
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with waiting.shown("bench"), library_warnings.left_to_their_authors():
+                return super().invoke(context)
         except NoArgsIsHelpError:
             raise
         except click.ClickException as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bench.commands import waiting
 from bench.commands.options import (
     CACHE_DIR,
     DATA_DIR,
@@ -65,7 +66,7 @@ OPTIONS: dict[str, Option] = {
         "--threads", type=click.IntRange(1, 1024), envvar="BENCH_THREADS",
         help="CPU threads of a run.  [1 for mini, else torch's; with --jobs the cores divided]"),
     "dry_run": click.option(
-        "--dry-run", is_flag=True, help="Print the plan, with time and disk as far as finished runs tell, and stop."),
+        "--dry-run", is_flag=True, help="Print the plan, with time and disk as far as they can be judged, and stop."),
     "preflight": click.option(
         "--preflight", is_flag=True,
         help="List everything that the plan needs and that is missing here (weights, data, disk), and stop."),
@@ -106,7 +107,7 @@ def run(given: dict[str, Any], folders: "Folders") -> int:
         return 0
     for remark in plan.remarks:
         click.echo(remark, err=True)
-    if not (plan.to_do or plan.not_asked_for):
+    if not (plan.to_do or plan.not_asked_for or plan.failed):
         click.echo("nothing to do: every run of this plan is finished (--fresh starts over)")
     outcomes = carried_out(plan, given, folders, launcher)
     return 130 if outcomes is None else _conclude(outcomes, plan.not_asked_for)
@@ -119,23 +120,27 @@ class Plan:
     runs: list["Run"]
     found: dict[str, "Reuse"]
     again: list["Run"]  # finished runs that are made again, because what they were made from has changed
+    failed: list["Run"]  # runs that have failed by themselves and are not tried again
     remarks: list[str]
+    retry_failed: bool
 
     @property
     def to_do(self) -> set[str]:
         """The ids of those that will be carried out."""
-        return {one.run_id for one in self.runs if self.found[one.run_id].state != "finished" or one in self.again}
+        wanted = {one.run_id for one in self.runs if self.found[one.run_id].state != "finished" or one in self.again}
+        return wanted - {one.run_id for one in self.failed}
 
     @property
     def not_asked_for(self) -> set[str]:
         """Finished runs on other data than the ones that are there now."""
         to_do = self.to_do
-        return {one.run_id for one in self.runs if one.run_id not in to_do and not self.found[one.run_id].shown}
+        finished = {run_id for run_id, found in self.found.items() if found.state == "finished"}
+        return {run_id for run_id in finished - to_do if not self.found[run_id].shown}
 
     @property
     def statuses(self) -> list[str]:
         """Of each run, in words."""
-        return [("runs again: " if one in self.again else "") + self.found[one.run_id].status for one in self.runs]
+        return [_status(self.found[one.run_id], one in self.again, self.retry_failed) for one in self.runs]
 
     def text(self, given: dict[str, Any]) -> str:
         """The plan as a table; for --dry-run with what it costs, and all there is to say."""
@@ -165,8 +170,10 @@ def planned(
     if given["fresh"]:
         found = {one.run_id: reuse.NOTHING for one in runs}
     changed = [one for one in runs if found[one.run_id].state == "finished" and found[one.run_id].differs]
-    remarks = [f"note: {remark}" for remark in reuse.remarks(runs, found, given["rerun_changed"])]
-    return Plan(runs, found, changed if given["rerun_changed"] else [], remarks)
+    failed = [] if given["retry_failed"] or given["fresh"] else [one for one in runs if found[one.run_id].failed]
+    remarks = [*reuse.remarks(runs, found, given["rerun_changed"]), *(reuse.of_failed(failed, found) if given["dry_run"] else [])]
+    again = changed if given["rerun_changed"] else []
+    return Plan(runs, found, again, failed, [f"note: {remark}" for remark in remarks], given["retry_failed"])
 
 
 def carried_out(
@@ -182,14 +189,22 @@ def carried_out(
         launch.forget(plan.runs, "--fresh")
     launch.forget(plan.again, "--rerun-changed")
     threads = given["threads"] or (1 if all(one.backbone == "mini" for one in plan.runs) else None)
+    waiting.stop()
     try:
         start = launch.outcomes_of if each_reason else launch.launch
-        return start(plan.runs, folders, threads, launcher, given["retry_failed"])
+        return start(plan.runs, folders, threads, launcher, given["retry_failed"], waiting.quiet())
     except KeyboardInterrupt:
         click.echo("\ninterrupted: finished tasks are kept, the same command continues", err=True)
         return None
     except OSError as error:
         raise _of_a_folder(error, plan.runs, folders) or error from error
+
+
+def _status(found: "Reuse", again: bool, retry_failed: bool) -> str:
+    """What the table of the plan says of a run."""
+    if found.failed and retry_failed:
+        return f"{found.status}, tried again"
+    return ("runs again: " if again else "") + found.status
 
 
 def _of_a_folder(error: OSError, runs: Sequence, folders) -> BenchError | None:
@@ -219,11 +234,17 @@ def _conclude(outcomes: Sequence, not_asked_for: Collection[str]) -> int:
         click.echo("\n" + tables.render(records.load(done), manifests=records.readable_manifests(done)))
     for outcome in outcomes:
         if outcome.reason:
-            click.echo(f"{outcome.run.label}: {outcome.status}: {printable(outcome.reason)}", err=True)
+            click.echo(f"{outcome.run.label}: {outcome.status}: {printable(outcome.reason)}{_traceback(outcome)}", err=True)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     if failed:
         click.echo(f"{failed} of {len(outcomes)} runs failed; --retry-failed tries them again", err=True)
     return 1 if failed or not_asked_for else 0
+
+
+def _traceback(outcome: "Outcome") -> str:
+    """Where it is to be read, if there is one."""
+    there = outcome.status == "failed" and outcome.scope == "run" and outcome.run.files.traceback.exists()
+    return f"; traceback: {printable(str(outcome.run.files.traceback))}" if there else ""
 
 
 def study_of(given: dict[str, Any]) -> Study:

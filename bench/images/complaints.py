@@ -13,6 +13,7 @@ from bench.errors import BenchError
 from bench.images import downloads, layouts
 from bench.images.dataset import Dataset, DatasetInfo, Folders
 from bench.images.sources import READ_AT_ONCE, ImageSource, out_of_range, out_of_range_in_words
+from bench.system.progress import followed
 
 SPLITS = ("train", "test")
 SHOWN = 10  # damaged images that are named
@@ -48,7 +49,7 @@ def require(dataset: Dataset, folders: Folders, splits: Sequence[str] = SPLITS) 
 
 def unofficial_files(layout: layouts.Layout, data: Path) -> Iterator[str]:
     """Files that differ from the official ones."""
-    for relative, digest in layout.official.items():
+    for relative, digest in followed(layout.official.items(), "hashing files", len(layout.official)):
         path = data / layout.folder / relative
         kind, _, expected = digest.partition(":")
         if path.is_file() and downloads.file_digest(path, kind) != expected:
@@ -86,7 +87,8 @@ def damaged_images(source: ImageSource) -> Iterator[str]:
 
 
 def _damaged(source: ImageSource) -> Iterator[str]:
-    for start in range(0, len(source), READ_AT_ONCE):
+    starts = range(0, len(source), READ_AT_ONCE)
+    for start in followed(starts, f"reading {len(source)} images, batch", len(starts)):
         rows = np.arange(start, min(start + READ_AT_ONCE, len(source)))
         try:
             images = source.read(rows)

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from bench.system.files import file_digest, write_atomically
+from bench.system.progress import followed
 
 WORKERS = min(8, os.cpu_count() or 1)  # hashing and reading both leave the interpreter free
 
@@ -36,7 +37,8 @@ class FileDigests:
         missing = [path for path, stamp in zip(paths, stamps) if known.get(path, ("", ""))[0] != stamp]
         if missing:
             with ThreadPoolExecutor(WORKERS) as pool:
-                digests = list(pool.map(lambda path: file_digest(self.root / path), missing))
+                found = pool.map(lambda path: file_digest(self.root / path), missing)
+                digests = list(followed(found, "hashing files", len(missing)))
             stamp_of = dict(zip(paths, stamps))
             fresh = {path: (stamp_of[path], digest) for path, digest in zip(missing, digests)}
             known |= fresh

@@ -40,6 +40,7 @@ from bench.streams.reference import Reference
 from bench.streams.reference_sources import ReferenceNames
 from bench.streams.scenario import Scenario, ScenarioKind
 from bench.streams.stream import Task
+from bench.system import progress
 from bench.system.randomness import Draws
 
 
@@ -130,6 +131,11 @@ class Method(torch.nn.Module):
         """Stop this run, with a clear reason, when a loss is not a number."""
         if not bool(torch.isfinite(loss.detach()).all()):
             raise RunFailure(f"{what}: the loss is not finite; a smaller learning rate is the usual remedy")
+
+    def note_loss(self, loss: torch.Tensor) -> None:
+        """After a step of a training loop of one's own: the loss goes into the run's log.csv, and is shown while the run goes on.
+        Nothing is read from a GPU for it. `methods.shared.descent.Descent` does it by itself."""
+        progress.step(loss)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's, but a parameter or buffer that has grown since `prepare` takes the stored shape."""

@@ -24,6 +24,7 @@ from bench.results.metrics import METRICS, final_scores
 from bench.results.records import restrictions
 from bench.results.run_data import TASK_AGNOSTIC, RunData
 from bench.system.files import write_atomically
+from bench.system.progress import followed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,12 +58,14 @@ def plot(paths: Iterable[Path], folder: Path, kinds: Sequence[str] = (), format:
     looks = method_styles(groups)
     per_group = [kind for kind in kinds if kind != "ranking"]
     pictures = []
-    for group in groups if per_group or not kinds else []:
+    drawn = groups if per_group or not kinds else []
+    for group in followed(drawn, "drawing, group", len(drawn)):
         pictures += of_group(group, found, looks, per_group)
     ranked = ranking_picture(found) if not kinds or "ranking" in kinds else None
     if "ranking" in kinds and ranked is None:
         raise BenchError(f"no ranking picture: it needs {statistics.MIN_BLOCKS} protocols or more, run with the same methods")
-    return [save(picture, folder, format) for picture in [*pictures, *([ranked] if ranked else [])]]
+    pictures += [ranked] if ranked else []
+    return [save(picture, folder, format) for picture in followed(pictures, "writing pictures", len(pictures))]
 
 
 def of_group(group: Group, found: Results, look_of: Looks, kinds: Sequence[str] = ()) -> list[Picture]:

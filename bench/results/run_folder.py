@@ -4,7 +4,9 @@
         records.csv              a row for every accuracy (bench.results.records)
         samples.safetensors      what was predicted for every test image (bench.results.samples)
         manifest.json            what was run, on what, how long it took; written last: a folder without one is unfinished
+        log.csv                  losses of training, epoch by epoch, while they come (bench.results.training_log)
         checkpoint.safetensors   what an unfinished run goes on from
+        traceback.txt            of the last attempt that failed, until one succeeds
         failure.json             the attempts that failed, until one succeeds
         manifest.damaged.json    the manifest of a run whose results are not whole, set aside: the run counts as unfinished
     <results>/.locks/<run id>.lock   held by the process that carries the run out
@@ -22,10 +24,12 @@ from bench.system.digests import of_plain_data
 RECORDS = "records.csv"
 SAMPLES = "samples.safetensors"
 MANIFEST = "manifest.json"
+LOG = "log.csv"
 CHECKPOINT = "checkpoint.safetensors"
 FAILURE = "failure.json"
+TRACEBACK = "traceback.txt"
 DAMAGED_MANIFEST = "manifest.damaged.json"
-NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, CHECKPOINT, FAILURE, DAMAGED_MANIFEST})
+NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, LOG, CHECKPOINT, FAILURE, TRACEBACK, DAMAGED_MANIFEST})
 LOCKS = ".locks"
 
 
@@ -72,12 +76,20 @@ class RunFolder:
         return self.path / MANIFEST
 
     @property
+    def log(self) -> Path:
+        return self.path / LOG
+
+    @property
     def checkpoint(self) -> Path:
         return self.path / CHECKPOINT
 
     @property
     def failure(self) -> Path:
         return self.path / FAILURE
+
+    @property
+    def traceback(self) -> Path:
+        return self.path / TRACEBACK
 
     @property
     def damaged_manifest(self) -> Path:

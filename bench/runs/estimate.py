@@ -1,42 +1,30 @@
-"""How long a plan will take and how much disk it will fill, from the manifests of finished runs."""
+"""How long a plan will take and how much disk it will fill, and how sure that is."""
 
-import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from statistics import mean
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 
-from bench.results.run_folder import finished_runs
-from bench.runs.checkpoint import finished_tasks
+from bench.runs.machine_speed import loops_per_second
+from bench.runs.past_costs import SURE, Cost, PastCosts
 from bench.runs.run import Run
 
-# what a finished run must have in common with a planned one, from the best guide to the poorest; never another
-# backbone, device or precision, which change the time by orders of magnitude
-LIKENESS = [
-    ("protocol", "method", "limits", "settings"),
-    ("protocol", "method", "limits"),
-    ("method", "limits"),
-]
-ALWAYS = ("backbone", "device", "precision")
 
+def of_plan(
+    runs: Sequence[Run], to_do: Collection[str] | None = None, speed: Callable[[], float] = loops_per_second
+) -> list[Cost | None]:
+    """What each run still costs; None: nothing tells, or nothing to do.
 
-@dataclass(frozen=True)
-class Cost:
-    """Of one run, or of several."""
-
-    seconds: float
-    bytes: float
-    alike: bool = True  # False: taken from another protocol
-
-
-def of_plan(runs: Sequence[Run], to_do: Collection[str] | None = None) -> list[Cost | None]:
-    """What each run still costs, as far as the results folder tells; None: nothing comparable there, or nothing to do.
-
-    to_do: ids of the runs that will be carried out (default: those that are not finished).
+    to_do: ids of the runs that will be carried out (default: those that are not finished). speed: of this machine, measured where
+    nothing better tells.
     """
-    past, waits = _Past({run.out for run in runs}), _waiting(runs, to_do)
-    return [past.cost(run) if run.run_id in waits else None for run in runs]
+    measured: list[float] = []
+
+    def once() -> float:
+        if not measured:
+            measured.append(speed())
+        return measured[0]
+
+    past, waits = PastCosts({run.out for run in runs}, once), _waiting(runs, to_do)
+    return [past.of(run) if run.run_id in waits else None for run in runs]
 
 
 def _waiting(runs: Sequence[Run], to_do: Collection[str] | None) -> Collection[str]:
@@ -47,12 +35,13 @@ def columns(
     runs: Sequence[Run], costs: Sequence[Cost | None], to_do: Collection[str] | None = None
 ) -> dict[str, list[str]]:
     """What each run takes, as cells for the table of the plan."""
-    found: dict[str, list[str]] = {"time": [], "disk": []}
+    found: dict[str, list[str]] = {"time": [], "disk": [], "judged by": []}
     waits = _waiting(runs, to_do)
     for run, cost in zip(runs, costs):
         absent = "unknown" if run.run_id in waits else "-"
         found["time"].append(duration(cost.seconds) if cost else absent)
         found["disk"].append(size(cost.bytes) if cost else absent)
+        found["judged by"].append(cost.judged_by if cost else "-")
     return found
 
 
@@ -62,51 +51,33 @@ def summary(
     """One line on the whole plan."""
     waits = _waiting(runs, to_do)
     waiting = [cost for run, cost in zip(runs, costs) if run.run_id in waits]
+    waiting_runs = [run for run in runs if run.run_id in waits]
     known = [cost for cost in waiting if cost]
     if not waiting:
-        return "nothing to do: every run of this plan is finished (--fresh starts over)"
+        if all(run.finished for run in runs):
+            return "nothing to do: every run of this plan is finished (--fresh starts over)"
+        return "nothing to do: what is not finished has failed"
     if not known:
-        return "time and disk: unknown, no finished run of these methods lies in the results folder"
+        return f"time and disk: unknown; {_why_unknown(waiting_runs)}"
     seconds = max(sum(cost.seconds for cost in known) / workers, max(cost.seconds for cost in known))
     shared = f" with {workers} at a time" if workers > 1 else ""
-    parts = [f"about {duration(seconds)}{shared} and {size(sum(cost.bytes for cost in known))}"]
-    if len(known) < len(waiting):
-        parts.append(f"{len(waiting) - len(known)} of {len(waiting)} runs unknown and not counted")
-    if others := sum(not cost.alike for cost in known):
-        parts.append(f"{others} judged by the same method on another protocol")
-    return f"time and disk, from finished runs: {'; '.join(parts)}"
+    parts = [f"time and disk: about {duration(seconds)}{shared} and {size(sum(cost.bytes for cost in known))}"]
+    counts = Counter(cost.judged_by for cost in known)
+    parts += [f"{_runs(counts[how])} judged {words}" for how, words in SURE.items() if counts[how]]
+    if unknown := [run for run, cost in zip(waiting_runs, waiting) if cost is None]:
+        parts.append(f"{len(unknown)} of {len(waiting)} runs unknown and not counted: {_why_unknown(unknown)}")
+    return "; ".join(parts)
 
 
-class _Past:
-    """Finished runs, by what they have in common with planned ones."""
-
-    def __init__(self, folders: set[Path]):
-        self.runs: dict[tuple[Any, ...], list[Cost]] = {}
-        for folder in folders:
-            for own in finished_runs(folder):
-                try:
-                    manifest = json.loads(own.manifest.read_text())
-                    cost = Cost(_seconds(manifest["cost"]), sum(one.stat().st_size for one in own.path.iterdir()))
-                    keys = [_key(manifest["identity"], names) for names in LIKENESS]
-                except (OSError, ValueError, KeyError, TypeError):
-                    continue  # damaged, or of another version: no guide
-                for key in keys:
-                    self.runs.setdefault(key, []).append(cost)
-
-    def cost(self, run: Run) -> Cost | None:
-        for names in LIKENESS:
-            if found := self.runs.get(_key(run.identity, names)):
-                left = 1 - finished_tasks(run.checkpoint) / run.tasks if run.tasks else 1.0
-                return Cost(mean(c.seconds for c in found) * left, mean(c.bytes for c in found), "protocol" in names)
-        return None
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count > 1)}"
 
 
-def _key(identity: dict[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
-    return (names, *(json.dumps(identity.get(name), sort_keys=True) for name in (*names, *ALWAYS)))
-
-
-def _seconds(cost: dict[str, Any]) -> float:
-    return cost["seconds_prepare"] + sum(task["learn"] + task["evaluate"] for task in cost["seconds_per_task"])
+def _why_unknown(runs: Sequence[Run]) -> str:
+    """What would have to be there to judge the first of these runs by; it is so for all with its conditions."""
+    conditions = dict.fromkeys(f"{run.backbone} on {run.device} in {run.precision}" for run in runs)
+    folders = ", ".join(dict.fromkeys(str(run.out) for run in runs))
+    return f"no finished run in {folders} tells what these methods take with {' or '.join(conditions)}"
 
 
 def duration(seconds: float) -> str:

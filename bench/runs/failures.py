@@ -1,9 +1,10 @@
 """What is kept of a run that failed: failure.json in its folder, in place of the manifest of a finished run.
 
-It holds every attempt that has failed with its traceback; when a later attempt succeeds, the manifest takes them over.
-Whether a run is tried again depends on the last attempt. What its own code did (an exception, a loss that is not finite,
-too little GPU memory) would happen again: such a run is left alone until it is asked for with --retry-failed. What the
-machine did (a killed worker, a file that could not be written) may be over: the same command tries again.
+It holds every attempt that has failed with its traceback, the last one for reading in traceback.txt; when a later attempt
+succeeds, the manifest takes them over. Whether a run is tried again depends on the last attempt. What its own code did (an
+exception, a loss that is not finite, too little GPU memory) would happen again: such a run is left alone until it is asked for
+with --retry-failed, or until the source of its method is another. What the machine did (a killed worker, a file that could not
+be written) may be over: the same command tries again.
 """
 
 import contextlib
@@ -16,7 +17,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from bench.errors import RunFailure, one_line
+from bench.system import method_source, registry
+from bench.system.code_places import with_place
 from bench.system.files import write_atomically
+from bench.system.method_source import Source
 
 if TYPE_CHECKING:
     from bench.runs.run import Run
@@ -41,6 +45,8 @@ def of_error(run: "Run", error: BaseException) -> Failure:
     reason = " ".join(reason.split())
     if memory := _advice(run, error):
         reason = f"{reason.split('. ')[0]}; {memory}"
+    elif not isinstance(error, RunFailure):  # which says what to do; it is no mistake in a line
+        reason = with_place(reason, error, registry.target("method", run.method))
     return _now("machine" if isinstance(error, OSError) else "run", reason, "".join(traceback.format_exception(error)))
 
 
@@ -81,6 +87,7 @@ def _smaller(run: "Run") -> list[str]:
 
 def record(run: "Run", failure: Failure) -> None:
     """Add an attempt to what is kept. Where nothing can be written, the run is merely unfinished."""
+    source = registry.source_of_method(run.method)
     facts = {
         "run_id": run.run_id,
         "status": "failed",
@@ -89,25 +96,41 @@ def record(run: "Run", failure: Failure) -> None:
         "overrides": run.overrides,
         "reason": failure.reason,
         "traceback": failure.traceback,
+        "source": source.to_json() if source else None,
         "attempts": [dataclasses.asdict(one) for one in [*of(run), failure]],
     }
     with contextlib.suppress(OSError):
         write_atomically(run.files.failure, json.dumps(facts, indent=1))
+        if failure.traceback:
+            write_atomically(run.files.traceback, failure.traceback)
+        else:
+            run.files.traceback.unlink(missing_ok=True)
 
 
 def of(run: "Run") -> list[Failure]:
     """The attempts that failed, the last one last; none if the record cannot be read."""
+    return _read(run)[0]
+
+
+def _read(run: "Run") -> tuple[list[Failure], Source | None]:
+    """The attempts, and the source of the method in the last one."""
     try:
-        return [Failure(**attempt) for attempt in json.loads((run.files.failure).read_text())["attempts"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        facts = json.loads(run.files.failure.read_text())
+        return [Failure(**attempt) for attempt in facts["attempts"]], Source.from_json(facts.get("source"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [], None
 
 
 def lasting(run: "Run") -> Failure | None:
-    """The failure because of which the run is left alone until --retry-failed."""
-    attempts = of(run)
-    return attempts[-1] if attempts and attempts[-1].cause == "run" else None
+    """The failure because of which the run is left alone until --retry-failed: of its own code, which is still the same."""
+    attempts, source = _read(run) if run.files.failure.exists() else ([], None)
+    if not attempts or attempts[-1].cause != "run":
+        return None
+    if source and method_source.changes_on_disk(registry.target("method", run.method), source):
+        return None
+    return attempts[-1]
 
 
 def forget(run: "Run") -> None:
-    (run.files.failure).unlink(missing_ok=True)
+    run.files.failure.unlink(missing_ok=True)
+    run.files.traceback.unlink(missing_ok=True)

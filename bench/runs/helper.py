@@ -14,6 +14,7 @@ from typing import IO
 from bench.errors import BenchError
 from bench.runs import questions
 from bench.runs.questions import Answer, Question
+from bench.system.library_warnings import left_to_their_authors
 
 
 class Helper:
@@ -49,8 +50,9 @@ class Helper:
 
 def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        print(json.dumps(_answered(line)), file=answers, flush=True)
+    with left_to_their_authors():
+        for line in sys.stdin:
+            print(json.dumps(_answered(line)), file=answers, flush=True)
 
 
 def _answered(question: str) -> dict[str, Answer | str]:

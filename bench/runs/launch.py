@@ -9,26 +9,21 @@ import contextlib
 import errno
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from bench.errors import BenchError, UnfitMethod
 from bench.images.dataset import Folders
 from bench.images.folders import refused
 from bench.runs import failures
+from bench.runs.display import Report, shown
+from bench.runs.moments import Moment
 from bench.runs.run import Run
 from bench.system.claims import Claim, Held
 from bench.system.phases import phase
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
 NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would stop every other run too
-
-Report = Callable[[Run, int, str], None]  # (run, tasks finished, what is happening now); "" when it is over
-
 
 Status = Literal["finished", "already finished", "running elsewhere", "failed"]
 # which other runs would end as this one did, before they could begin: none is known to, those of the protocol, or those of the
@@ -77,18 +72,23 @@ def claim(run: Run) -> Claim:
 
 
 def launch(
-    runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False
-) -> list[Outcome]:
-    """Carry out what is not finished, and say how each run ended, in the order of the plan; BenchError if none could begin."""
-    found = outcomes_of(runs, folders, threads, launcher, retry_failed)
+    runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False,
+    quiet: bool = False,
+) -> list[Outcome]:  # fmt: skip
+    """Carry out what is not finished, and say how each run ended, in the order of the plan; BenchError if none could begin.
+
+    quiet: nothing is shown meanwhile.
+    """
+    found = outcomes_of(runs, folders, threads, launcher, retry_failed, quiet)
     if found and all(outcome.scope != "run" for outcome in found):  # nothing could begin
         raise BenchError(found[0].reason)
     return found
 
 
 def outcomes_of(
-    runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False
-) -> list[Outcome]:
+    runs: Sequence[Run], folders: Folders, threads: int | None, launcher: Launcher | None = None, retry_failed: bool = False,
+    quiet: bool = False,
+) -> list[Outcome]:  # fmt: skip
     """The same, also where none could begin."""
     outcomes: dict[str, Outcome] = {}
     for run in runs:
@@ -98,9 +98,9 @@ def outcomes_of(
             outcomes[run.run_id] = Outcome(run, "failed", f"{failure.reason} (earlier; --retry-failed tries again)")
     waiting = [run for run in runs if run.run_id not in outcomes]
     if waiting:
-        with progress_bars(waiting) as report:
+        with shown(waiting, quiet) as report:
             for outcome in (launcher or in_process)(waiting, Place(folders, threads), report):
-                report(outcome.run, 0, "")
+                report(outcome.run, Moment(0, "", ended=outcome.status))
                 outcomes[outcome.run.run_id] = outcome
     return [outcomes[run.run_id] for run in runs]
 
@@ -115,7 +115,9 @@ def in_process(runs: Sequence[Run], place: Place, report: Report) -> Iterator[Ou
             yield outcome
 
 
-def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Exception], ...] = ()) -> Outcome:
+def carry_out(
+    run: Run, folders: Folders, report: Report = lambda run, moment: None, foreign: tuple[type[Exception], ...] = ()
+) -> Outcome:
     """One run, here and now. What its code does wrong is recorded; only what stops every run is raised: a full disk, a cache or
     results folder that cannot be written.
 
@@ -129,7 +131,7 @@ def carry_out(run: Run, folders: Folders, report: Report, foreign: tuple[type[Ex
             backbone = loaded.backbone()
         with claim(run):
             try:
-                return Outcome(run, execute(loaded, backbone, folders, lambda done, what: report(run, done, what)))
+                return Outcome(run, execute(loaded, backbone, folders, lambda moment: report(run, moment)))
             except Exception as error:
                 if isinstance(error, (BenchError, *foreign)):
                     raise
@@ -181,30 +183,3 @@ def limited_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(threads)
     with threadpool_limits(threads):
         yield
-
-
-@contextlib.contextmanager
-def progress_bars(runs: Sequence[Run]) -> Iterator[Report]:
-    """Progress bars on stderr; nothing where that is not a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda run, done, what: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        overall = bars.add_task("all runs", total=len(runs))
-        current: dict[str, TaskID] = {}
-
-        def report(run: Run, done: int, what: str) -> None:
-            if not what:
-                if run.run_id in current:
-                    bars.remove_task(current.pop(run.run_id))
-                bars.advance(overall)
-                return
-            if run.run_id not in current:
-                current[run.run_id] = bars.add_task(run.label, total=run.tasks or None)
-            bars.update(current[run.run_id], completed=done, description=f"{run.label}: {what}")
-
-        yield report

@@ -22,6 +22,7 @@ from typing import IO, Any
 from bench.images.folders import as_text
 from bench.runs import failures
 from bench.runs.launch import Hopeless, Outcome, Place, Report
+from bench.runs.moments import Moment
 from bench.runs.run import Run
 
 PATIENCE = 30  # seconds for a worker to write its last finished task
@@ -34,7 +35,7 @@ class _Pool:
     waiting: deque[Run]
     place: Place
     retries: int
-    events: queue.SimpleQueue[tuple[Any, ...]]  # ("progress", run, done, what), ("outcome", Outcome), ("stop", error), ("idle",)
+    events: queue.SimpleQueue[tuple[Any, ...]]  # ("progress", run, moment), ("outcome", Outcome), ("stop", error), ("idle",)
     hopeless: Hopeless
     lost: dict[str, int]  # run id -> workers that it has lost
     ending: bool = False
@@ -101,8 +102,8 @@ class _Worker(threading.Thread):
             _say(process, {"run": replace(run, device=run.device.split(":")[0]).to_json()})
             for line in _pipe(process.stdout):
                 message = json.loads(line)
-                if "what" in message:
-                    self.pool.events.put(("progress", run, message["done"], message["what"]))
+                if "moment" in message:
+                    self.pool.events.put(("progress", run, Moment(**message["moment"])))
                 elif "errno" in message:
                     raise OSError(message["errno"], message["reason"], message["file"])
                 else:

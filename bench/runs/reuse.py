@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import Any, Literal
 
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
 from bench.results.records import read_manifest
-from bench.runs import checkpoint
+from bench.runs import checkpoint, failures
 from bench.runs.facts import Facts
 from bench.runs.run import Run
 from bench.streams import identity
@@ -42,6 +42,8 @@ class Reuse:
     differs: Mapping[str, str] | None = None  # key of IN_WORDS -> a few words on how; None: nothing does
     versions: tuple[str, ...] = ()  # "torch 2.4.0, now 2.9.1"
     unknown: bool = False  # its images are not there now, so they could not be compared
+    failed: str = ""  # why it failed, where it is left alone for that
+    tried_again: bool = False  # it failed, and is not left alone
 
     @property
     def status(self) -> str:
@@ -49,9 +51,13 @@ class Reuse:
         how = ", ".join(IN_WORDS[what] for what in self.differs or ())
         if self.state == "finished":
             return f"finished, {how}" if how else "finished"
-        if self.state == "unfinished" and self.tasks:
-            return f"starts over: begun {how}" if how else f"continues after task {self.tasks}"
-        return "new"
+        if self.failed:
+            return f"failed in task {self.tasks + 1}" if self.tasks else "failed"
+        begun = self.state == "unfinished" and self.tasks
+        rest = (f"starts over: begun {how}" if how else f"continues after task {self.tasks}") if begun else ""
+        if self.tried_again:
+            return ", ".join(filter(None, ["failed", rest or "tried again"]))
+        return rest or "new"
 
     @property
     def shown(self) -> bool:
@@ -77,10 +83,13 @@ def _examined(run: Run, facts: Facts) -> Reuse:
         differs, unknown = differences(run, made_from, facts)
         return Reuse("finished", 0, differs or None, _versions(made_from.get("environment")), unknown)
     tasks = checkpoint.finished_tasks(run.checkpoint)
+    lasting = failures.lasting(run)
+    failed = lasting.reason if lasting else ""
+    tried_again = not failed and run.files.failure.exists() and bool(failures.of(run))
     if not tasks:
-        return Reuse("new")
+        return Reuse("new", failed=failed, tried_again=tried_again)
     differs, unknown = differences(run, checkpoint.made_from(run.checkpoint), facts)
-    return Reuse("unfinished", tasks, differs or None, (), unknown)
+    return Reuse("unfinished", tasks, differs or None, (), unknown, failed, tried_again)
 
 
 def made_from_of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,6 +174,17 @@ def remarks(runs: Sequence[Run], found: Mapping[str, Reuse], rerun: bool = False
     for name in dict.fromkeys(run.protocol for run in unknown):
         count = sum(run.protocol == name for run in unknown)
         said.append(f"{_runs(count, f'on {name}')} not compared with the images, which are not here")
+    return said
+
+
+def of_failed(runs: Sequence[Run], found: Mapping[str, Reuse]) -> list[str]:
+    """A line for every reason for which runs are left alone."""
+    said = []
+    for run, count, reason in _grouped(runs, found, lambda one: one.failed or None):
+        which = f"{count} run{'s' * (count > 1)} of {run.method} on {run.protocol}"
+        where = f"; traceback: {run.files.traceback}" if run.files.traceback.exists() else ""
+        them = "it" if count == 1 else "them"
+        said.append(f"{which} failed: {printable(reason)}{where}; --retry-failed tries {them} again")
     return said
 
 

@@ -5,6 +5,7 @@ module) is loaded when it is carried out.
 """
 
 import dataclasses
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,8 +90,9 @@ class Run:
             **({"images": self.images} if self.images else {}),
         }
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
+        """Found once: a plan asks for it twenty times a run."""
         return run_id_of(self.identity)
 
     @property

@@ -11,7 +11,6 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -27,8 +26,10 @@ from bench.learning.method import Method
 from bench.learning.stated import is_stated
 from bench.results import records
 from bench.results.run_folder import RECORDS, SAMPLES
-from bench.runs import checkpoint, failures
+from bench.runs import checkpoint, failures, moments
+from bench.runs.moments import Progress
 from bench.runs.run import LoadedRun, Run
+from bench.runs.watch import Watch
 from bench.streams import identity, shots, validation
 from bench.streams import reference as references
 from bench.streams.features import FeatureStore
@@ -42,23 +43,30 @@ from bench.system.interruption import held_back
 from bench.system.method_source import Source
 from bench.system.peak_memory import peak_bytes_of_process
 from bench.system.phases import phase
+from bench.system.progress import listening
 from bench.system.randomness import Draws
 from bench.system.version import VERSION
 
-Progress = Callable[[int, str], None]  # (tasks finished, what is happening now)
-
 
 def execute(
-    loaded: LoadedRun, backbone: Backbone, folders: Folders, progress: Progress = lambda done, what: None
+    loaded: LoadedRun, backbone: Backbone, folders: Folders, progress: Progress = moments.ignore
 ) -> Literal["finished", "already finished"]:
     """Carry one run to its end, from the start or from its checkpoint. The caller holds the claim to the run."""
     run = loaded.run
     if run.finished:
         return "already finished"
     remove_leftovers(run.folder)
+    watch = Watch(run.files.log, progress)
+    with listening(watch):
+        _execute(loaded, backbone, folders, watch)
+    return "finished"
+
+
+def _execute(loaded: LoadedRun, backbone: Backbone, folders: Folders, watch: Watch) -> None:
+    run = loaded.run
     store = FeatureStore(backbone, folders.features)
     started = time.perf_counter()
-    progress(0, "preparing")
+    watch.say(0, "preparing")
     with phase("load"):
         stream = open_stream(
             loaded.protocol, run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic
@@ -70,6 +78,7 @@ def execute(
         method, reference_facts = _prepare(loaded, backbone, stream, store, folders)
         journal = checkpoint.Journal()
     journal.made_from = journal.made_from or made_from | {"environment": environment(backbone.device)}
+    watch.begin(len(stream.tasks), journal.finished_tasks, [sum(seconds.values()) for seconds in journal.seconds])
     prepared = time.perf_counter() - started
     described = _description(run, loaded.protocol, records.TOWERS.join([run.backbone, *method.other_towers]))
 
@@ -78,15 +87,14 @@ def execute(
         if method.joint and not last:
             journal.finished_tasks += 1
             continue
-        progress(task.index, f"learning {task.name}")
         clock, passes_before = time.perf_counter(), backbone.image_passes
-        with phase("train"):
+        with phase("train"), watch.learning(task.index, task.name):
             method.train()
             method.grow(task)
             method.learn(stream.joined() if method.joint else task.for_training())
             method.eval()
         learned = time.perf_counter()
-        progress(task.index, f"evaluating after {task.name}")
+        watch.say(task.index, f"evaluating after {task.name}")
         with phase("evaluate"):
             for cell in evaluate(method, stream, task.index):
                 _note(journal, described, stream, task.index, cell)
@@ -95,8 +103,9 @@ def execute(
         journal.finished_tasks = task.index + 1
         with held_back(), phase("write"):
             write_atomically(run.checkpoint, checkpoint.to_bytes(journal, run.run_id, method.state_dict()))
+        watch.finished(journal.finished_tasks, task.name, sum(journal.seconds[-1].values()))
 
-    progress(len(stream.tasks), "writing")
+    watch.say(len(stream.tasks), "writing")
     for task in stream.tasks:
         journal.samples[f"labels/{task.index}"] = task.test.labels.to(torch.int32)
     cost = {
@@ -112,7 +121,6 @@ def execute(
         _write_results(run, journal, cost, backbone, stream, conditions)
         run.checkpoint.unlink(missing_ok=True)
         failures.forget(run)
-    return "finished"
 
 
 @phase("train")

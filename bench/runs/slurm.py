@@ -24,6 +24,7 @@ from bench.images.dataset import Folders
 from bench.runs import failures
 from bench.runs.checkpoint import finished_tasks
 from bench.runs.launch import Outcome, Place, Report, carry_out, limited_threads
+from bench.runs.moments import Moment
 from bench.runs.run import Run
 from bench.system import claims
 from bench.system.files import write_atomically
@@ -139,7 +140,7 @@ class Job:
         """An earlier job of this run may have been killed on another machine: its claim counts until it is stale."""
         end = time.monotonic() + claims.STALE_SECONDS + 2 * claims.BEAT_SECONDS
         while True:
-            outcome = carry_out(run, self.place.folders, lambda run, done, what: None, (foreign,))
+            outcome = carry_out(run, self.place.folders, foreign=(foreign,))
             if outcome.status != "running elsewhere" or time.monotonic() > end:
                 return outcome
             time.sleep(10)
@@ -170,7 +171,7 @@ def launch(runs: Sequence[Run], place: Place, report: Report, options: Options) 
                     del waiting[run.run_id]
                     yield replace(outcome, run=planned[run.run_id])
                 elif state:
-                    report(planned[run.run_id], finished_tasks(run.checkpoint), state.lower())
+                    report(planned[run.run_id], Moment(finished_tasks(run.checkpoint), state.lower()))
                 elif jobs.ids[run.run_id] not in jobs.gone:
                     jobs.gone.add(jobs.ids[run.run_id])  # what it has written may take a moment to be seen from here
                 elif _lost(run, jobs, options):

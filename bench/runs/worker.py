@@ -3,7 +3,7 @@
     in:   {"data": FOLDER or null, "cache": FOLDER or null, "threads": N or null}     once, at the start
           {"run": ...}                                                 one at a time
           {}                                                           no more
-    out:  {"done": TASKS, "what": TEXT}                                progress
+    out:  {"moment": ...}                                              progress (bench/runs/moments.py)
           {"status": ..., "reason": ..., "scope": ...}                 how it ended
           {"errno": ..., "reason": ..., "file": ...}                   what stops every run: a full disk
 
@@ -23,6 +23,7 @@ from bench.images.dataset import Folders
 from bench.images.folders import chosen
 from bench.runs import launch
 from bench.runs.run import Run
+from bench.system.library_warnings import left_to_their_authors
 
 
 def main() -> None:
@@ -31,14 +32,14 @@ def main() -> None:
     threading.Thread(target=_listen, args=(messages,), daemon=True).start()
     place = messages.get()
     folders = chosen(*(Path(place[name]) if place[name] else None for name in ("data", "cache")))
-    with launch.limited_threads(place["threads"]):
+    with launch.limited_threads(place["threads"]), left_to_their_authors():
         while message := messages.get():
             _answer(answers, _carry_out(Run.from_json(message["run"]), folders, answers))
 
 
 def _carry_out(run: Run, folders: Folders, answers: TextIO) -> dict[str, Any]:
     try:
-        outcome = launch.carry_out(run, folders, lambda _, done, what: _answer(answers, {"done": done, "what": what}))
+        outcome = launch.carry_out(run, folders, lambda _, moment: _answer(answers, {"moment": moment.to_json()}))
     except OSError as error:
         return {"errno": error.errno, "reason": error.strerror or str(error), "file": error.filename}
     return {"status": outcome.status, "reason": outcome.reason, "scope": outcome.scope}

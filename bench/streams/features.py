@@ -22,6 +22,7 @@ from bench.system import claims
 from bench.system.files import npy, remove_leftovers, sha256, write_atomically
 from bench.system.parallel import prefetched
 from bench.system.phases import phase
+from bench.system.progress import followed
 
 FORMAT = 1  # bump when the meaning of an entry changes
 Layer = Literal["projected", "pooled"]
@@ -118,7 +119,7 @@ class FeatureStore:
             return self.backbone.preprocess(source.read(rows.numpy()), view)  # read once only: not worth keeping decoded
 
         parts = torch.arange(len(source)).split(ENCODE_BATCH) if len(source) else ()
-        for _, pixels in prefetched(parts, pixels_of, self.backbone.device):
+        for _, pixels in followed(prefetched(parts, pixels_of, self.backbone.device), "encoding images, batch", len(parts)):
             features = encode(pixels)
             chunks.append(features.to(torch.promote_types(features.dtype, torch.float32)).cpu().numpy())
         self.encoded += len(source)

@@ -132,10 +132,10 @@ def _belongs(name: str, path: Path, own: str) -> bool:
     package = name.partition(".")[0]
     if package in (own, BUILT_IN_METHODS):
         return True
-    return package not in KNOWN_BY_VERSION and package not in sys.stdlib_module_names and not _installed(path)
+    return package not in KNOWN_BY_VERSION and package not in sys.stdlib_module_names and not installed(path)
 
 
-def _installed(path: Path) -> bool:
+def installed(path: Path) -> bool:
     """Does the file lie where packages are installed, or Python itself?"""
     return any(path.is_relative_to(place) for place in _installation())
 

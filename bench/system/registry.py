@@ -22,6 +22,7 @@ from typing import Any
 
 from bench.errors import BenchError, one_line, unknown_name
 from bench.system import method_classes, method_files, method_source, outlines
+from bench.system.code_places import with_place
 from bench.system.method_classes import MethodClass
 from bench.system.method_files import MethodFile
 from bench.system.method_source import Source
@@ -164,6 +165,7 @@ def load(kind: str, name: str) -> Any:
         return found
     except Exception as error:  # a plug-in may raise anything at import
         reason = one_line(error) if str(error).strip() else ""
+        reason = with_place(reason, error, point.value)
         raise BenchError(f"{kind} {name!r} of package {_package(point)} is broken: {type(error).__name__}: {reason}") from error
 
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from bench import Backbone, Draws, Range, Scenario, setting, unknown_name
+from bench.system import progress
+from methods.shared.batches import steps_of_an_epoch
 from methods.shared.prompts import ContextPrompts
 
 HAND_MADE = "a photo of a {}"  # without a full stop, unlike the learned prompts
@@ -113,6 +115,8 @@ class ClassPrompts(torch.nn.Module):
         """
         settings, scale = self.settings, self.backbone.logit_scale
         optimizer = torch.optim.AdamW(self.parameters(), lr=settings.alignment_lr, weight_decay=0.0)
+        of_an_epoch = steps_of_an_epoch(images=len(labels), batch_size=settings.alignment_batch)
+        progress.trains("prompt alignment", settings.alignment_epochs * of_an_epoch, of_an_epoch)
         for epoch in range(settings.alignment_epochs):
             u = F.normalize(embeddings(epoch), dim=-1)  # (m, d)
             order = self.draws.permutation(len(labels), "alignment order", *purpose, epoch).to(u.device)
@@ -126,5 +130,6 @@ class ClassPrompts(torch.nn.Module):
                 loss.backward()
                 optimizer.step()
                 total += loss.detach()
+                progress.step(loss.detach())
             check(total, f"prompt alignment, epoch {epoch + 1}")
         optimizer.zero_grad()

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench import Draws
+from bench.system import progress
 from methods.cgil.stacked import Check, ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
 
 WEIGHT_DECAY = 1e-2
@@ -84,6 +85,7 @@ class DiffusionModels(ModelsOfClasses):
         adam = RowAdam(weights, self.shapes, WEIGHT_DECAY)
         batches = [self.batches(c, len(own), draws) for c, own in zip(classes, features)]
         total = torch.zeros((), device=device)
+        progress.trains("diffusion", self.iterations)
         for step in range(self.iterations):
             drawn = [next(batch) for batch in batches]  # rows, levels and noise of every class
             count = torch.tensor([len(rows) for rows, _, _ in drawn])
@@ -92,6 +94,7 @@ class DiffusionModels(ModelsOfClasses):
             gradients, loss = self.gradients(weights, x[each, rows], levels, noise, mask)
             adam.step(gradients, self.lr)
             total += loss
+            progress.step(loss)
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == self.iterations:
                 check(total, f"diffusion fit, step {step + 1}")
 

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench import Draws
+from bench.system import progress
 from methods.cgil.stacked import Check, ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
 
 SLOPE = 0.2
@@ -85,6 +86,7 @@ class VAEs(ModelsOfClasses):
         x = pad_sequence(ordered, batch_first=True)  # (C, n, d) with n the largest class
         class_index = torch.arange(len(classes), device=device).unsqueeze(1)
         adam = RowAdam(rows, self.encoder_shapes + self.decoder_shapes)
+        progress.trains("VAE", self.epochs * len(batches), len(batches))
         for epoch in range(self.epochs):
             rate = warm_restart_rate(epoch, self.lr, first_cycle=max(1, self.epochs // 10))
             orders = [draws.permutation(n, "vae order", c, epoch) for c, n in zip(classes, sizes.tolist())]
@@ -97,6 +99,7 @@ class VAEs(ModelsOfClasses):
                 gradients, loss = self.gradients(rows[:active], shuffled[:active, place], noise[:active, place], count, mask)
                 adam.step(gradients, rate)
                 total += loss
+                progress.step(loss)
             check(total, f"VAE fit, epoch {epoch + 1}")
         weights[by_size] = rows
 

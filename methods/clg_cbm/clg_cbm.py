@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Task
+from bench.system import progress
 from methods.clg_cbm.concepts import Concepts
 from methods.clg_cbm.search import ConceptSpread, SearchNet, nearest_free
 from methods.clg_cbm.settings import MINI_CONCEPTS, CLGCBMSettings
@@ -143,6 +144,8 @@ class CLGCBM(ImageClassifier):
             if len(batch.rows) > 1:
                 rows = batch.rows.to(features.device)
                 descent.step(self.search_loss(net, spread, features[rows], labels[rows]), settings.search_lr)
+            else:
+                progress.step(None)  # a single image: nothing to normalise a batch by
         descent.finish()
         weights = net.first.weight.detach()
         return concepts[nearest_free(weights, concepts, settings.kept_per_class * len(task.classes)).to(concepts.device)]

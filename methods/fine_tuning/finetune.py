@@ -12,9 +12,10 @@ import torch.nn.functional as F
 
 from bench import BenchError, Range, Task, TestBatches, setting
 from bench.clip.text_tower import encode_tokens
+from bench.system import progress
 from bench.system.parallel import prefetched
 from methods.fine_tuning.weight_space import PathAverage, Weights, load_weights, merge, squared_distance, weights_of
-from methods.shared.batches import Batch
+from methods.shared.batches import Batch, steps_of_an_epoch
 from methods.shared.classifiers import TextClassifier
 from methods.shared.pixels import check_crop_scale, random_crops, training_pixels
 from methods.shared.schedules import warmup_cosine
@@ -185,6 +186,8 @@ class FineTune(TextClassifier):
             betas=(settings.beta1, settings.beta2), eps=settings.eps, weight_decay=settings.weight_decay,
             fused=True,  # the token table is most of a small CLIP: ten times faster on a CPU
         )  # fmt: skip
+        of_an_epoch = steps_of_an_epoch(images=len(task.train), batch_size=settings.batch_size)
+        progress.trains("", iterations + 1, of_an_epoch if settings.epochs else None)
         updates = zip(range(iterations + 1), self.batches_of_rows(len(task.train), "batch order", task.index))
         for (update, rows), pixels in prefetched(updates, partial(self.pixels_of_update, task), self.device):
             optimiser.param_groups[0]["lr"] = peak * warmup_cosine(update, iterations, settings.warmup)
@@ -200,6 +203,7 @@ class FineTune(TextClassifier):
             if update % CHECK_EVERY == 0 or update == iterations:
                 self.check_finite(total, f"{task.name}, update {update}")
             optimiser.step()
+            progress.step(total)
             self.after_update(update, task)
 
     def count_iterations(self, n: int) -> int:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from bench import BenchError, Range, Task, setting
 from bench.clip.image_tower import pooled_images
-from methods.shared.batches import Batch
+from bench.system import progress
+from methods.shared.batches import Batch, steps_of_an_epoch
 from methods.shared.class_gaussians import ClassGaussians, by_class
 from methods.shared.classifiers import ImageClassifier
 from methods.shared.descent import Descent
@@ -192,6 +193,8 @@ class SLCA(ImageClassifier):
         )
         rates = cosine_per_iteration(settings.lr, settings.alignment_epochs, 0.0)  # one for each epoch
         labels = torch.arange(n, device=self.device).repeat_interleave(settings.samples_per_class)
+        of_an_epoch = steps_of_an_epoch(images=len(labels), batch_size=settings.samples_per_class)
+        progress.trains("classifier alignment", settings.alignment_epochs * of_an_epoch, of_an_epoch)
         for epoch in range(settings.alignment_epochs):
             optimiser.param_groups[0]["lr"] = rates[epoch]
             features = self.draw_features(task, epoch).flatten(0, 1)  # (n k, D)
@@ -203,6 +206,7 @@ class SLCA(ImageClassifier):
                 loss.backward()
                 optimiser.step()
                 total += loss.detach()
+                progress.step(loss.detach())
             self.check_finite(total, f"classifier alignment after task {task}, epoch {epoch + 1}")
         return weight.detach(), bias.detach()
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 
 from bench import Draws
+from bench.system import progress
 from methods.shared.batches import training_batches
 from methods.shared.modules import ModulesOf
 
@@ -83,6 +84,7 @@ class DomainAutoencoders(torch.nn.Module):
             loss.backward()
             optimiser.step()
             total += loss.detach()
+            progress.step(loss.detach())
         optimiser.zero_grad()
         check(total, "domain autoencoder")
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import Reference, ReferenceNames, Task, TestBatches
+from bench.system import progress
 from bench.system.parallel import prefetched
 from methods.moe_adapters.domain_selection import ORIGINAL, DomainSelection
 from methods.moe_adapters.settings import MTIL, MoEAdaptersSettings
@@ -180,6 +181,7 @@ class MoEAdapters(TextClassifier):
                 loss.backward()
                 optimiser.step()
                 losses.append(loss.detach())
+                progress.step(losses[-1])
                 if update % CHECK_EVERY == 0:
                     self.check_finite(loss, f"moe-adapters, {task.name}, update {update}")
         self.towers.eval()

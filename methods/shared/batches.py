@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from bench import Draws, Scenario
+from bench.system import progress
 
 
 class Batch(NamedTuple):
@@ -19,8 +20,12 @@ class Batch(NamedTuple):
 
 def steps_within_budget(*, images: int, batch_size: int, epochs: int, budget: int | None, whole_batches: bool = False) -> int:
     """Steps of `epochs` passes over so many images, cut at a budget of images; None: no limit."""
-    steps = epochs * (images // batch_size if whole_batches and images >= batch_size else math.ceil(images / batch_size))
+    steps = epochs * steps_of_an_epoch(images=images, batch_size=batch_size, whole_batches=whole_batches)
     return steps if budget is None else min(steps, math.ceil(budget / batch_size))
+
+
+def steps_of_an_epoch(*, images: int, batch_size: int, whole_batches: bool = False) -> int:
+    return images // batch_size if whole_batches and images >= batch_size else math.ceil(images / batch_size)
 
 
 def training_batches(
@@ -41,10 +46,14 @@ def training_batches(
     purpose   of the draws: the order of an epoch is drawn for (*purpose, epoch). Name the phase and the task: two phases with
               one purpose would see their images in the same order
     whole_batches  leaves out an epoch's last batch where it is smaller; with fewer images than a batch has, they are one
+
+    Who asks for the first one begins a phase of training, named by the purpose's first word: its losses are logged by its epochs.
     """
     step, steps = 0, steps_within_budget(
         images=images, batch_size=batch_size, epochs=epochs, budget=budget, whole_batches=whole_batches
     )  # fmt: skip
+    of_an_epoch = steps_of_an_epoch(images=images, batch_size=batch_size, whole_batches=whole_batches)
+    progress.trains(_phase_of(purpose), steps, of_an_epoch)
     for epoch in range(epochs):
         for rows in draws.permutation(images, *purpose, epoch).split(batch_size):
             if step == steps:
@@ -53,6 +62,15 @@ def training_batches(
                 continue
             yield Batch(step, epoch, rows)
             step += 1
+
+
+def _phase_of(purpose: Sequence[object]) -> str:
+    """How a phase of training is called, by the purpose of its draws; empty for the one that most methods have.
+
+    >>> _phase_of(("batch order", 3)), _phase_of(("balanced batch order", 3)), _phase_of(("domain autoencoder", 0))
+    ('', 'balanced', 'domain autoencoder')
+    """
+    return " ".join(word for word in str(next(iter(purpose), "")).split() if word not in ("batch", "order"))
 
 
 def budgets_of_phases(scenario: Scenario, images: Sequence[int]) -> list[int | None]:

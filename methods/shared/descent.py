@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from bench import Method
+from bench.system import progress
 
 CHECK_EVERY = 20  # steps between two looks at the loss: each look makes a GPU wait
 
@@ -51,6 +52,7 @@ class Descent:
         self.optimiser.step()
         self.steps += 1
         self.last = loss.detach()
+        progress.step(self.last)
 
     def finish(self) -> None:
         """After the last step; a budget may have left none."""

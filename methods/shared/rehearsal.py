@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from bench import BenchError, Range, Split, Task, setting
+from bench.system import progress
 from methods.shared.batches import Batch, budgets_of_phases, steps_within_budget
 from methods.shared.classifiers import TextClassifier
 from methods.shared.memory import ExemplarMemory, exemplars_per_class
@@ -169,6 +170,7 @@ class Rehearsal(TextClassifier):
             loss.backward()
             optimiser.step()
             total += loss.detach()
+            progress.step(loss.detach())
         optimiser.zero_grad()
         self.check_finite(total, f"{type(self).__name__}, task {task}")
         return rates

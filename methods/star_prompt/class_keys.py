@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from bench import Backbone, Draws, Range, Scenario, setting
-from methods.shared.batches import training_batches
+from bench.system import progress
+from methods.shared.batches import steps_of_an_epoch, training_batches
 from methods.shared.prompts import ContextPrompts
 
 CONTEXT_STD = 0.02
@@ -80,6 +81,7 @@ class ClassKeys(torch.nn.Module):
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            progress.step(loss.detach())
         optimiser.zero_grad()
         return loss.detach()
 
@@ -89,6 +91,8 @@ class ClassKeys(torch.nn.Module):
         optimiser = torch.optim.SGD([self.context], lr=settings.key_alignment_rate)
         labels = torch.arange(last, device=self.keys.device).repeat_interleave(self.scenario.scaled(settings.samples_per_class))
         loss = self.keys.new_zeros(())
+        of_an_epoch = steps_of_an_epoch(images=len(labels), batch_size=settings.alignment_batch)
+        progress.trains("key alignment", settings.key_alignment_epochs * of_an_epoch, of_an_epoch)
         for epoch in range(settings.key_alignment_epochs):
             drawn = F.normalize(sample(epoch).flatten(0, 1).to(self.keys), dim=-1)
             order = self.draws.permutation(len(labels), "key alignment order", task, epoch).to(drawn.device)
@@ -97,6 +101,7 @@ class ClassKeys(torch.nn.Module):
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
+                progress.step(loss.detach())
         optimiser.zero_grad()
         return loss.detach()
 

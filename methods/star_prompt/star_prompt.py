@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from bench import BenchError, Range, Split, Task, setting, unknown_name
-from methods.shared.batches import Batch, budgets_of_phases
+from bench.system import progress
+from methods.shared.batches import Batch, budgets_of_phases, steps_of_an_epoch
 from methods.shared.classifiers import ImageClassifier
 from methods.shared.descent import Descent
 from methods.shared.generators import Mixtures
@@ -255,7 +256,10 @@ class STARPrompt(ImageClassifier):
         optimiser = torch.optim.SGD([weight, bias], lr=settings.alignment_rate)
         per_class = self.scenario.scaled(settings.samples_per_class)
         labels = torch.arange(n, device=self.device).repeat_interleave(per_class)
-        for epoch in range(settings.alignment_epochs + 5 * t if t > 0 else 0):
+        epochs = settings.alignment_epochs + 5 * t if t > 0 else 0
+        of_an_epoch = steps_of_an_epoch(images=len(labels), batch_size=settings.alignment_batch)
+        progress.trains("alignment of the head", epochs * of_an_epoch, of_an_epoch)
+        for epoch in range(epochs):
             drawn = self.feature_mixtures.sample(per_class, self.draws, "features", t, epoch)
             drawn = drawn.flatten(0, 1).to(weight)  # (n samples, D)
             order = self.draws.permutation(len(labels), "alignment order", t, epoch).to(self.device)
@@ -264,6 +268,7 @@ class STARPrompt(ImageClassifier):
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
+                progress.step(loss.detach())
             self.check_finite(loss, f"{task.name}, alignment of the head, epoch {epoch + 1}")
         self.aligned_weight, self.aligned_bias = weight.detach(), bias.detach()
 

@@ -130,7 +130,7 @@ def _carried_out(protocol: str, method: str, folders: Folders, limit: int | None
             )  # fmt: skip
             with Facts() as facts:
                 [one], _ = plan.build(request, facts)
-            outcome = launch.carry_out(one, folders, lambda run, done, what: None)
+            outcome = launch.carry_out(one, folders)
             if outcome.status != "finished":
                 raise AssertionError(outcome.reason)
 

@@ -28,6 +28,7 @@ from bench.results.loaded import Results, load
 from bench.results.metrics import DEFAULTS, METRICS
 from bench.results.records import restrictions
 from bench.system.files import write_atomically
+from bench.system.progress import followed
 from bench.system.version import VERSION
 
 SURE = ("ece", "auroc", "aupr", "fpr95")  # how far a method knows what it knows: metrics of per-image scores
@@ -90,7 +91,7 @@ def render(results: Results) -> str:
     style = files("bench.pictures.page").joinpath("report.css").read_text(encoding="utf-8")
     groups = arranged(results)
     return environment.get_template("report.html").render(
-        sections=[_section(i, group, results, groups) for i, group in enumerate(groups)],
+        sections=[_section(i, group, results, groups) for i, group in enumerate(followed(groups, "sections", len(groups)))],
         ranking=_ranking(results),
         runs=len(set(results.table["run_id"])),
         methods=len({own.label for group in groups for own in group.methods}),
@@ -112,7 +113,7 @@ def _section(number: int, group: Group, results: Results, groups: list[Group]) -
     has_samples = any(results.samples_of(run_id) is not None for run_id in group.run_ids)
     shown = [*DEFAULTS[group.conditions["scenario"]], *(SURE if has_samples else ())]
     drawings: dict[str, list[Drawing]] = {}
-    for picture in plots.of_group(group, results, plots.method_styles(groups)):
+    for picture in followed(plots.of_group(group, results, plots.method_styles(groups)), f"pictures of {group.protocol}"):
         drawings.setdefault(picture.kind, []).append(inline(picture))
     return Section(
         anchor=f"{number + 1}-{slug(group.protocol)}",

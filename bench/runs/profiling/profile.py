@@ -29,6 +29,7 @@ from bench.runs.profiling.operations import OperationCounter, clock, matrix_rate
 from bench.runs.run import Run
 from bench.system.peak_memory import forget_peak, peak_bytes
 from bench.system.phases import PHASES, phase, recorded
+from bench.system.progress import followed
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def profile(
     with tempfile.TemporaryDirectory(prefix="bench-profile-") as temporary, launch.limited_threads(threads):
         rate = matrix_rate(device, getattr(torch, runs[0].precision))
         timed, failures = {}, []
-        for run in _placed(runs, Path(temporary) / "timed"):
+        for run in followed(_placed(runs, Path(temporary) / "timed"), "timing runs", len(runs)):
             try:
                 timed[run.run_id] = _timed(run, device, _with_features(folders, Path(temporary) / "timed", stored_features))
             except BenchError as error:
@@ -90,7 +91,7 @@ def profile(
         if not timed:
             raise BenchError(failures[0])
         profiles = []
-        for run in _placed(runs, Path(temporary) / "counted"):
+        for run in followed(_placed(runs, Path(temporary) / "counted"), "counting operations of runs", len(runs)):
             if run.run_id in timed:
                 features = _with_features(folders, Path(temporary) / "counted", stored_features)
                 profiles.append(dataclasses.replace(timed[run.run_id], operations=counted(run, features) if count else {}))
@@ -124,7 +125,7 @@ def counted(run: Run, folders: Folders) -> dict[str, float]:
 
 
 def _carry_out(run: Run, folders: Folders) -> None:
-    outcome = launch.carry_out(run, folders, lambda run, done, what: None)
+    outcome = launch.carry_out(run, folders)
     if outcome.status != "finished":
         raise BenchError(outcome.reason)
 

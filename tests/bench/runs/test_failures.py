@@ -2,12 +2,17 @@
 
 import dataclasses
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
 
+from bench.commands.main import main
 from bench.errors import RunFailure
 from bench.runs import failures
+from bench.system import outlines, registry
 from tests.bench.small_runs import small_run
 
 
@@ -79,3 +84,105 @@ def test_where_nothing_can_be_written_the_run_is_merely_unfinished(run):
     run.folder.write_text("a file where the folder should be")
     failures.record(run, failures.of_machine("killed"))
     assert failures.of(run) == []
+
+
+# -- what the user is told, and what is tried again ---------------------------------------------------------------
+
+BROKEN = '''
+import torch
+from bench import Method
+
+class Broken(Method):
+    """Fails in its second task."""
+    paper, trains = "none", "nothing"
+
+    def prepare(self):
+        self.register_buffer("text", self.backbone.classifier(self.scenario.prompts_of(range(len(self.scenario.class_names)))))
+
+    def learn(self, task):
+        if task.index == 1:
+            self.helper()
+
+    def helper(self):
+        raise ValueError("no idea what to do")
+
+    def logits(self, batch, classes):
+        return batch @ self.text[list(classes)].T
+'''
+
+
+@pytest.fixture
+def broken(tmp_path, cache, monkeypatch):
+    """broken(*arguments): `bench` where a method is installed that fails in its second task."""
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bench.methods]\nbroken = broken:Broken\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("BENCH_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Result:
+        sys.modules.pop("broken", None)  # as another process finds it
+        registry._SOURCES.pop("broken", None)
+        for cached in (registry._points, outlines._text, outlines._parse):
+            cached.cache_clear()
+        return CliRunner().invoke(main, [*arguments], catch_exceptions=False)
+
+    yield call
+    sys.modules.pop("broken", None)
+    registry._SOURCES.pop("broken", None)
+    monkeypatch.undo()
+    registry._points.cache_clear()
+
+
+RUN = ("run", "--protocol", "mini60-3x20", "--methods", "broken", "--limit-train", "1", "--limit-test", "1")
+PLACE = "ValueError: no idea what to do (broken.py:17, in helper)"
+
+
+def test_a_failure_is_found_mended_and_tried_again(broken, tmp_path):
+    assert BROKEN.splitlines()[16].strip().startswith("raise")
+    found = broken(*RUN)
+    assert found.exit_code == 1
+    trace = next((tmp_path / "results").rglob("traceback.txt"))
+    ended = found.stderr.splitlines()
+    assert f"broken order 0 seed 0: failed: {PLACE}; traceback: {trace.relative_to(tmp_path)}" in found.stderr
+    assert ended[-1] == "1 of 1 runs failed; --retry-failed tries them again"
+    assert trace.read_text().startswith("Traceback") and trace.read_text().rstrip().endswith("no idea what to do")
+
+    planned = broken(*RUN, "--dry-run").stdout
+    assert "1 runs, 0 to do" in planned and "failed in task 2" in planned and "every run" not in planned
+    assert f"note: 1 run of broken on mini60-3x20 failed: {PLACE}; traceback: " in planned and "--retry-failed" in planned
+    assert "failed in task 2, tried again" in broken(*RUN, "--dry-run", "--retry-failed").stdout
+
+    left_alone = broken(*RUN)
+    assert left_alone.exit_code == 1 and "(earlier; --retry-failed tries again)" in left_alone.stderr
+    assert "nothing to do" not in left_alone.stdout
+
+    (tmp_path / "broken.py").write_text("# a comment changes nothing\n" + BROKEN)
+    assert "failed in task 2" in broken(*RUN, "--dry-run").stdout
+    (tmp_path / "broken.py").write_text(BROKEN.replace("task.index == 1", "task.index == 99"))
+    assert "failed, starts over: begun by other code" in broken(*RUN, "--dry-run").stdout
+    mended = broken(*RUN)
+    assert mended.exit_code == 0 and not trace.exists() and not trace.with_name("failure.json").exists()
+
+
+def test_a_check_says_the_same(broken, cache):
+    found = broken("check", "broken")
+    assert found.exit_code == 1 and PLACE in found.stdout and str(cache) in found.stdout.splitlines()[-1]
+    trace = found.stdout.splitlines()[-1].removeprefix("tracebacks: ")
+    assert "raise ValueError" in Path(trace).read_text()
+
+
+def test_a_method_that_cannot_be_imported_names_its_line(broken, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN + "\n1 / 0\n")
+    found = broken(*RUN)
+    assert found.exit_code == 2 and "ZeroDivisionError: division by zero (broken.py:22, in <module>)" in found.stderr
+
+
+def test_a_killed_worker_leaves_no_older_traceback(run):
+    failures.record(run, failures.of_error(run, raised(ValueError("first"))))
+    assert run.files.traceback.exists()
+    failures.record(run, failures.of_machine("killed"))
+    assert not run.files.traceback.exists() and failures.lasting(run) is None

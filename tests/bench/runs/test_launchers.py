@@ -6,9 +6,10 @@ import pytest
 
 from bench.errors import BenchError
 from bench.images.dataset import Folders
-from bench.runs import estimate, failures, local_pool
+from bench.runs import estimate, failures, local_pool, method_costs, run_sizes
 from bench.runs.launch import Hopeless, Outcome, Place, claim, forget, launch
 from bench.runs.run import Run
+from bench.system import registry
 from tests.bench.launched import kill_first, results, runs_of
 from tests.bench.small_runs import small_run
 
@@ -125,19 +126,19 @@ def test_the_estimate_prefers_the_same_protocol_and_never_takes_another_device(t
     finished(here, 100)
     wanted = runs_of(["coop"], tmp_path, protocols=["mini60-6x10", "mini-objects60-6x10"], seeds=[1])
     assert [cost.seconds for cost in estimate.of_plan(wanted)] == [100, 100]
-    assert [cost.alike for cost in estimate.of_plan(wanted)] == [True, False]
+    assert [cost.judged_by for cost in estimate.of_plan(wanted)] == ["finished runs", "other protocol"]
     finished(there, 40)
     assert [cost.seconds for cost in estimate.of_plan(wanted)] == [100, 40]
     assert all(cost.bytes > 5000 for cost in estimate.of_plan(wanted))
     assert estimate.of_plan(runs_of(["coop"], tmp_path, seeds=[1], device="cuda")) == [None]
-    assert estimate.of_plan(runs_of(["cgil"], tmp_path)) == [None]
 
 
 def test_the_estimate_of_a_plan_says_what_it_leaves_out(tmp_path):
-    finished(runs_of(["coop"], tmp_path)[0], 100)
-    wanted = runs_of(["coop", "cgil"], tmp_path, seeds=[0, 1])
+    wanted = runs_of(["coop", "cgil"], tmp_path, seeds=[0, 1], device="cuda")
+    finished(runs_of(["coop"], tmp_path, device="cuda")[0], 100)
     said = estimate.summary(wanted, estimate.of_plan(wanted))
-    assert "about 1 min 40 s and 5." in said and "2 of 3 runs unknown and not counted" in said
+    assert "about 1 min 40 s and 5." in said and "1 run judged by finished runs like them" in said
+    assert "2 of 3 runs unknown and not counted" in said and f"no finished run in {tmp_path} tells" in said
     assert "with 2 at a time" in estimate.summary(wanted, estimate.of_plan(wanted), workers=2)
 
 
@@ -145,7 +146,59 @@ def test_a_damaged_manifest_is_no_guide(tmp_path):
     run = runs_of(["coop"], tmp_path)[0]
     finished(run, 100)
     (run.folder / "manifest.json").write_text("{")
-    assert estimate.of_plan(runs_of(["coop"], tmp_path, seeds=[1])) == [None]
+    assert [cost.judged_by for cost in estimate.of_plan(runs_of(["coop"], tmp_path, seeds=[1]))] == ["table"]
+
+
+def finished_with_images(run: Run, seconds: float) -> None:
+    finished(run, seconds)
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    size = run_sizes.of_run(run)
+    images = {"train_images": size.train / size.tasks, "test_images": size.test / size.tasks}
+    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"tasks": [images] * size.tasks}))
+
+
+def test_runs_with_other_limits_are_scaled_by_images(tmp_path):
+    finished_with_images(runs_of(["coop"], tmp_path)[0], 100)  # 2 training images and 1 test image of a class; 1 s of scoring
+    wanted = runs_of(["coop"], tmp_path, limit_train=6, limit_test=5) + runs_of(["coop"], tmp_path, set=["coop.epochs=30"])
+    found = estimate.of_plan(wanted)
+    assert [cost.judged_by for cost in found] == ["other limits", "other settings"]
+    assert [round(cost.seconds) for cost in found] == [99 * 3 + 1 * 5, 99 * 2 + 1]
+    assert found[0].bytes > 4 * 5000
+
+
+def test_updates_that_are_counted_do_not_grow_with_the_images(tmp_path):
+    finished_with_images(runs_of(["finetune"], tmp_path)[0], 100)
+    (cost,) = estimate.of_plan(runs_of(["finetune"], tmp_path, limit_train=6))
+    assert round(cost.seconds) == 100 and cost.judged_by == "other limits"
+
+
+def test_a_fresh_folder_is_answered_from_the_table_and_the_machines_speed(tmp_path):
+    wanted = runs_of(["coop", "cgil", "zero-shot"], tmp_path, seeds=[0, 1])
+    asked = []
+    slow, fast = ([cost.seconds for cost in estimate.of_plan(wanted, None, speed)] for speed in (
+        lambda: asked.append(1) or 1e3, lambda: 1e4,
+    ))  # fmt: skip
+    assert len(asked) == 1 and slow == pytest.approx([10 * seconds for seconds in fast])
+    coop, _, cgil, _, zero_shot, _ = fast
+    assert cgil > 2 * coop > 2 * zero_shot > 0
+    said = estimate.summary(wanted, estimate.of_plan(wanted))
+    assert "6 runs judged by a table of relative costs and a moment's measurement" in said and "factor" in said
+
+
+def test_finished_runs_of_other_methods_say_how_long_a_unit_of_the_table_takes(tmp_path):
+    finished_with_images(runs_of(["coop"], tmp_path, device="cuda")[0], 100)
+    known, unknown = (
+        runs_of(["cgil"], tmp_path, device="cuda", precision=precision)[0] for precision in ("float32", "bfloat16")
+    )
+    found = estimate.of_plan([known, unknown], None, speed=lambda: pytest.fail("another device is not judged by this processor"))
+    assert found[0].judged_by == "other methods" and found[0].seconds > 100 and found[1] is None
+    said = estimate.summary([known, unknown], found)
+    assert "1 of 2 runs unknown" in said and "mini on cuda in bfloat16" in said
+
+
+def test_the_table_knows_every_method():
+    assert set(method_costs.read()) == set(registry.names("method"))
+    assert all(row.training >= 0 and row.scoring > 0 for row in method_costs.read().values())
 
 
 def test_fresh_leaves_alone_what_another_process_is_carrying_out(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from bench.clip import backbone as backbones
 from bench.images.dataset import Folders
 from bench.runs import runner
+from bench.runs.moments import Moment
 from bench.system import registry
 from tests.bench.small_runs import loaded, small_run
 
@@ -22,8 +23,8 @@ class Stopped(Exception):
     pass
 
 
-def stop_at_the_second_task(done: int, what: str) -> None:
-    if done == 1:
+def stop_at_the_second_task(moment: Moment) -> None:
+    if moment.done == 1:
         raise Stopped
 
 

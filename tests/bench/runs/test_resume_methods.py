@@ -1,5 +1,6 @@
 """Every registered method, killed after each of its tasks, ends with the files of an undisturbed run."""
 
+import dataclasses
 import random
 import shutil
 import signal
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from bench.learning.stated import scenarios_of
+from bench.results import training_log
 from bench.runs import runner
 from bench.runs.checkpoint import finished_tasks
 from bench.system import registry
@@ -18,6 +20,9 @@ FILES = ("records.csv", "samples.safetensors")
 # one method of each family; all others, which keep their state in the same ways, are marked slow
 FAST = (
     "attriclip", "cgil", "clap", "clip-adapter", "coda-prompt", "coop", "derpp", "finetune", "icarl", "linear-probe", "ranpac",
+)  # fmt: skip
+WITHOUT_STEPS = (  # their logs have no row
+    "cca-cl-frozen", "continual-clip", "linear-probe", "rail-dual", "rail-primal", "ranpac", "simplecil", "zero-shot",
 )  # fmt: skip
 METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in registry.names("method")]
 
@@ -68,6 +73,13 @@ def pieces_end_as_the_whole(name, tmp_path, cache, monkeypatch, kind):
     for file in FILES:
         assert (pieces.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
     assert not pieces.checkpoint.exists()
+    assert losses(pieces) == losses(whole)  # no task twice
+    assert bool(losses(whole)) is (name not in WITHOUT_STEPS)
+
+
+def losses(run) -> list[dict]:
+    """What the log of a run holds, without its times. It is whole after every task: the pieces were killed between two."""
+    return [dataclasses.asdict(row) | {"seconds": 0} for row in training_log.read(run.files.log)]
 
 
 # -- processes that die at random moments -----------------------------------------------------------------------
