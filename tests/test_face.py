@@ -14,8 +14,8 @@ from bench.system import former_names, public_names
 
 PUBLIC = (
     "Backbone BenchError Composition Copy Dataset DatasetInfo Draws Folders HubFiles ImageFiles ImageSource Layout Method Order "
-    "Protocol Reference ReferenceNames RemoteFile RunFailure Scenario Split Task TaskPlan TestBatches UnfitMethod "
-    "class_incremental dataset_on_disk one_line one_task_per_dataset parquet_images setting unknown_name"
+    "Protocol Reference ReferenceNames RemoteFile RunFailure Scenario Split Task TaskPlan TestBatches TrainedModel UnfitMethod "
+    "class_incremental dataset_on_disk load one_line one_task_per_dataset parquet_images setting unknown_name"
 ).split()
 
 

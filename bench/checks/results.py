@@ -9,7 +9,7 @@ from bench.checks.diagnosis import Diagnosis
 from bench.errors import BenchError, one_line
 from bench.results import records
 from bench.results.run_folder import MANIFEST, NAMES, RECORDS, SAMPLES, RunFolder, run_id_of
-from bench.runs import checkpoint
+from bench.runs import checkpoint, kept_model
 from bench.system import claims
 from bench.system.files import file_digest, leftovers
 
@@ -71,6 +71,8 @@ def _run_at_rest(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
         diagnosis.mend(f"{name}: {path.name} was left by a writer that was killed", "removed", path.unlink)
     if run.finished:
         complaint = next(_damages(run), None)
+        if run.model.exists():
+            _look_at_model(run, name, diagnosis)
         if complaint is None:
             for leftover in (run.checkpoint, run.failure, run.damaged_manifest):
                 if leftover.exists():
@@ -82,6 +84,13 @@ def _run_at_rest(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
         )  # fmt: skip
         return "unfinished"
     return _unfinished(run, name, diagnosis)
+
+
+def _look_at_model(run: RunFolder, name: str, diagnosis: Diagnosis) -> None:
+    try:
+        kept_model.check(run.model)
+    except BenchError as error:
+        diagnosis.mend(f"{name}: {error}", "removed, bench run --keep-model makes it again", run.model.unlink)
 
 
 def _unfinished(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:

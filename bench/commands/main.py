@@ -26,6 +26,7 @@ COMMANDS = {
     "metrics": "bench.commands.results:metrics",
     "new": "bench.commands.new:new_command",
     "plot": "bench.commands.results:plot",
+    "predict": "bench.commands.predict:predict_command",
     "profile": "bench.commands.profile:profile_command",
     "report": "bench.commands.results:report",
     "run": "bench.commands.run:run_command",

@@ -46,6 +46,8 @@ OPTIONS: dict[str, Option] = {
         "--limit-train", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N training images of every class."),
     "limit_test": click.option(
         "--limit-test", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N test images of every class."),
+    "keep_model": click.option(
+        "--keep-model", is_flag=True, help="Keep the trained model in the run's folder, for bench predict and bench learn."),
     "out": click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
     "threads": click.option(
         "--threads", type=click.IntRange(1, 1024), envvar="BENCH_THREADS",
@@ -99,7 +101,8 @@ def run(given: dict[str, Any], folders: "Folders") -> int:
         found = {one.run_id: reuse.NOTHING for one in runs}
     changed = [one for one in runs if found[one.run_id].state == "finished" and found[one.run_id].differs]
     again = changed if given["rerun_changed"] else []
-    to_do = {one.run_id for one in runs if found[one.run_id].state != "finished" or one in again}
+    runs = runs if again else reuse.for_models(runs, found)
+    to_do = {one.run_id for one in runs if found[one.run_id].state != "finished" or not one.finished or one in again}
     statuses = [("runs again: " if one in again else "") + found[one.run_id].status for one in runs]
     remarks = [f"note: {remark}" for remark in reuse.remarks(runs, found, given["rerun_changed"])]
     if given["dry_run"]:

@@ -6,6 +6,7 @@
         manifest.json            what was run, on what, how long it took; written last: a folder without one is unfinished
         checkpoint.safetensors   what an unfinished run goes on from
         failure.json             the attempts that failed, until one succeeds
+        model.safetensors        the trained model, where it was asked for (bench.runs.kept_model)
         manifest.damaged.json    the manifest of a run whose results are not whole, set aside: the run counts as unfinished
     <results>/.locks/<run id>.lock   held by the process that carries the run out
 
@@ -25,7 +26,8 @@ MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.safetensors"
 FAILURE = "failure.json"
 DAMAGED_MANIFEST = "manifest.damaged.json"
-NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, CHECKPOINT, FAILURE, DAMAGED_MANIFEST})
+MODEL = "model.safetensors"
+NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, CHECKPOINT, FAILURE, DAMAGED_MANIFEST, MODEL})
 LOCKS = ".locks"
 
 
@@ -78,6 +80,11 @@ class RunFolder:
     @property
     def failure(self) -> Path:
         return self.path / FAILURE
+
+    @property
+    def model(self) -> Path:
+        """The trained model, if it was kept."""
+        return self.path / MODEL
 
     @property
     def damaged_manifest(self) -> Path:
