@@ -22,6 +22,7 @@ COMMANDS = {
     "data": "bench.commands.data:data_command",
     "doctor": "bench.commands.check:doctor",
     "gate": "bench.commands.results:gate",
+    "learn": "bench.commands.learn:learn_command",
     "list": "bench.commands.list:list_command",
     "metrics": "bench.commands.results:metrics",
     "new": "bench.commands.new:new_command",

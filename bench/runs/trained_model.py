@@ -99,7 +99,7 @@ class TrainedModel:
         method, positions = self._for(names, classes)
         groups = _groups(len(given), tasks)
         ascending = sorted(set(positions))
-        with _threads(self._kept.made_from):
+        with threads_of(self._kept):
             found = evaluation.scores(method, [given.part(rows) for rows in groups], len(self._kept.tasks), ascending)
         together = torch.zeros(len(given), len(ascending))
         for rows, part in zip(groups, found):
@@ -253,9 +253,9 @@ def build(kept: KeptModel, backbone: Backbone, kind: type[Method], scenario: Sce
 
 
 @contextlib.contextmanager
-def _threads(made_from: dict) -> Iterator[None]:
+def threads_of(kept: KeptModel) -> Iterator[None]:
     """As many CPU threads as the run had, as far as there are cores: with another number sums round otherwise."""
-    wanted = (made_from.get("environment") or {}).get("threads")
+    wanted = (kept.made_from.get("environment") or {}).get("threads")
     before = torch.get_num_threads()
     try:
         if isinstance(wanted, int) and 1 <= wanted <= (os.cpu_count() or 1):
