@@ -1,10 +1,11 @@
-"""What a method must keep to once its model is kept: more classes by name, and one more task, which its stream did not have.
+"""What a method must keep to once its model is kept: more classes, and one more task, which its stream did not have.
 
-A model that was trained on a stream without the last task is built again for the whole stream, as `bench predict` does it for
+A method that was trained on a stream without the last task is built again for the whole stream, as `bench predict` does it for
 names that a stream did not have, and `bench learn` for a task of the user's.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -12,29 +13,12 @@ from bench.learning.method import Method
 from bench.learning.more_classes import Counts, load_into
 from bench.streams.scenario import Scenario
 from bench.streams.stream import Task
-from bench.system.randomness import Draws
 
-
-@dataclass
-class Shorter:
-    """A method that has learned all tasks but the last, of a stream that has no more."""
-
-    kind: type[Method]
-    settings: object
-    whole: Scenario
-    tasks: list[Task]
-    method: Method
-
-    def longer(self) -> Method:
-        """Its state in a method that is made for the whole stream."""
-        found = self.kind(self.settings, self.method.backbone, self.whole, self.method.draws).eval()
-        for task in self.tasks[:-1]:
-            found.grow(task)
-        load_into(found, self.method.state_dict(), Counts.of(self.method.scenario))
-        return found.eval()
+Fresh = Callable[[Scenario], Method]  # the method before its first task, for a stream of this scenario
 
 
 def without_last_task(scenario: Scenario) -> Scenario:
+    """The scenario of the stream that ends one task earlier."""
     kept = sum(owner < scenario.n_tasks - 1 for owner in scenario.task_of_class)
     return replace(
         scenario,
@@ -44,12 +28,20 @@ def without_last_task(scenario: Scenario) -> Scenario:
     )
 
 
-def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:
-    """The names of tensors that two states do not share bit for bit."""
+def longer(fresh: Fresh, scenario: Scenario, learned: Sequence[Task], kept: Method) -> Method:
+    """A method for the whole stream around the state of one that has learned all but the last task, of a stream without it."""
+    method = fresh(scenario)
+    for task in learned:
+        method.grow(task)
+    load_into(method, kept.state_dict(), Counts.of(kept.scenario))
+    return method.eval()
+
+
+def differing(one: Method, other: Method) -> list[str]:
+    """The names of the tensors that two methods do not share bit for bit."""
+    first, second = one.state_dict(), other.state_dict()
     return sorted(
-        name for name in {*one, *other} if name not in one or name not in other or not torch.equal(one[name], other[name])
+        name
+        for name in {*first, *second}
+        if name not in first or name not in second or not torch.equal(first[name], second[name])
     )
-
-
-def draws_of(method: Method) -> Draws:
-    return method.draws

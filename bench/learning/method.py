@@ -58,7 +58,7 @@ class Method(torch.nn.Module):
     scores_depend_on_list: ClassVar[bool] = False  # on the classes asked for; then each set of candidates is scored by itself
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
     # taught one more task, does a kept model equal a run that knew of that task from the start? See docs/trained-models.md
-    continues_as_one_run: ClassVar[bool] = False
+    continues_as_one_run: ClassVar[bool] = True
     cannot_continue: ClassVar[str] = ""  # why a kept model cannot learn one more task; empty: it can
     cannot_add_names: ClassVar[str] = ""  # why one that scores unlearned classes cannot score names that its stream did not have
     # task-agnostic counts only where unlearned classes are scored, or all tasks are learned at once (bench/learning/stated.py)

@@ -41,8 +41,11 @@ def _widened(kept: torch.Tensor, fresh: torch.Tensor, before: Counts, now: Count
     if kept.shape == fresh.shape or kept.ndim != fresh.ndim:
         return kept
     pairs = {(before.classes, now.classes), (before.tasks, now.tasks)}
-    if not all(old == new or (old, new) in pairs for old, new in zip(kept.shape, fresh.shape)):
+    longer = [(old, new) in pairs and old != new for old, new in zip(kept.shape, fresh.shape)]
+    if not any(longer):
         return kept  # it has grown since `prepare`, and is no list of the stream's classes
-    wider = fresh.detach().cpu().clone()
+    shape = [new if here else old for here, old, new in zip(longer, kept.shape, fresh.shape)]
+    # what has grown along another dimension since `prepare` has nothing there yet for the new classes
+    wider = fresh.detach().cpu().clone() if tuple(shape) == fresh.shape else torch.zeros(shape, dtype=kept.dtype)
     wider[tuple(slice(0, size) for size in kept.shape)] = kept.cpu()
     return wider

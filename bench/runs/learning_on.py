@@ -85,7 +85,7 @@ def _refuse(kept: KeptModel, kind: type[Method]) -> None:
     if kind.cannot_continue:
         raise BenchError(f"{name} cannot learn one more task: {kind.cannot_continue}")
     if kept.run.synthetic:
-        raise BenchError(f"this model of {name} was trained on stand-in images, which mean nothing; nothing can be learned on top")
+        raise BenchError(f"this model of {name} was trained on stand-in images, which mean nothing; use one of a real run")
 
 
 def _names(protocol: Protocol) -> tuple[str, ...]:
