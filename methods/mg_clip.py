@@ -168,7 +168,9 @@ class MGCLIP(Method):
         self.rows = torch.cat([self.rows, self.fitted_rows(task, of_step_2)])
         self.encode_classes()
 
+    @torch.no_grad()
     def classes_added(self, new: Sequence[int]) -> None:
+        self.change_towers()  # LoRA is loaded, and the towers that it makes are no state
         self.encode_classes()
 
     def encode_classes(self) -> None:
