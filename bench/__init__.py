@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from bench.learning.settings import setting as setting
     from bench.learning.test_batches import Composition as Composition
     from bench.learning.test_batches import TestBatches as TestBatches
+    from bench.runs.trained_model import TrainedModel as TrainedModel
+    from bench.runs.trained_model import load as load
     from bench.streams.protocol import Order as Order
     from bench.streams.protocol import Protocol as Protocol
     from bench.streams.protocol import TaskPlan as TaskPlan

@@ -174,8 +174,17 @@ class MGCLIP(Method):
         of_step_1, of_step_2 = budgets_of_phases(rest, [n * epochs, n * settings.visual_epochs])
         self.tune(task, of_step_1, epochs, "batch order")
         self.rows = torch.cat([self.rows, self.fitted_rows(task, of_step_2)])
+        self.encode_classes()
+
+    @torch.no_grad()
+    def classes_added(self, new: Sequence[int]) -> None:
+        self.change_towers()  # LoRA is loaded, and the towers that it makes are no state
+        self.encode_classes()
+
+    def encode_classes(self) -> None:
+        """The vectors of all classes of the stream, by the text tower as it is."""
         every_class = range(len(self.scenario.class_names))
-        prompts = self.written.prompts_of(every_class, settings.template)
+        prompts = self.written.prompts_of(every_class, self.settings.template)
         self.class_vectors = self.backbone.classifier(prompts, clip=self.towers.clip)
 
     # -- step 1 ---------------------------------------------------------------------------------------------------

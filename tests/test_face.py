@@ -15,8 +15,8 @@ from bench.system import former_names, public_names
 PUBLIC = (
     "Backbone BenchError Choices Composition Copy Dataset DatasetInfo Draws Folders HubFiles ImageFiles ImageSource Layout "
     "Method Order Protocol Range Reference ReferenceNames RemoteFile RunFailure Scenario Split Task TaskPlan TestBatches "
-    "UnfitMethod class_incremental dataset_on_disk one_line one_task_per_dataset parquet_images results run setting table "
-    "unknown_name"
+    "TrainedModel UnfitMethod class_incremental dataset_on_disk load one_line one_task_per_dataset parquet_images results "
+    "run setting table unknown_name"
 ).split()
 
 

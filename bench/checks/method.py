@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.checks import needs
+from bench.checks import continuing, needs
 from bench.checks.promises import Result, all_tried
 from bench.clip import backbone as backbones
 from bench.clip.backbone import Backbone
@@ -27,6 +27,7 @@ from bench.streams import reference
 from bench.streams.features import FeatureStore, Layer
 from bench.streams.opening import open_stream
 from bench.streams.protocol import Protocol, TaskPlan
+from bench.streams.scenario import Scenario
 from bench.streams.stream import Stream, Task
 from bench.system import registry
 from bench.system.randomness import Draws
@@ -61,8 +62,11 @@ class Trial:
     states: list[dict[str, torch.Tensor]] = field(default_factory=list)  # after each task
     weights_before: str = ""  # digest of the backbone
 
-    def fresh(self) -> Method:
-        method = self.method(self.settings, self.store.backbone, self.stream.scenario, Draws(LIKE, self.name, 0)).eval()
+    def fresh(self, scenario: Scenario | None = None) -> Method:
+        """Before its first task; scenario: of another stream than the trial's."""
+        settings = self.method.settings_for(LIKE, self.method.quick)
+        scenario = scenario or self.stream.scenario
+        method = self.method(settings, self.store.backbone, scenario, Draws(LIKE, self.name, 0)).eval()
         if method.reference_names:
             loaded, _ = reference.load(method.reference_names, self.store, self.folders)
             method.use_reference(loaded)
@@ -210,6 +214,30 @@ def resume_changes_nothing(trial: Trial) -> str:
     return ""
 
 
+def learns_one_more_task(trial: Trial) -> str:
+    """kept, it can learn a task that its stream did not have, as a run that knew of it (or says that it does not)"""
+    if trial.method.joint or trial.method.cannot_continue:
+        return ""
+    tasks, whole = trial.curriculum(), trial.trained
+    kept = trial.fresh(continuing.without_last_task(trial.stream.scenario))
+    for task in tasks[:-1]:
+        teach(kept, task)
+    method = continuing.longer(trial.fresh, trial.stream.scenario, tasks[:-1], kept)
+    if trial.method.zero_shot and trial.method.continues_as_one_run and not trial.method.cannot_add_names:
+        before = trial.fresh()
+        for task in tasks[:-1]:
+            before.grow(task)
+        before.load_state_dict(trial.states[-2])
+        if not torch.equal(trial.scores(method), trial.scores(before.eval())):
+            return "it scores new classes otherwise than if its stream had had them: define classes_added(new)"
+    teach(method, tasks[-1])
+    if not trial.method.continues_as_one_run:
+        return "" if bool(torch.isfinite(trial.scores(method)).all()) else "its scores are not finite then"
+    parts = continuing.differing(method, whole)
+    same = not parts and torch.equal(trial.scores(method), trial.scores(whole))
+    return "" if same else f"it ends elsewhere ({', '.join(parts[:3])}): say continues_as_one_run = False"
+
+
 def test_data_is_not_touched(trial: Trial) -> str:
     """learns without touching a test image"""
     tested = {source.digest for task in trial.stream.tasks for source, _ in task.test.pieces}
@@ -256,6 +284,7 @@ PROMISES: list[Callable[[Trial], str]] = [
     unseen_classes,
     same_seed_same_numbers,
     resume_changes_nothing,
+    learns_one_more_task,
     test_data_is_not_touched,
     backbone_is_left_alone,
     needs_are_true,

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 from bench.checks.diagnosis import Diagnosis
+from bench.errors import BenchError
 from bench.results.run_folder import NAMES, RunFolder
 from bench.results.soundness import damages
-from bench.runs import checkpoint
+from bench.runs import checkpoint, kept_model
 from bench.system import claims
 from bench.system.files import leftovers
 from bench.system.progress import followed
@@ -70,6 +71,8 @@ def _run_at_rest(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
         diagnosis.mend(f"{name}: {path.name} was left by a writer that was killed", "removed", path.unlink)
     if run.finished:
         complaint = next(damages(run), None)
+        if run.model.exists():
+            _look_at_model(run, name, diagnosis)
         if complaint is None:
             for leftover in (run.checkpoint, run.failure, run.traceback, run.damaged_manifest):
                 if leftover.exists():
@@ -81,6 +84,13 @@ def _run_at_rest(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:
         )  # fmt: skip
         return "unfinished"
     return _unfinished(run, name, diagnosis)
+
+
+def _look_at_model(run: RunFolder, name: str, diagnosis: Diagnosis) -> None:
+    try:
+        kept_model.check(run.model)
+    except BenchError as error:
+        diagnosis.mend(f"{name}: {error}", "removed, bench run --keep-model makes it again", run.model.unlink)
 
 
 def _unfinished(run: RunFolder, name: str, diagnosis: Diagnosis) -> str:

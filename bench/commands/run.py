@@ -61,6 +61,8 @@ OPTIONS: dict[str, Option] = {
         "--limit-train", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N training images of every class."),
     "limit_test": click.option(
         "--limit-test", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N test images of every class."),
+    "keep_model": click.option(
+        "--keep-model", is_flag=True, help="Keep the trained model in the run's folder, for bench predict and bench learn."),
     "out": click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
     "threads": click.option(
         "--threads", type=click.IntRange(1, 1024), envvar="BENCH_THREADS",
@@ -127,7 +129,8 @@ class Plan:
     @property
     def to_do(self) -> set[str]:
         """The ids of those that will be carried out."""
-        wanted = {one.run_id for one in self.runs if self.found[one.run_id].state != "finished" or one in self.again}
+        wanted = {one.run_id for one in self.runs
+                  if self.found[one.run_id].state != "finished" or not one.finished or one in self.again}  # fmt: skip
         return wanted - {one.run_id for one in self.failed}
 
     @property
@@ -173,6 +176,7 @@ def planned(
     failed = [] if given["retry_failed"] or given["fresh"] else [one for one in runs if found[one.run_id].failed]
     remarks = [*reuse.remarks(runs, found, given["rerun_changed"]), *(reuse.of_failed(failed, found) if given["dry_run"] else [])]
     again = changed if given["rerun_changed"] else []
+    runs = runs if again else reuse.for_models(runs, found)
     return Plan(runs, found, again, failed, [f"note: {remark}" for remark in remarks], given["retry_failed"])
 
 

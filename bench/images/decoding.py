@@ -27,15 +27,12 @@ def decode(image: Path | bytes, upright: bool = False) -> np.ndarray:
 
     upright: turned as the camera says (EXIF), as people see it; the data sets of papers are read as they lie there.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
             picture.load()
-            turned = ImageOps.exif_transpose(picture) if upright else picture
-            if turned.mode.startswith("I") or turned.mode == "F":
-                return _scaled(turned, picture)
-            return np.array(turned.convert("RGB"))  # a copy of its own: batches may be written to
+            return _as_rgb(picture, upright)
     except FileNotFoundError:
         raise ValueError("the file is missing") from None
     except UnknownRange as error:
@@ -43,6 +40,25 @@ def decode(image: Path | bytes, upright: bool = False) -> np.ndarray:
     except Exception as error:  # on damaged bytes Pillow's decoders raise OSError, SyntaxError, struct.error and others
         reason = one_line(error)
         raise ValueError(f"not a whole image ({reason})" if isinstance(image, Path) else reason) from error
+
+
+def pixels_of(picture: "Image", upright: bool = False) -> np.ndarray:
+    """The same of an image that Pillow has opened already."""
+    try:
+        return _as_rgb(picture, upright)
+    except UnknownRange as error:
+        raise ValueError(str(error)) from error
+    except Exception as error:  # its file is read only now
+        raise ValueError(f"not a whole image ({one_line(error)})") from error
+
+
+def _as_rgb(picture: "Image", upright: bool) -> np.ndarray:
+    from PIL import ImageOps
+
+    turned = ImageOps.exif_transpose(picture) if upright else picture
+    if turned.mode.startswith("I") or turned.mode == "F":
+        return _scaled(turned, picture)
+    return np.array(turned.convert("RGB"))  # a copy of its own: batches may be written to
 
 
 class UnknownRange(Exception):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,18 @@ from bench.streams.stream import Stream, Task
 
 ROUNDING = 1e-5  # of a score in float32, as a share of it: what is left of equal text features after one matrix product
 BATCH = 500  # test images at a time, for methods whose scores do not depend on it
+
+
+class Images(Protocol):
+    """What is scored: the test split of a task, or images that somebody has given."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, inputs: str, size: int) -> Iterator[torch.Tensor]:
+        """The images in order, `size` at a time, in the form that a method's `logits` takes."""
+
+    def inputs(self, inputs: str, rows: torch.Tensor) -> torch.Tensor:
+        """The chosen images in that form."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +84,15 @@ def evaluate(method: Method, stream: Stream, after_task: int) -> Iterator[Cell]:
     by_list = getattr(method, "scores_depend_on_list", False)  # what plays a method in somebody's test may not say it
     if batches and by_list:
         raise TypeError(f"{type(method).__name__}: scores cannot depend on other images and on the list of classes")
-    scores = _scores_of_composed_batches(method, batches, stream, after_task, widest) if batches else None
+    tests = [task.test for task in stream.tasks]
+    scores = _scores_of_composed_batches(method, batches, tests, after_task + 1, widest) if batches else None
     for task, sets, classes in zip(stream.tasks, wanted, widest):
         if not sets:
             continue
         if by_list:
             yield from _cells_by_list(method, task, sets, namesakes)
             continue
-        if scores is None:
-            logits = torch.cat([method.logits(batch, classes).float().cpu() for batch in task.test.batches(method.inputs, BATCH)])
-        else:
-            logits = scores[task.index]
+        logits = _scores_in_order(method, task.test, classes) if scores is None else scores[task.index]
         place = {c: column for column, c in enumerate(classes)}
         for candidates, classes in sets.items():
             columns = torch.tensor([place[c] for c in classes])
@@ -98,21 +109,37 @@ def _cells_by_list(method: Method, task: Task, sets: dict[str, list[int]], names
         yield _cell(torch.cat(found[candidates]), classes, task.index, candidates, task.test.labels, namesakes)
 
 
+@torch.inference_mode()
+def scores(method: Method, images: Sequence[Images], learned: int, classes: list[int]) -> list[torch.Tensor]:
+    """(n, classes) logits of the images of every task, the classes in ascending order: as `evaluate` gets them, for any images.
+
+    images: those of task 0, 1, ... (a task may have none), of which the first `learned` tasks have been learned.
+    """
+    if batches := method.test_batches:
+        found = _scores_of_composed_batches(method, batches, images, learned, [classes] * len(images))
+        return [found[task] for task in range(len(images))]
+    return [_scores_in_order(method, own, classes) if len(own) else torch.zeros(0, len(classes)) for own in images]
+
+
+def _scores_in_order(method: Method, images: Images, classes: list[int]) -> torch.Tensor:
+    return torch.cat([method.logits(batch, classes).float().cpu() for batch in images.batches(method.inputs, BATCH)])
+
+
 def _scores_of_composed_batches(
-    method: Method, batches: TestBatches, stream: Stream, after_task: int, widest: Sequence[list[int]]
+    method: Method, batches: TestBatches, images: Sequence[Images], learned: int, widest: Sequence[list[int]]
 ) -> dict[int, torch.Tensor]:
     """The logits of every task that has candidates, batch by batch as the method's `test_batches` composes them."""
-    scored = [task for task in stream.tasks if widest[task.index]]
-    lengths = [len(task.test) for task in scored]
-    logits = {task.index: torch.zeros(len(task.test), len(widest[task.index])) for task in scored}
-    for batch in batches.compose(lengths, min(after_task + 1, len(scored)), method.draws):
-        classes = sorted(set().union(*(widest[scored[place].index] for place, _ in batch)))
-        inputs = torch.cat([scored[place].test.inputs(method.inputs, rows) for place, rows in batch])
+    scored = [task for task in range(len(images)) if widest[task]]
+    lengths = [len(images[task]) for task in scored]
+    logits = {task: torch.zeros(len(images[task]), len(widest[task])) for task in scored}
+    for batch in batches.compose(lengths, min(learned, len(scored)), method.draws):
+        classes = sorted(set().union(*(widest[scored[place]] for place, _ in batch)))
+        inputs = torch.cat([images[scored[place]].inputs(method.inputs, rows) for place, rows in batch])
         found = method.logits(inputs, classes).float().cpu()
         column = {c: k for k, c in enumerate(classes)}
         for (place, rows), part in zip(batch, found.split([len(rows) for _, rows in batch])):
-            own = widest[scored[place].index]
-            logits[scored[place].index][rows] = part[:, [column[c] for c in own]]
+            own = widest[scored[place]]
+            logits[scored[place]][rows] = part[:, [column[c] for c in own]]
     return logits
 
 

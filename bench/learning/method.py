@@ -60,6 +60,10 @@ class Method(torch.nn.Module):
     scores_depend_on_list: ClassVar[bool] = False  # on the classes asked for; then each set of candidates is scored by itself
     on_embeddings: ClassVar[dict[str, Any]] = {}  # settings with which it needs less of CLIP, where a file lacks what it needs
     joint: ClassVar[bool] = False  # upper bound: learns all tasks at once, evaluated after the last only
+    # taught one more task, does a kept model equal a run that knew of that task from the start? See docs/trained-models.md
+    continues_as_one_run: ClassVar[bool] = True
+    cannot_continue: ClassVar[str] = ""  # why a kept model cannot learn one more task; empty: it can
+    cannot_add_names: ClassVar[str] = ""  # why one that scores unlearned classes cannot score names that its stream did not have
     # task-agnostic counts only where unlearned classes are scored, or all tasks are learned at once (bench/learning/stated.py)
     scenarios: ClassVar[tuple[ScenarioKind, ...]] = ("class-incremental", "task-incremental", "task-agnostic")
 
@@ -116,6 +120,13 @@ class Method(torch.nn.Module):
 
     def use_reference(self, reference: Reference) -> None:
         """Receive them, before the first task and after a resume."""
+
+    def classes_added(self, new: Sequence[int]) -> None:
+        """The stream has got these classes after the state was kept, which is loaded: bring up to date what depends on them.
+
+        Rows of the state by class or by task have those of `prepare` for the new ones. To do is what training has changed
+        about classes that are not learned: their text features by a trained text tower, say.
+        """
 
     def exemplar_bytes(self) -> int:
         """Bytes of stored training data (images or features), for the cost columns; "-" there where a plug-in does not say."""

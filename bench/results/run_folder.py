@@ -8,6 +8,7 @@
         checkpoint.safetensors   what an unfinished run goes on from
         traceback.txt            of the last attempt that failed, until one succeeds
         failure.json             the attempts that failed, until one succeeds
+        model.safetensors        the trained model, where it was asked for (bench.runs.kept_model)
         manifest.damaged.json    the manifest of a run whose results are not whole, set aside: the run counts as unfinished
     <results>/.locks/<run id>.lock   held by the process that carries the run out
 
@@ -29,7 +30,8 @@ CHECKPOINT = "checkpoint.safetensors"
 FAILURE = "failure.json"
 TRACEBACK = "traceback.txt"
 DAMAGED_MANIFEST = "manifest.damaged.json"
-NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, LOG, CHECKPOINT, FAILURE, TRACEBACK, DAMAGED_MANIFEST})
+MODEL = "model.safetensors"
+NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, LOG, CHECKPOINT, FAILURE, TRACEBACK, DAMAGED_MANIFEST, MODEL})
 LOCKS = ".locks"
 
 
@@ -90,6 +92,11 @@ class RunFolder:
     @property
     def traceback(self) -> Path:
         return self.path / TRACEBACK
+
+    @property
+    def model(self) -> Path:
+        """The trained model, if it was kept."""
+        return self.path / MODEL
 
     @property
     def damaged_manifest(self) -> Path:

@@ -1,21 +1,14 @@
 """What an unfinished run has produced so far: one file that is replaced atomically after each task."""
 
-import hashlib
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.runs import sealed_file
+from bench.runs.sealed_file import Damaged as Damaged
+
 if TYPE_CHECKING:
     import torch
-
-_DIGEST = b'"sha256":"'  # in the header of the file, followed by 64 hex digits; elsewhere in it quotes are escaped
-_BLANK = b"0" * 64  # what the digits are while the digest is computed
-
-
-class Damaged(ValueError):
-    """A checkpoint file that is not as it was written."""
 
 
 @dataclass
@@ -32,12 +25,7 @@ class Journal:
 
 
 def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) -> bytes:
-    """A safetensors file with the method's state, the per-sample scores, and the rest as JSON in its metadata.
-
-    safetensors notices a file that was cut short but no changed byte, so the metadata hold a digest of the whole file.
-    """
-    from safetensors.torch import save
-
+    """A safetensors file with the method's state, the per-sample scores, and the rest as facts (bench/runs/sealed_file.py)."""
     tensors = {f"state/{name}": value.contiguous().clone() for name, value in state.items()}
     scores, places = _joined(journal.samples)
     tensors |= {f"samples/{name}": value for name, value in scores.items()}
@@ -51,22 +39,12 @@ def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) ->
         "made_from": journal.made_from,
         **({"ties": journal.ties} if journal.ties else {}),
     }
-    data = save(tensors, metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
-    start = _place_of_digest(data)
-    return b"".join([data[:start], _digest(data, start), data[start + 64 :]])
+    return sealed_file.to_bytes(tensors, facts)
 
 
 def from_bytes(data: bytes) -> tuple[Journal, str, dict[str, "torch.Tensor"]]:
     """Journal, run id and the method's state; Damaged if any byte is not as it was written."""
-    from safetensors.torch import load
-
-    try:
-        start = _place_of_digest(data)
-    except ValueError:
-        raise Damaged("it is cut short or no checkpoint") from None
-    if data[start : start + 64] != _digest(data, start):
-        raise Damaged("its checksum differs")
-    facts, tensors = _facts(data), load(data)
+    facts, tensors = sealed_file.from_bytes(data)
 
     def part(prefix: str) -> dict[str, "torch.Tensor"]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -110,7 +88,7 @@ def _separated(joined: dict[str, "torch.Tensor"], lengths: dict[str, dict[str, i
 def finished_tasks(path: Path) -> int:
     """How many tasks are done according to a checkpoint file; 0 if there is none."""
     try:
-        return int(_header(path)["finished_tasks"])
+        return int(sealed_file.read_facts(path)["finished_tasks"])
     except (OSError, ValueError, LookupError, TypeError):
         return 0
 
@@ -118,36 +96,6 @@ def finished_tasks(path: Path) -> int:
 def made_from(path: Path) -> dict[str, Any]:
     """What the finished tasks were made from, according to a checkpoint file; empty where it does not say."""
     try:
-        return dict(_header(path)["made_from"])
+        return dict(sealed_file.read_facts(path)["made_from"])
     except (OSError, ValueError, LookupError, TypeError):
         return {}
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """The JSON part of a checkpoint file, read without its tensors."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > os.fstat(file.fileno()).st_size:
-            raise ValueError("no checkpoint")
-        return json.loads(json.loads(file.read(length))["__metadata__"]["facts"])
-
-
-def _place_of_digest(data: bytes) -> int:
-    """Where the digits of the digest begin; ValueError if there are none."""
-    header = data[: 8 + int.from_bytes(data[:8], "little")]
-    return header.index(_DIGEST) + len(_DIGEST)
-
-
-def _digest(data: bytes, start: int) -> bytes:
-    """In hex, of the file with blank digits in the place of the digest."""
-    view = memoryview(data)
-    digest = hashlib.sha256(view[:start])
-    digest.update(_BLANK)
-    digest.update(view[start + 64 :])
-    return digest.hexdigest().encode()
-
-
-def _facts(data: bytes) -> dict[str, Any]:
-    """The JSON part: a safetensors file starts with the length of its header."""
-    length = int.from_bytes(data[:8], "little")
-    return json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["facts"])

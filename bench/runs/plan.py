@@ -5,6 +5,7 @@ A plan is made of facts (bench/runs/facts.py) and opens no image; what runs impo
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from bench.errors import BenchError
 from bench.learning import recipes
@@ -87,6 +88,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         content=content,
                         images=images,
                         validation=protocol.validation.text if protocol.validation else "",
+                        keep_model=request.keep_model,
                     )
                 )
         notes += unfit.said()
@@ -121,10 +123,12 @@ def _wanting(method: str, protocol: Protocol, fields: Sequence[str], chosen_by_n
 
 
 def without_repeats(runs: Iterable[Run]) -> list[Run]:
-    """Each run once, where it came first."""
+    """Each run once, where it came first; its model is kept if any of its equals wants it."""
     found: dict[str, Run] = {}
     for run in runs:
-        found.setdefault(run.run_id, run)
+        first = found.setdefault(run.run_id, run)
+        if run.keep_model and not first.keep_model:
+            found[run.run_id] = replace(first, keep_model=True)
     return list(found.values())
 
 

@@ -63,6 +63,7 @@ class Request:
     set: tuple[Assignment, ...] = ()
     grid: tuple[tuple[Assignment, ...], ...] = ()
     ablate: tuple[str, ...] = ()
+    keep_model: bool = False
 
     @property
     def synthetic(self) -> bool:
@@ -139,6 +140,8 @@ def _request(table: dict[str, Any], common: Request, path: Path) -> Request:
             changes[key] = common.grid + tuple(_axes(value, where))
         elif key in ("limit_train", "limit_test"):
             changes[key] = _positive(value, where)
+        elif key == "keep_model":
+            changes[key] = _yes_or_no(value, where)
         elif not isinstance(value, str) or not value or "\0" in value:
             raise BenchError(f"{where}: text in quotes is wanted")
         elif value not in ONE_OF.get(key, (value,)):
@@ -167,6 +170,12 @@ def _is_name(value: Any) -> bool:
 def _positive(value: Any, where: str) -> int:
     if type(value) is not int or not 1 <= value <= LARGEST_LIMIT:
         raise BenchError(f"{where}: a whole number, 1 or larger, is wanted (up to {LARGEST_LIMIT})")
+    return value
+
+
+def _yes_or_no(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise BenchError(f"{where}: true or false is wanted")
     return value
 
 

@@ -8,7 +8,7 @@ is skipped or continued: nothing is reused, and nothing run again, without a wor
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import Any, Literal
@@ -44,13 +44,14 @@ class Reuse:
     unknown: bool = False  # its images are not there now, so they could not be compared
     failed: str = ""  # why it failed, where it is left alone for that
     tried_again: bool = False  # it failed, and is not left alone
+    without_model: bool = False  # it is finished, but the model that is asked for was not kept
 
     @property
     def status(self) -> str:
         """As the table of a plan says it."""
         how = ", ".join(IN_WORDS[what] for what in self.differs or ())
         if self.state == "finished":
-            return f"finished, {how}" if how else "finished"
+            return f"finished, {how}" if how else "runs again for its model" if self.without_model else "finished"
         if self.failed:
             return f"failed in task {self.tasks + 1}" if self.tasks else "failed"
         begun = self.state == "unfinished" and self.tasks
@@ -75,13 +76,14 @@ def examine(runs: Sequence[Run], facts: Facts) -> dict[str, Reuse]:
 
 
 def _examined(run: Run, facts: Facts) -> Reuse:
-    if run.finished:
+    if run.files.finished:
+        without = not run.finished
         try:
             made_from = made_from_of_manifest(read_manifest(run.folder))
         except BenchError:
-            return Reuse("finished")  # bench doctor and the table say what is wrong with it
+            return Reuse("finished", without_model=without)  # bench doctor and the table say what is wrong with it
         differs, unknown = differences(run, made_from, facts)
-        return Reuse("finished", 0, differs or None, _versions(made_from.get("environment")), unknown)
+        return Reuse("finished", 0, differs or None, _versions(made_from.get("environment")), unknown, without_model=without)
     tasks = checkpoint.finished_tasks(run.checkpoint)
     lasting = failures.lasting(run)
     failed = lasting.reason if lasting else ""
@@ -152,6 +154,16 @@ def _installed(package: str) -> str | None:
         return None
 
 
+def for_models(runs: Sequence[Run], found: Mapping[str, Reuse]) -> list[Run]:
+    """The runs, those without the model that was asked for if what they were made from has changed: carried out again they would
+    have other results, so they are left as they are."""
+    return [replace(run, keep_model=False) if _differs_without_model(found[run.run_id]) else run for run in runs]
+
+
+def _differs_without_model(one: Reuse) -> bool:
+    return one.without_model and bool(one.differs)
+
+
 # -- what the user is told --------------------------------------------------------------------------------------
 
 
@@ -170,6 +182,7 @@ def remarks(runs: Sequence[Run], found: Mapping[str, Reuse], rerun: bool = False
     versions = [line for run in runs for line in found[run.run_id].versions]
     for line in dict.fromkeys(versions):
         said.append(f"{_runs(versions.count(line))} made with {line}; bench gate tells whether numbers have moved")
+    said += _without_models([found[run.run_id] for run in runs], rerun)
     unknown = [run for run in runs if found[run.run_id].unknown and found[run.run_id].state == "finished"]
     for name in dict.fromkeys(run.protocol for run in unknown):
         count = sum(run.protocol == name for run in unknown)
@@ -185,6 +198,18 @@ def of_failed(runs: Sequence[Run], found: Mapping[str, Reuse]) -> list[str]:
         where = f"; traceback: {run.files.traceback}" if run.files.traceback.exists() else ""
         them = "it" if count == 1 else "them"
         said.append(f"{which} failed: {printable(reason)}{where}; --retry-failed tries {them} again")
+    return said
+
+
+def _without_models(found: Sequence[Reuse], rerun: bool) -> list[str]:
+    """On finished runs whose model is asked for and was not kept."""
+    changed = 0 if rerun else sum(map(_differs_without_model, found))
+    again = sum(one.without_model and not one.differs for one in found)
+    said = []
+    if again:
+        said.append(f"{_runs(again)} made without --keep-model, carried out again for the model: the results must come out equal")
+    if changed:
+        said.append(f"{_runs(changed)} made without --keep-model and of something else than now: no model, {_rerun(changed)}")
     return said
 
 

@@ -51,6 +51,7 @@ class Run:
     content: Content = "official"  # what the protocol's name says about its images
     images: str = ""  # digest of the images of a stream whose name says nothing about them; else empty
     validation: str = ""  # the part of the training images that is scored in the place of the test images; empty: none
+    keep_model: bool = False  # is the trained model wanted beside the results? No number depends on it: not part of the identity
 
     @property
     def protocol_given(self) -> str:
@@ -114,7 +115,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.files.finished
+        """Is there all that was asked for? A run without the model that is wanted of it is carried out again for it."""
+        return self.files.finished and (not self.keep_model or self.files.model.exists())
 
     @property
     def label(self) -> str:

@@ -19,14 +19,14 @@ import torch
 from safetensors.torch import save as save_tensors
 
 from bench.clip.backbone import Backbone
-from bench.errors import BenchError, UnfitMethod, one_line
+from bench.errors import BenchError, RunFailure, UnfitMethod, one_line
 from bench.images.dataset import Folders
 from bench.learning.evaluation import Cell, evaluate
 from bench.learning.method import Method
 from bench.learning.stated import is_stated
 from bench.results import records
 from bench.results.run_folder import RECORDS, SAMPLES
-from bench.runs import checkpoint, failures, moments
+from bench.runs import checkpoint, failures, kept_model, moments
 from bench.runs.moments import Progress
 from bench.runs.run import LoadedRun, Run
 from bench.runs.watch import Watch
@@ -118,7 +118,14 @@ def _execute(loaded: LoadedRun, backbone: Backbone, folders: Folders, watch: Wat
     conditions = {"test_batches": str(method.test_batches or "do not matter"), "reference": reference_facts}
     conditions |= _shots(loaded.protocol, stream) | _validation(loaded.protocol)
     with held_back(), phase("write"):
-        _write_results(run, journal, cost, backbone, stream, conditions)
+        results = {RECORDS: records.to_csv(journal.rows).encode(), SAMPLES: save_tensors(dict(sorted(journal.samples.items())))}
+        if run.files.finished:  # it was carried out again for its model
+            _refuse_other_results(run, results)
+        if run.keep_model:
+            made_from = journal.made_from | {"environment": environment(backbone.device)}
+            write_atomically(run.files.model, kept_model.of_run(loaded, method, stream, backbone.digest, made_from))
+        if not run.files.finished:
+            _write_results(run, journal, results, cost, backbone, stream, conditions)
         run.checkpoint.unlink(missing_ok=True)
         failures.forget(run)
 
@@ -287,13 +294,28 @@ def _cost(method: Method, backbone: Backbone) -> dict[str, Any]:
     }
 
 
+def _refuse_other_results(run: Run, results: dict[str, bytes]) -> None:
+    """A model belongs to the numbers beside it: where these come out otherwise now, they stay, and no model is kept."""
+    for name, content in results.items():
+        path = run.folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            raise RunFailure(
+                f"carried out again for its model, it has other results than those stored in {path}, which stay as they are; "
+                "no model is kept: --fresh starts over, another --out keeps both"
+            )
+
+
 def _write_results(
-    run: Run, journal: checkpoint.Journal, cost: dict[str, Any], backbone: Backbone, stream: Stream, conditions: dict[str, Any]
+    run: Run,
+    journal: checkpoint.Journal,
+    results: dict[str, bytes],
+    cost: dict[str, Any],
+    backbone: Backbone,
+    stream: Stream,
+    conditions: dict[str, Any],
 ) -> None:
-    table = records.to_csv(journal.rows).encode()
-    samples = save_tensors(dict(sorted(journal.samples.items())))
-    write_atomically(run.files.records, table)
-    write_atomically(run.files.samples, samples)
+    for name, content in results.items():
+        write_atomically(run.folder / name, content)
     images = hashlib.sha256()
     for task in stream.tasks:
         for split in (task.train, task.test):
@@ -328,7 +350,7 @@ def _write_results(
         "environment": environment(backbone.device),
         **_begun_elsewhere(journal, backbone),
         "earlier_failures": [dataclasses.asdict(failure) for failure in failures.of(run)],
-        "checksums": {RECORDS: sha256(table), SAMPLES: sha256(samples)},
+        "checksums": {name: sha256(content) for name, content in results.items()},
     }
     write_atomically(run.files.manifest, json.dumps(manifest, indent=1, default=str))
 

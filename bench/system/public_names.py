@@ -17,6 +17,7 @@ _PUBLIC = {
     "bench.learning.method": "Method",
     "bench.learning.settings": "Choices Range setting",
     "bench.learning.test_batches": "Composition TestBatches",
+    "bench.runs.trained_model": "TrainedModel load",
     "bench.streams.protocol": "Order Protocol TaskPlan class_incremental one_task_per_dataset",
     "bench.streams.reference": "Reference",
     "bench.streams.reference_sources": "ReferenceNames",

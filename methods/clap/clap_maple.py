@@ -1,5 +1,6 @@
 """CLAP on MaPLe's prompts in both towers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +74,11 @@ class ClapMaPLe(Clap):
         features = self.deep.image_features(batch) if len(self.seen) else self.backbone.encode_images(batch)
         return Inputs(F.normalize(features, dim=-1), self.class_vectors[classes])
 
+    def classes_added(self, new: Sequence[int]) -> None:
+        if len(self.seen):
+            self.store_class_vectors()
+
+    @torch.no_grad()
     def store_class_vectors(self) -> None:
         features = self.deep.text_features(self.prompts_of(torch.arange(len(self.scenario.class_names))))
         self.class_vectors = features if self.settings.released else F.normalize(features, dim=-1)

@@ -166,6 +166,12 @@ class CCACL(Method):
         """(N, d) unit text features of all classes of the stream, by the towers as they are."""
         return self.backbone.classifier(self.prompted.prompts_of(range(len(self.prompted.class_names))), clip=self.clip)
 
+    @torch.no_grad()
+    def classes_added(self, new: Sequence[int]) -> None:
+        if self.image_map.shape[1]:
+            self.class_vectors = self.encode_classes()
+            self.solve(new[0])  # the classes before are those that it has learned
+
     def learn(self, task: Task) -> None:
         if self.clip is not None and task.index == 0:
             self.tune(task)

@@ -146,6 +146,9 @@ class ENGINE(Method):
             found.check_seen(self.scenario.task_of_class)
         return found
 
+    def classes_added(self, new: Sequence[int]) -> None:
+        self.class_vectors = self.adapted_class_vectors()
+
     # -- learning -------------------------------------------------------------------------------------------------
 
     def learn(self, task: Task) -> None:

@@ -143,6 +143,13 @@ class FineTune(TextClassifier):
 
     def learn(self, task: Task) -> None:
         self.train_on(task)
+        self.encode_classes()
+
+    def classes_added(self, new: Sequence[int]) -> None:
+        self.encode_classes()
+
+    def encode_classes(self) -> None:
+        """The vectors of all classes of the stream, by the text tower as it is."""
         every_class = range(len(self.scenario.class_names))
         self.class_vectors = self.backbone.classifier(self.scenario.prompts_of(every_class), clip=self.clip)
 

@@ -80,6 +80,7 @@ class ICaRLNME(VisionFineTune):
     }
     quick = {"epochs": 1}
     paper = '"iCaRL: Incremental Classifier and Representation Learning", Rebuffi et al., CVPR 2017, arXiv 1611.07725'
+    continues_as_one_run = False  # the head is drawn for all classes of the stream at once
     trains = "the whole image tower and a linear head; text is not used"
     conformance = "checked: losses, rates, parameters of two tasks, features, herding, memory, class means, ranking, head logits"
     exemplars: torch.Tensor

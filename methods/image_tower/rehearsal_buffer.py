@@ -50,6 +50,7 @@ class ExperienceReplay(VisionFineTune):
     }
     quick = {"epochs": 1}
     paper = '"On Tiny Episodic Memories in Continual Learning", Chaudhry et al., 2019, arXiv 1902.10486'
+    continues_as_one_run = False  # the head is drawn for all classes of the stream at once
     trains = "the whole image tower and a linear head; text is not used"
     conformance = "no vectors: checked by its formulas and on the mini world"
     stored: torch.Tensor

@@ -227,6 +227,10 @@ class MoEAdapters(TextClassifier):
                 ranked = mixture.counts.sort(descending=True, stable=True).indices
                 row[ranked[: self.settings.freeze_used]] = True
 
+    def classes_added(self, new: Sequence[int]) -> None:
+        if len(self.vectors_of_router):
+            self.store_class_vectors()
+
     @torch.no_grad()
     def store_class_vectors(self) -> None:
         """The vectors of all classes as each router's text tower sees them now: experts that are not frozen have moved."""

@@ -126,6 +126,7 @@ class STARPrompt(ImageClassifier):
     }  # fmt: skip
     quick = {"epochs": 1, "key_alignment_epochs": 1, "alignment_epochs": 1, "samples_per_class": 16, "mixture_iterations": 5}
     paper = '"Semantic Residual Prompts for Continual Learning", Menabue et al., ECCV 2024, arXiv 2403.06870'
+    continues_as_one_run = False  # keys and prompts are drawn for all classes of the stream at once
     trains = (
         "a context token per class for CLIP's text tower; modulations and value residuals per class and block of an image tower, "
         "and a linear head; all towers are frozen. Two backbones unless vit=clip"

@@ -91,6 +91,11 @@ class MaPLe(Rehearsal):
         features = F.normalize(self.deep.image_features(images), dim=-1)  # (b, d)
         return F.cross_entropy(self.backbone.logit_scale * features @ vectors.T, columns)
 
+    def classes_added(self, new: Sequence[int]) -> None:
+        if len(self.seen):
+            self.store_class_vectors()
+
+    @torch.no_grad()
     def store_class_vectors(self) -> None:
         every_class = torch.arange(len(self.scenario.class_names))
         self.class_vectors = F.normalize(self.deep.text_features(self.text_of(every_class)), dim=-1)

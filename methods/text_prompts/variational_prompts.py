@@ -177,6 +177,11 @@ class VariationalPrompts(Rehearsal):
         shape = (self.settings.n_draws, 1, self.backbone.text_width)
         return self.draws.normal(shape, "test posterior").to(self.device)
 
+    @torch.no_grad()
+    def classes_added(self, new: Sequence[int]) -> None:
+        if len(self.seen):
+            self.store_class_vectors()
+
     def store_class_vectors(self) -> None:
         if self.settings.posterior == "unconditional":
             text = self.text_of(torch.arange(len(self.scenario.class_names)))

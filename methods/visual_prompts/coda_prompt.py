@@ -83,6 +83,8 @@ class CODAPrompt(PromptedVision):
         '"CODA-Prompt: COntinual Decomposed Attention-based Prompting for Rehearsal-Free Continual Learning", '
         "Smith et al., CVPR 2023, arXiv 2211.13218"
     )
+    continues_as_one_run = False
+    cannot_continue = "its prompt components are shared out among the tasks of its stream, and none is left"
     trains = "prompt components, their keys and attention vectors, and a linear head; the image tower is frozen, text is not used"
     conformance = "checked: orthogonal start from stored draws, prefixes, penalty, losses, rates, gradients, parameters, logits"
     filled: torch.Tensor

@@ -85,6 +85,7 @@ class DualPrompt(PromptedVision):
     paper = (
         '"DualPrompt: Complementary Prompting for Rehearsal-free Continual Learning", Wang et al., ECCV 2022, arXiv 2204.04799'
     )
+    continues_as_one_run = False  # head and prefixes are drawn for the whole stream at once
     trains = "general and expert prefixes, keys and a linear head; the image tower is frozen, text is not used"
     conformance = "checked: query, selection, losses, gradients, parameters of two tasks, logits; both layouts"
     clip_norm = 1.0

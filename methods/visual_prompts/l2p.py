@@ -69,6 +69,7 @@ class L2P(PromptedVision):
     }
     quick = {"epochs": 1}
     paper = '"Learning to Prompt for Continual Learning", Wang et al., CVPR 2022, arXiv 2112.08654'
+    continues_as_one_run = False  # the head is drawn for all classes of the stream at once
     trains = "prompt pool, keys and a linear head; the image tower is frozen, text is not used"
     conformance = "checked: query, selection and vote, losses, gradients, parameters of two tasks, batch and single-image logits"
     clip_norm = 1.0

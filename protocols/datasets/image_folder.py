@@ -44,18 +44,18 @@ WORDS = {
 TEST_SHARE = 0.2
 
 
-def image_folder(path: str | Path, templates: tuple[str, ...] = ()) -> Dataset:
+def image_folder(path: str | Path, templates: tuple[str, ...] = (), at_least: int = 2) -> Dataset:
     """The data set in a folder, in its own words or with these templates.
 
     A list of its files is read at once, an image only when it is needed.
     Its name is "folder:" and the folder's own name, whatever lies above. Its version holds a digest of the files' names.
-    Raises BenchError for a folder that holds no classes, or whose classes and splits cannot be told for sure.
+    Raises BenchError for a folder that holds fewer than `at_least` classes, or whose classes and splits cannot be told for sure.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise BenchError(f"{root}: there is no such folder; give one that has a sub-folder of images for every class")
     _refuse_unwritable_name(root.resolve())
-    reading = _Reading(root)
+    reading = _Reading(root, at_least)
     splits = reading.listed()
     classes = list(splits["train"])
     words = folder_words.read(root)
@@ -141,6 +141,7 @@ class _Reading:
     """The folders and files below a root, and what is left out of them."""
 
     root: Path
+    at_least: int = 2  # classes
     walk: Walk = field(default_factory=Walk)
     said: list[str] = field(default_factory=list)
 
@@ -167,10 +168,11 @@ class _Reading:
         for place in [self.root, *(self.root / name for name in chosen.values())]:
             if beside := sum(name.lower().endswith(self.walk.suffixes) for name in self._files(place)):
                 self.said.append(f"{beside} {'image' if beside == 1 else 'images'} in {place} beside the folders there: not read")
-        if len(found["train"]) < 2:
+        if len(found["train"]) < self.at_least:
+            wanted = "a stream needs at least two sub-folders" if self.at_least > 1 else "a class is a sub-folder"
             within = f"; did you mean {self.root / folders[0]}?" if len(folders) == 1 and self._holds_folders(folders[0]) else ""
             raise BenchError(
-                f"{self.root}: {len(found['train'])} class folders; a stream needs at least two sub-folders with images{within}"
+                f"{self.root}: {len(found['train'])} class folders; {wanted} with images{within}"
             )
         return found
 

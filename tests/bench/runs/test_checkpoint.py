@@ -1,11 +1,12 @@
 """Checkpoints: what was written comes back, and nothing else does."""
 
+import json
 import random
 
 import pytest
 import torch
 
-from bench.runs import checkpoint
+from bench.runs import checkpoint, sealed_file
 from bench.runs.checkpoint import Damaged, Journal
 
 
@@ -39,8 +40,8 @@ def test_scores_of_any_kind_and_length_come_back():
 
 
 def test_another_layout_is_noticed(monkeypatch):
-    dumps = checkpoint.json.dumps
-    monkeypatch.setattr(checkpoint.json, "dumps", lambda facts: dumps({k: v for k, v in facts.items() if k != "samples"}))
+    dumps = json.dumps
+    monkeypatch.setattr(sealed_file.json, "dumps", lambda facts: dumps({k: v for k, v in facts.items() if k != "samples"}))
     with pytest.raises(Damaged, match="another version"):
         checkpoint.from_bytes(checkpoint.to_bytes(Journal(), "run", {}))
 

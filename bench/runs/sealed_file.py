@@ -1,0 +1,67 @@
+"""A safetensors file with plain facts beside its tensors and a digest of itself: checkpoints and kept models.
+
+safetensors notices a file that was cut short but no changed byte, so the metadata hold a digest of the whole file.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+_DIGEST = b'"sha256":"'  # in the header of the file, followed by 64 hex digits; elsewhere in it quotes are escaped
+_BLANK = b"0" * 64  # what the digits are while the digest is computed
+
+
+class Damaged(ValueError):
+    """A file that is not as it was written."""
+
+
+def to_bytes(tensors: dict[str, "torch.Tensor"], facts: dict[str, Any]) -> bytes:
+    """The file. No two tensors may share memory; facts are what JSON can hold."""
+    from safetensors.torch import save
+
+    data = save(tensors, metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
+    start = _place_of_digest(data)
+    return b"".join([data[:start], _digest(data, start), data[start + 64 :]])
+
+
+def from_bytes(data: bytes, what: str = "checkpoint") -> tuple[dict[str, Any], dict[str, "torch.Tensor"]]:
+    """(facts, tensors); Damaged if any byte is not as it was written. what: such a file is called."""
+    from safetensors.torch import load
+
+    try:
+        start = _place_of_digest(data)
+    except ValueError:
+        raise Damaged(f"it is cut short or no {what}") from None
+    if data[start : start + 64] != _digest(data, start):
+        raise Damaged("its checksum differs")
+    length = int.from_bytes(data[:8], "little")  # a safetensors file starts with the length of its header
+    return json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["facts"]), load(data)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts alone, read without the tensors and without a look at the digest. ValueError or LookupError if there are none."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > os.fstat(file.fileno()).st_size:
+            raise ValueError("not such a file")
+        return json.loads(json.loads(file.read(length))["__metadata__"]["facts"])
+
+
+def _place_of_digest(data: bytes) -> int:
+    """Where the digits of the digest begin; ValueError if there are none."""
+    header = data[: 8 + int.from_bytes(data[:8], "little")]
+    return header.index(_DIGEST) + len(_DIGEST)
+
+
+def _digest(data: bytes, start: int) -> bytes:
+    """In hex, of the file with blank digits in the place of the digest."""
+    view = memoryview(data)
+    digest = hashlib.sha256(view[:start])
+    digest.update(_BLANK)
+    digest.update(view[start + 64 :])
+    return digest.hexdigest().encode()
