@@ -48,6 +48,7 @@ class KeptModel:
     templates: tuple[str, ...] | None  # of the protocol, for all classes; None: every data set has its own
     tasks: tuple[LearnedTask, ...]
     weights_digest: str
+    draws: str  # the name of the stream in those of its random numbers
     made_from: dict[str, Any]  # source of the method, images, reference data, versions and hardware
     state: "dict[str, torch.Tensor]" = field(repr=False)
 
@@ -67,6 +68,7 @@ class KeptModel:
             "templates": self.templates,
             "tasks": [dataclasses.asdict(task) for task in self.tasks],
             "weights_digest": self.weights_digest,
+            "draws": self.draws,
             "made_from": self.made_from,
         }
         return sealed_file.to_bytes({name: value.contiguous().clone() for name, value in self.state.items()}, facts)
@@ -77,9 +79,9 @@ def of_run(
 ) -> bytes:
     """The file for the method at the end of a run."""
     tasks = tuple(LearnedTask(task.name, task.classes) for task in stream.tasks)
-    templates = loaded.protocol.templates
+    protocol = loaded.protocol
     return KeptModel(
-        loaded.run, stream.scenario, templates, tasks, weights_digest, made_from, method.state_dict()
+        loaded.run, stream.scenario, protocol.templates, tasks, weights_digest, protocol.known_as, made_from, method.state_dict()
     ).to_bytes()
 
 
@@ -136,6 +138,7 @@ def read(path: Path) -> KeptModel:
             templates=None if facts["templates"] is None else tuple(facts["templates"]),
             tasks=tuple(LearnedTask(**{**task, "classes": tuple(task["classes"])}) for task in facts["tasks"]),
             weights_digest=facts["weights_digest"],
+            draws=facts["draws"],
             made_from=facts["made_from"],
             state=state,
         )

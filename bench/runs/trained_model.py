@@ -33,7 +33,7 @@ from bench.streams.features import FeatureStore
 from bench.streams.given_images import Given, GivenImages
 from bench.streams.scenario import Scenario
 from bench.streams.stream import Task
-from bench.system import method_source, registry
+from bench.system import registry
 from bench.system.method_source import Source
 from bench.system.randomness import Draws
 
@@ -199,14 +199,14 @@ def _folders() -> Folders:
 
 def kind_of(kept: KeptModel) -> type[Method]:
     """The class of the method; BenchError if it is of another version. Where its code has changed, a note says so."""
-    kind: type[Method] = registry.load("method", kept.run.method)
+    kind: type[Method] = registry.load("method", kept.run.method_given)
     if kind.version != kept.run.method_version:
         raise BenchError(
             f"kept model of {kept.run.method}: it was trained by version {kept.run.method_version} of the method, version "
             f"{kind.version} is here; {AGAIN}"
         )
     since = Source.from_json(kept.made_from.get("source"))
-    if since and (modules := method_source.changes_on_disk(registry.target("method", kept.run.method), since)):
+    if since and (modules := registry.changes_since(kept.run.method_given, since)):
         said = f"{', '.join(modules[:5])}{', ...' if len(modules) > 5 else ''}"
         print(f"note: the model was trained by other code of {kept.run.method} ({said}); scores may differ", file=sys.stderr)
     return kind
@@ -239,7 +239,7 @@ def build(kept: KeptModel, backbone: Backbone, kind: type[Method], scenario: Sce
     run = kept.run
     settings = assignments.restored(kind.Settings, run.settings)
     try:
-        method = kind(settings, backbone, scenario, Draws(run.protocol, run.method, run.seed))
+        method = kind(settings, backbone, scenario, Draws(kept.draws, run.method, run.seed))
         for task in tasks:
             method.grow(task)
         load_into(method, kept.state, Counts.of(kept.scenario))

@@ -71,7 +71,8 @@ def with_options(protocol: Protocol, options: Sequence[str]) -> Protocol:
         part = Validation.parse(chosen["validation"])
         changed = replace(changed, validation=part)
         suffixes += [f"{validation.OPTION}{part.text}"] if part != start.validation else []
-    like = "+".join([protocol.like, *suffixes]) if protocol.like else ""
+    whole = [suffix for suffix in suffixes if not FIRST_TASKS.fullmatch(suffix)]  # random numbers go on where a cut stream ends
+    like = "+".join([protocol.like or protocol.name, *whole]) if protocol.like or whole != suffixes else ""
     return replace(changed, name="+".join([protocol.name, *suffixes]), like=like)
 
 

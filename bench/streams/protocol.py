@@ -69,7 +69,7 @@ class Protocol:
     validation: Validation | None = None  # the part of the training images that stands where the test images would be
     datasets: Mapping[str, Dataset] = field(default_factory=dict)  # those that are not registered, by name
     embeddings: EmbeddingFile | None = None  # all that there is of its images
-    like: str = ""  # the protocol on images whose embeddings these are, where that is known
+    like: str = ""  # the protocol on images whose embeddings these are, where that is known; the whole one of which it is a part
 
     @property
     def exemplars(self) -> str:
@@ -80,7 +80,8 @@ class Protocol:
 
     @property
     def known_as(self) -> str:
-        """The name by which recipes and random numbers go: embeddings are learned as their images would be."""
+        """The name by which recipes and random numbers go: embeddings are learned as their images would be, the first tasks of a
+        stream as if others came."""
         return self.like or self.name
 
     def dataset(self, name: str) -> Dataset:

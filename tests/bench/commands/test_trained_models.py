@@ -87,6 +87,20 @@ def test_predict_equals_the_evaluation_and_learning_on_equals_one_run(kept, benc
     assert known.returncode == 2 and "a task brings new ones" in known.stderr and not (tmp_path / "newer").exists()
 
 
+@pytest.mark.parametrize("method", ["coop", "ranpac"])
+def test_a_method_that_draws_goes_on_as_one_run_over_the_whole_stream(method, bench, world, tmp_path):
+    """`+tasks=6` is the whole stream up to there, under the names that its draws have; learning the seventh goes on with them."""
+    seven = f"folder:{world / 'seven'}-7x2+order=natural"
+    short = ("--methods", method, "--set", "coop.epochs=1" if method == "coop" else "ranpac.projection=64", "--keep-model")
+    for place, protocol in (("first", f"{seven}+tasks=6"), ("whole", seven)):
+        assert (found := bench("run", "--protocol", protocol, *short, "--out", place)).returncode == 0, found.stderr
+    learned = bench("learn", "first", "--task", world / "seventh", "-o", "new")
+    assert learned.returncode == 0, learned.stderr
+    one, other = kept_model.read(tmp_path / "new"), kept_model.read(tmp_path / "whole")
+    assert one.scenario == other.scenario and one.state.keys() == other.state.keys()
+    assert all((one.state[name] == other.state[name]).all() for name in one.state)
+
+
 def test_names_that_were_never_learned(kept, bench, world):
     image = next((world / "seventh" / "test").rglob("*.png"))
     found = bench("predict", kept["coop"], image, "--classes", 'zebra crossing, "cup, broken",bird', "--top", "9")

@@ -238,7 +238,7 @@ def test_a_plan_needs_no_torch_and_keeps_no_image(tmp_path, cache):
     command = [sys.executable, "-c", A_COMMAND, *arguments, "--cache-dir", str(tmp_path / "cache")]
     cold, warm = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300) for _ in range(2))
     assert cold.returncode == 0, cold.stderr
-    runs = [re.findall(r"^mini60.*?[0-9a-f]{16}  new", one.stdout, re.MULTILINE) for one in (cold, warm)]  # times are measured anew
+    runs = [re.findall(r"^mini60.*?[0-9a-f]{16}  new", one.stdout, re.MULTILINE) for one in (cold, warm)]  # not the times
     assert len(runs[0]) == 2 and runs[0] == runs[1] and "cgil vae_epochs=3" in warm.stdout
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["facts"]
 
