@@ -59,7 +59,7 @@ def test_a_system_that_does_not_say_leaves_the_column_empty(monkeypatch, tmp_pat
 def _cost_of_a_run() -> dict:
     """What a run's manifest says about a method without parameters."""
     method = SimpleNamespace(parameters=lambda: [], exemplar_bytes=lambda: 0, state_dict=dict)
-    return runner._cost(method, SimpleNamespace(device=CPU, clip=torch.nn.Linear(2, 2)))
+    return runner._cost(method, SimpleNamespace(device=CPU, frozen_parameters=6))
 
 
 def test_nothing_needs_what_only_unix_has():
