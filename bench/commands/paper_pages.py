@@ -4,10 +4,7 @@ from textwrap import indent
 
 from tabulate import tabulate
 
-from bench.reports.formats import write
-from bench.reports.paper_rows import reported
 from bench.results import paper_tables
-from bench.runs import paper_study
 
 
 def listed() -> str:
@@ -18,6 +15,10 @@ def listed() -> str:
 
 def page(name: str) -> str:
     """What a table is, how it is run, what differs, and its numbers."""
+    from bench.reports.formats import write
+    from bench.reports.paper_rows import reported
+    from bench.runs import paper_study
+
     table = paper_tables.find(name)
     study = paper_study.read(table, {}).whole
     keys = paper_study.keys(study)

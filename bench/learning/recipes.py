@@ -26,7 +26,6 @@ from typing import Any
 
 from bench.errors import BenchError, one_line, unknown_name
 from bench.learning.setting_values import as_text, from_toml
-from bench.streams import names as protocol_names
 from bench.system import registry
 from bench.system.text_files import read_text
 
@@ -57,7 +56,9 @@ def fits(protocol: str, pattern: str) -> bool:
     >>> fits("mini60-6x10+tasks=3+validation=20%", "mini60-6x10"), fits("mini60-6x10+exemplars=20-total", "mini60-6x10")
     (True, False)
     """
-    return fnmatchcase(protocol, pattern) or fnmatchcase(protocol_names.as_published(protocol), pattern)
+    from bench.streams import names  # they import numpy, which what is only listed can do without
+
+    return fnmatchcase(protocol, pattern) or fnmatchcase(names.as_published(protocol), pattern)
 
 
 def chosen(recipes: Iterable[Recipe], method: str, protocol: str) -> dict[str, tuple[Any, str]]:

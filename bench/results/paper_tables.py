@@ -17,7 +17,6 @@ from typing import Any
 
 from bench.errors import unknown_name
 from bench.results import published
-from bench.results.conditions import label
 from bench.results.metrics import METRICS
 
 SUFFIX = ".toml"
@@ -147,4 +146,6 @@ def row_key(protocol: str, method: str, overrides: str, without: Iterable[str] =
     """
     left_out = set(without)
     own = [part for part in overrides.split(";") if part and part.partition("=")[0] not in left_out]
+    from bench.results.conditions import label  # it imports pandas, which what is only shown can do without
+
     return protocol, label(method, ";".join(own))

@@ -101,7 +101,8 @@ class ConDU(FineTune):
         '"Enhanced Continual Learning of Vision-Language Models with Model Fusion", Gao et al., ICLR 2026, arXiv 2503.10705'
     )
     continues_as_one_run = False
-    cannot_continue = cannot_add_names = "its weight changes hold the embeddings of the words in the names of its classes alone"
+    cannot_continue = "its weight changes hold the embeddings of the words in the names of its classes alone"
+    cannot_add_names = cannot_continue
     trains = "both encoders of CLIP, from the initial weights for each task; the logit scale stays frozen"
     conformance = (
         "checked: rates, losses, gradients, weights, changes, unified change, masks, scales, prototypes, logits by task and by "

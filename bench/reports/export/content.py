@@ -18,9 +18,9 @@ from bench.results.groups import comparable
 from bench.results.metrics import of_run
 from bench.results.records import CONDITIONS, find
 from bench.results.run_data import RunData
+from bench.results.run_folder import LOG
 from bench.system.digests import of_plain_data
 
-LOG = "log.csv"  # of a run that trains: the losses as they came
 LOG_COLUMNS = ("task", "name", "phase", "epoch", "step", "loss", "seconds")
 LEARNED = "accuracy/learned so far"
 Value = str | int | float | bool

@@ -164,7 +164,7 @@ def test_bench_check_asks_for_the_plugins_own_words():
 
 @pytest.mark.parametrize(("kind", "said"), [(Silent, None), (Speaking, 12)])
 def test_memory_that_a_plugin_does_not_speak_of_is_not_said_to_be_none(kind, said):
-    backbone = SimpleNamespace(device=torch.device("cpu"), clip=torch.nn.Linear(2, 2))
+    backbone = SimpleNamespace(device=torch.device("cpu"), frozen_parameters=6)
     assert _cost(kind(kind.Settings(), backbone, None, None), backbone)["exemplar_bytes"] == said
     assert is_stated(registry.load("method", "zero-shot"), "exemplar_bytes")  # a built-in that keeps none knows it
 

@@ -18,7 +18,7 @@ def test_kept_state_is_every_number_that_a_checkpoint_holds():
     method.weights = torch.nn.Parameter(torch.zeros(3, 2))
     method.register_buffer("factors", torch.zeros(4, 5, 5, dtype=torch.float64))
     method.register_buffer("made_again", torch.zeros(100), persistent=False)
-    backbone = SimpleNamespace(device=torch.device("cpu"), clip=torch.nn.Linear(2, 2))
+    backbone = SimpleNamespace(device=torch.device("cpu"), frozen_parameters=6)
     assert runner._cost(method, backbone)["state_bytes"] == 3 * 2 * 4 + 4 * 5 * 5 * 8
 
 

@@ -62,7 +62,7 @@ def runs_of(protocol: str, methods: tuple[str, ...], folders, out, **more):
 
 def carried_out(protocol: str, method: str, folders, out):
     (run,), _ = runs_of(protocol, (method,), folders, out)
-    outcome = launch.carry_out(run, folders, lambda run, done, what: None)
+    outcome = launch.carry_out(run, folders, lambda run, moment: None)
     assert not outcome.reason
     table = records.read_csv(run.files.records).drop(columns=list(OF_THE_STREAM))
     return run, table, load_file(run.files.samples)
@@ -121,7 +121,7 @@ def test_class_means_agree_with_an_independent_computation(folders, tmp_path):
     content, path = files.tensors(), files.write(tmp_path / "own.safetensors")
     whole = {"limit_train": None, "limit_test": None}
     (run,), _ = runs_of(f"embeddings:{path}-2x2+order=natural", ("simplecil",), folders, tmp_path, **whole)
-    assert not launch.carry_out(run, folders, lambda run, done, what: None).reason
+    assert not launch.carry_out(run, folders, lambda run, moment: None).reason
     means = np.stack([content["train/features"][content["train/labels"] == k].mean(axis=0) for k in range(4)])
     tests = content["test/features"] / np.linalg.norm(content["test/features"], axis=1, keepdims=True)
     predicted = (tests @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T).argmax(axis=1)

@@ -80,7 +80,7 @@ def test_a_job_that_timed_out_too_often_has_not_failed_by_itself(tmp_path, monke
     errors = pytest.importorskip("submitit.core.utils")
     run = runs_of(["zero-shot"], tmp_path)[0]
 
-    def times_out(run, folders, report, foreign):
+    def times_out(run, folders, foreign):
         raise errors.UncompletedJobError("timed-out too many times")
 
     monkeypatch.setattr(slurm, "carry_out", times_out)
