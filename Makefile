@@ -3,13 +3,19 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 DEMO_METHODS ?= zero-shot,finetune,coop,cgil,joint-prompts
 
-.PHONY: demo test lint gate clean
+.PHONY: demo test test-thorough test-all lint gate clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/bench run --protocol mini60-6x10 --methods $(DEMO_METHODS)
 
 test: $(VENV)-test/installed
 	$(VENV)-test/bin/python -m pytest -n 2 --dist worksteal
+
+# the same promises for every method and every setting: what `make test` leaves out
+test-thorough: $(VENV)-test/installed
+	$(VENV)-test/bin/python -m pytest -n 2 --dist worksteal -m "thorough and not slow"
+
+test-all: test test-thorough
 
 # style and types, as pyproject.toml sets them
 lint: $(VENV)-test/installed

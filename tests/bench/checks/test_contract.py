@@ -7,13 +7,12 @@ from bench.checks import method as contract
 from bench.images.dataset import Folders
 from bench.learning.method import Method
 from bench.system import registry
+from tests.every_method import every_method
 
-# presets of other methods: the same code with other settings
-PRESETS = ("clap-coop-novi", "clap-novi", "l2-wc", "lwf-vr", "we", "zscl-minus", "zscl-star")
-METHODS = [pytest.param(name, marks=pytest.mark.slow if name in PRESETS else ()) for name in registry.names("method")]
+QUICK = ("cgil", "clap", "clip-adapter", "coop", "finetune", "l2p", "rail-primal", "simplecil", "zero-shot")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", every_method(QUICK))
 def test_every_method_keeps_the_contract(name, cache):
     broken = [result for result in contract.check(name, Folders(cache, cache)) if not result.passed]
     assert not broken

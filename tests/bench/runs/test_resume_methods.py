@@ -15,16 +15,16 @@ from bench.runs import runner
 from bench.runs.checkpoint import finished_tasks
 from bench.system import registry
 from tests.bench.small_runs import TASKS, execute, small_run
+from tests.every_method import every_method
 
 FILES = ("records.csv", "samples.safetensors")
-# one method of each family; all others, which keep their state in the same ways, are marked slow
-FAST = (
+QUICK = (  # one method of each family
+
     "attriclip", "cgil", "clap", "clip-adapter", "coda-prompt", "coop", "derpp", "finetune", "icarl", "linear-probe", "ranpac",
 )  # fmt: skip
 WITHOUT_STEPS = (  # their logs have no row
     "cca-cl-frozen", "continual-clip", "linear-probe", "rail-dual", "rail-primal", "ranpac", "simplecil", "zero-shot",
 )  # fmt: skip
-METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in registry.names("method")]
 
 
 class Killed(BaseException):
@@ -46,7 +46,7 @@ def killed_after_next_checkpoint(run, cache, monkeypatch, kind="class-incrementa
     return finished_tasks(run.checkpoint)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", every_method(QUICK))
 def test_killed_after_every_task(name, tmp_path, cache, monkeypatch):
     pieces_end_as_the_whole(name, tmp_path, cache, monkeypatch, "class-incremental")
 
@@ -54,7 +54,7 @@ def test_killed_after_every_task(name, tmp_path, cache, monkeypatch):
 AGNOSTIC = [name for name in registry.names("method") if "task-agnostic" in scenarios_of(registry.load("method", name))]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "coop" else pytest.mark.slow) for name in AGNOSTIC])
+@pytest.mark.parametrize("name", every_method(["coop"], AGNOSTIC))
 def test_killed_on_a_task_agnostic_stream(name, tmp_path, cache, monkeypatch):
     """Classes of all tasks are scored from the start there, so that a resume has to know those that are not learned, too."""
     pieces_end_as_the_whole(name, tmp_path, cache, monkeypatch, "task-agnostic")

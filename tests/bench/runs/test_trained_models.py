@@ -13,11 +13,11 @@ from bench.runs import trained_model
 from bench.streams import sources
 from bench.system import registry
 from tests.bench.small_runs import CLASSES_PER_TASK, TASKS, execute, loaded, small_run
+from tests.every_method import every_method
 
-FAST = (
+QUICK = (
     "attriclip", "clap", "coda-prompt", "coop", "finetune", "icarl", "moe-adapters", "proof", "ranpac", "simplecil", "slca",
 )  # fmt: skip
-METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in registry.names("method")]
 
 
 def kept_run(name, out, **changes):
@@ -59,7 +59,7 @@ def equals_the_evaluation(run, cache, kind):
             assert torch.equal(values, torch.from_numpy(np.concatenate(wanted))), name
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", every_method(QUICK))
 def test_what_is_kept_scores_as_the_run_did(name, tmp_path, cache):
     run = kept_run(name, tmp_path)
     kind = scenarios_of(registry.load("method", name))[0]

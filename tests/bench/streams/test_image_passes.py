@@ -7,11 +7,12 @@ import pytest
 
 from bench.system import registry
 from tests.bench.small_runs import execute, manifest, small_run
+from tests.every_method import every_method
 
 ON_FEATURES = [name for name in registry.names("method") if registry.load("method", name).inputs in ("features", "pooled")]
 
 
-@pytest.mark.parametrize("name", ON_FEATURES)
+@pytest.mark.parametrize("name", every_method(["cgil", "coop", "ranpac", "simplecil", "zero-shot"], ON_FEATURES))
 def test_no_image_is_encoded_twice(name, tmp_path, cache):
     """A cold store encodes images, a warm one none: neither in training, on mirrored views too, nor in evaluation."""
     fields = {field.name for field in dataclasses.fields(registry.load("method", name).Settings)}
