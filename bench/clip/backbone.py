@@ -225,13 +225,14 @@ class Backbone:
         """(n, d) un-normalised text features of n prompts; `clip` is a trained copy to use instead of the frozen CLIP."""
         chunks = [tuple(texts[i : i + TEXTS_AT_ONCE]) for i in range(0, len(texts), TEXTS_AT_ONCE)]
         if clip is None or clip is self.clip:
-            return torch.cat([self._frozen_texts(chunk) for chunk in chunks])
+            return torch.cat([self._frozen_texts(chunk, torch.get_num_threads()) for chunk in chunks])
         return torch.cat([encode_tokens(clip, self.tokenize(chunk)) for chunk in chunks])
 
     @functools.cached_property
-    def _frozen_texts(self) -> Callable[[tuple[str, ...]], torch.Tensor]:
-        """Methods of one command ask for the same class vectors. Whole chunks are kept: other neighbours, other rounding."""
-        return functools.lru_cache(maxsize=64)(lambda texts: encode_tokens(self.clip, self.tokenize(texts)))
+    def _frozen_texts(self) -> Callable[[tuple[str, ...], int], torch.Tensor]:
+        """Methods of one command ask for the same class vectors. Whole chunks are kept, of each number of threads by itself:
+        other neighbours or threads, other rounding, and a run may not depend on what this process has done before."""
+        return functools.lru_cache(maxsize=64)(lambda texts, threads: encode_tokens(self.clip, self.tokenize(texts)))
 
     def classifier(
         self,

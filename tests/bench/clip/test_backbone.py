@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from bench.clip import backbone as backbones
+from bench.clip.text_tower import encode_tokens
 from bench.errors import BenchError
 from bench.streams.stream import Scenario
 
@@ -119,3 +120,18 @@ def test_a_checkpoint_saved_by_torch_loads_into_an_open_clip_architecture(tmp_pa
     loaded = backbones.load("RN50-quickgelu", str(path), "cpu")
     assert torch.equal(loaded.clip.text_projection, clip.text_projection)
     assert loaded.digest == backbones.file_digest(path)
+
+
+def test_kept_text_features_are_those_of_the_present_number_of_threads(small_backbone):
+    """Threads change the rounding: what other threads have computed in this process may not reach a run."""
+    texts = [f"a photo of a {number}." for number in range(9)]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = encode_tokens(small_backbone.clip, small_backbone.tokenize(texts))
+        torch.set_num_threads(2)
+        small_backbone.encode_text(texts)
+        torch.set_num_threads(1)
+        assert torch.equal(small_backbone.encode_text(texts), alone)
+    finally:
+        torch.set_num_threads(before)
