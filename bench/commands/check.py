@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WORDS = {"method": "method", "dataset": "data set", "protocol": "protocol"}
 
 
-@click.command("check")
+@click.command("check", short_help="Try what every method, protocol or data set must keep to.")
 @click.argument("name")
 @DATA_DIR
 @CACHE_DIR
@@ -27,7 +27,7 @@ def check_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> N
     raise SystemExit(check(name, chosen_folders(data_dir, cache_dir)))
 
 
-@click.command()
+@click.command(short_help="Examine the environment, the runs and the feature store.")
 @click.argument("results", default="results", type=click.Path(path_type=Path))
 @click.option(
     "--repair", is_flag=True, help="Mend what loses nothing: damaged files are set aside or made again, leftovers removed."

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from bench.images.dataset import Dataset
 
 
-@click.group("data")
+@click.group("data", short_help="See which data sets are there, get them, check them.")
 def data_command() -> None:
     """Data sets on disk: what is there, how to get the others, whether they are whole."""
 
 
-@data_command.command("list")
+@data_command.command("list", short_help="List all data sets and where they are looked for.")
 @DATA_DIR
 def list_command(data_dir: Path | None) -> None:
     """List all data sets: what is there, and where the others are looked for."""
     click.echo(listing(chosen_folders(data_dir, None).data))
 
 
-@data_command.command("get")
+@data_command.command("get", short_help="Download data sets, or say how to get them by hand.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @DATA_DIR
 def get_command(names: tuple[str, ...], data_dir: Path | None) -> None:
@@ -35,7 +35,7 @@ def get_command(names: tuple[str, ...], data_dir: Path | None) -> None:
         click.echo(get(name, chosen_folders(data_dir, None).data))
 
 
-@data_command.command("check")
+@data_command.command("check", short_help="Compare data sets with the official ones.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--quick", is_flag=True, help="Count the images without opening them.")
 @DATA_DIR

@@ -31,7 +31,7 @@ KINDS = {
 }
 
 
-@click.command("new")
+@click.command("new", short_help="Write a package for a method, data set or protocol of your own.")
 @click.argument("kind", type=click.Choice(list(PLURALS.values())))
 @click.argument("name")
 @click.option(

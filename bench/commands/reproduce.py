@@ -30,7 +30,7 @@ STAND_INS = "stand-in images: shows only that the table goes through"
 TAKEN = [option for name, option in running.OPTIONS.items() if name not in ("study", "ablate")]
 
 
-@click.command("reproduce")
+@click.command("reproduce", short_help="Run a paper's table and say which numbers come out.")
 @click.argument("name", metavar="TABLE")
 @with_options(TAKEN)
 @DATA_DIR

@@ -88,7 +88,7 @@ OPTIONS: dict[str, Option] = {
 }  # fmt: skip
 
 
-@click.command("run")
+@click.command("run", short_help="Run methods on protocols and print the table.")
 @with_options(OPTIONS.values())
 @DATA_DIR
 @CACHE_DIR

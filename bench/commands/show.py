@@ -41,7 +41,7 @@ USERS_FOLDERS = partial(chosen_folders, None, None)
 AMONG_SEEN = "after every task, on all test sets, each among all classes seen so far and, not learned yet, its own as well"
 
 
-@click.command("show")
+@click.command("show", short_help="Show all about a method, protocol, data set, metric or paper.")
 @click.argument("name")
 @DATA_DIR
 @CACHE_DIR

@@ -51,7 +51,7 @@ OPTIONS: list[Option] = [
 ]  # fmt: skip
 
 
-@click.command("tune")
+@click.command("tune", short_help="Search for better settings on validation images.")
 @click.argument("methods", callback=split_names)
 @with_options(OPTIONS)
 @DATA_DIR
