@@ -22,7 +22,6 @@ from bench.system.written_classes import Unreadable, WrittenFunction, written_cl
 
 if TYPE_CHECKING:
     from bench.images.dataset import Dataset, Folders
-    from bench.results.metrics import Metric
     from bench.streams.protocol import Protocol, TaskPlan
     from bench.streams.scenario import Scenario
 
@@ -63,7 +62,9 @@ def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
     if name in registry.names("dataset"):
         pages.append(_dataset(name, registry.load("dataset", name)))
     if name in METRICS:
-        pages.append(_metric(name, METRICS[name]))
+        from bench.commands import metric_pages
+
+        pages.append(metric_pages.page(name, METRICS[name]))
     if name in paper_tables.names():
         from bench.commands.paper_pages import page
 
@@ -302,10 +303,6 @@ def _dataset(name: str, dataset: "Dataset") -> str:
         ("names", ", ".join(info.class_names[:12]) + (", ..." if len(info.class_names) > 12 else "")),
     ]
     return "\n".join([f"data set {name}: {info.summary}", tabulate(facts, tablefmt="plain"), ""])
-
-
-def _metric(name: str, metric: "Metric") -> str:
-    return f"metric {name}: {metric.summary}\n\n{inspect.cleandoc(metric.function.__doc__ or '')}\n"
 
 
 def _value(value: object) -> str:

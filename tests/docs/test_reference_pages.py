@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 import bench
 from bench.clip import mini
 from bench.reports.formats import write
-from bench.results import paper_tables, records
+from bench.results import paper_tables, records, worked_examples
 from bench.results.metrics import METRICS
 from bench.runs import failures
 from bench.system import registry
@@ -53,19 +53,19 @@ def test_every_metric_of_a_matrix_has_a_worked_example_that_the_page_shows():
     assert {row[0] for row in rows} == {name for name, metric in METRICS.items() if metric.needs != "samples"}
     for name, better, _, arithmetic, value in rows:
         assert re.search(rf"^\| `{name}` \| {better} \| .* \| `{re.escape(arithmetic)}` \| {value} \|$", text, re.M), name
+        assert float(value) == worked_examples.of(name).value  # `bench show` has the matrix of the page
 
 
 def test_the_arithmetic_of_the_examples_is_arithmetic_only():
-    examples = script("metrics_examples")
-    assert examples.value_of("(max(90, 92) - 80) / 2") == 6
+    assert worked_examples.value_of("(max(90, 92) - 80) / 2") == 6
     for text in ("__import__('os')", "A11 + 1", "min(1, 2)"):
         with pytest.raises(bench.errors.BenchError, match="plain arithmetic"):
-            examples.value_of(text)
+            worked_examples.value_of(text)
 
 
 def test_examples_that_disagree_are_an_error():
     with pytest.raises(bench.errors.BenchError, match="arithmetic gives"):
-        script("metrics_examples").agreed("last", 80.0, 80.1)
+        worked_examples.agreed("last", 80.0, 80.1)
 
 
 def test_the_metrics_page_names_every_metric_and_shows_its_file():
