@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from bench.commands.further_texts import PACKAGES, further_texts
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
-from bench.errors import unknown_name
+from bench.errors import BenchError, unknown_name
 from bench.learning import recipes as tuned_recipes
 from bench.learning.settings import search_space
 from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, needs_of, scenarios_of, source_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bench.streams.scenario import Scenario
 
 KINDS = ("method", "protocol", "dataset")
+PUBLISHED = "published"  # in the place of a name: the numbers of papers
 SHOWN = (  # of a method
     "Settings", "recipes", "paper", "trains", "conformance", "inputs", "needs", "on_embeddings", "zero_shot", "joint",
     "scenarios", "scores_depend_on_list",
@@ -52,15 +53,28 @@ AMONG_SEEN = "after every task, on all test sets, each among all classes seen so
 
 @click.command("show", short_help="Show all about a method, protocol, data set, metric or paper.")
 @click.argument("name")
+@click.argument("paper", required=False)
 @DATA_DIR
 @CACHE_DIR
-def show_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> None:
-    """Show a method, protocol, data set, metric or table of a paper: what it is, its origin, every number it is run with."""
-    click.echo(show(name, data_dir, cache_dir))
+def show_command(name: str, paper: str | None, data_dir: Path | None, cache_dir: Path | None) -> None:
+    """Show a method, protocol, data set, metric or table of a paper: what it is, its origin, every number it is run with.
+
+    bench show published names the papers whose numbers ship with the package, bench show published PAPER prints those of one.
+    """
+    click.echo(show(name, data_dir, cache_dir, paper))
 
 
-def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None) -> str:
-    """A page of text about a method, protocol, data set, metric or table. In the folders, validation images are counted."""
+def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None, paper: str | None = None) -> str:
+    """A page of text about a method, protocol, data set, metric or table. In the folders, validation images are counted.
+
+    "published" is about the numbers of all papers, or of one.
+    """
+    if name == PUBLISHED:
+        from bench.commands import published_pages
+
+        return published_pages.page(paper)
+    if paper is not None:
+        raise BenchError(f"bench show takes one name, not {name} and {paper}; a paper stands behind {PUBLISHED} alone")
     from bench.results.metrics import METRICS
 
     pages = []
@@ -83,7 +97,7 @@ def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
         pages.append(_made_from_its_name(name, folders))
     if not pages:
         known = [n for kind in KINDS for n in registry.names(kind)]
-        raise unknown_name("name", name, [*known, *METRICS, *paper_tables.names()])
+        raise unknown_name("name", name, [*known, *METRICS, *paper_tables.names(), PUBLISHED])
     return "\n".join(pages)
 
 
