@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.commands.completion import one_of
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.errors import unknown_name
 
@@ -17,7 +18,7 @@ WORDS = {"method": "method", "dataset": "data set", "protocol": "protocol"}
 
 
 @click.command("check", short_help="Try what every method, protocol or data set must keep to.")
-@click.argument("name")
+@click.argument("name", shell_complete=one_of(*WORDS))
 @DATA_DIR
 @CACHE_DIR
 def check_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 from tabulate import tabulate
 
+from bench.commands.completion import one_of
 from bench.commands.embed import embed_command
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.system import registry
@@ -27,7 +28,7 @@ def list_command(data_dir: Path | None) -> None:
 
 
 @data_command.command("get", short_help="Download data sets, or say how to get them by hand.")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=one_of("dataset"))
 @DATA_DIR
 def get_command(names: tuple[str, ...], data_dir: Path | None) -> None:
     """Download data sets, or say what to download by hand and where to put it."""
@@ -36,7 +37,7 @@ def get_command(names: tuple[str, ...], data_dir: Path | None) -> None:
 
 
 @data_command.command("check", short_help="Compare data sets with the official ones.")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=one_of("dataset"))
 @click.option("--quick", is_flag=True, help="Count the images without opening them.")
 @DATA_DIR
 @CACHE_DIR

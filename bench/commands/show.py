@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tabulate import tabulate
 
+from bench.commands.completion import one_of
 from bench.commands.further_texts import PACKAGES, further_texts
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.errors import BenchError, unknown_name
@@ -51,8 +52,15 @@ USERS_FOLDERS = partial(chosen_folders, None, None)
 AMONG_SEEN = "after every task, on all test sets, each among all classes seen so far and, not learned yet, its own as well"
 
 
+def _further_names() -> list[str]:
+    """What is shown beside methods, protocols and data sets."""
+    from bench.results.metrics import METRICS
+
+    return [*METRICS, *paper_tables.names(), PUBLISHED]
+
+
 @click.command("show", short_help="Show all about a method, protocol, data set, metric or paper.")
-@click.argument("name")
+@click.argument("name", shell_complete=one_of(*KINDS, also=_further_names))
 @click.argument("paper", required=False)
 @DATA_DIR
 @CACHE_DIR
@@ -97,7 +105,7 @@ def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None,
         pages.append(_made_from_its_name(name, folders))
     if not pages:
         known = [n for kind in KINDS for n in registry.names(kind)]
-        raise unknown_name("name", name, [*known, *METRICS, *paper_tables.names(), PUBLISHED])
+        raise unknown_name("name", name, [*known, *_further_names()])
     return "\n".join(pages)
 
 
