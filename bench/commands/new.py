@@ -130,7 +130,6 @@ def _render(kind: str, name: str, commands: list[str]) -> dict[str, str]:
     templates = {
         f"{module}.py": f"{kind}.py",
         f"test_{module}.py": f"{kind}_test.py",
-        "setup.cfg": "setup.cfg",
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
     }

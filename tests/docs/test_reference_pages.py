@@ -197,9 +197,10 @@ def test_the_notice_names_everything_that_is_under_another_licence():
 
 @pytest.mark.slow
 def test_the_workflow_for_other_repositories_runs(tmp_path):
-    """In a repository that `bench new method` wrote; the harness comes from a network, so that step is only read."""
+    """In a repository that `bench new method` wrote; the harness comes from a network, so that steps before it are only read."""
     workflow = yaml.safe_load(page("ci-example.yml").replace("coop", "novel-method"))
-    harness, *commands = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
+    torch, harness, *commands = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
+    assert torch == "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu"  # no CUDA on such machines
     asked = harness.replace("$HARNESS", workflow["env"]["HARNESS"])
     requirement = Requirement(re.fullmatch(r'pip install "(.+)"', asked)[1])
     assert requirement.name == registry.BUILT_IN and requirement.url.startswith("git+https://")
@@ -207,7 +208,7 @@ def test_the_workflow_for_other_repositories_runs(tmp_path):
     reader = page_commands.Reader(tmp_path, tmp_path / "cache")
     reader.environment["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
     reader.run("bench new method novel-method && mv novel-method/* .", expected=0, line=0)
-    assert registry.BUILT_IN in (reader.here / "setup.cfg").read_text()  # what that step has installed is what it needs
+    assert registry.BUILT_IN in (reader.here / "pyproject.toml").read_text()  # what that step has installed is what it needs
     compare = next(number for number, command in enumerate(commands) if command.startswith("bench gate"))
     commands.insert(compare, "bench gate fresh --baseline baselines/mini60.csv --update")
     assert commands[0] == "pip install ."
