@@ -73,7 +73,7 @@ def _kept(name: str, tracebacks: list[str], folders: "Folders") -> Path:
     """The file in which they are to be read."""
     from bench.system.files import write_atomically
 
-    path = folders.cache / "tracebacks" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.txt"
+    path = folders.cache / "tracebacks" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name).lstrip('._')}.txt"
     write_atomically(path, "\n".join(tracebacks))
     return path
 

@@ -127,6 +127,14 @@ def package(kind: str, name: str) -> str:
     return _package(point) if point else ""
 
 
+def place_of_method(given: str) -> str:
+    """module:object of a method, however it is given; empty of one in a file that this process has not imported."""
+    if own_method(given) is None:
+        return target("method", given)
+    loaded = _LOADED.get(given)
+    return f"{loaded.__module__}:{loaded.__qualname__}" if loaded else ""
+
+
 def source_of_method(name: str) -> Source | None:
     """The source that this process has imported for a method; None where it cannot be read."""
     imported = _SOURCES.get(name)
