@@ -47,6 +47,8 @@ def create(kind: str, name: str, parent: Path) -> str:
     """Write the package into a new folder of that name below `parent`; what was written, and what to do next."""
     _refuse_bad_name(name)
     folder = parent / name
+    if not parent.is_dir():
+        raise BenchError(f"{parent}: no such folder; make it, or choose another place with --out")
     if folder.is_symlink() or folder.exists():
         raise BenchError(f"{folder} exists already; choose another name, or another place with --out")
     _refuse_taken_name(kind, name)
