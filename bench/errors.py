@@ -8,6 +8,18 @@ from collections.abc import Iterable, Iterator
 
 NO_CSV = "not a CSV file that can be parsed"
 LONGEST = 300  # characters of somebody else's text in a line of ours
+MOST_LISTED, MOST_UNLISTED = 12, 30  # names in an error, where a command lists them all and where none does
+SHORTEST_PART = 3  # letters of a name that say something
+LISTED_BY = {  # a kind of name -> the command that lists all of them
+    "name": "bench list",
+    "method": "bench list methods",
+    "protocol": "bench list protocols",
+    "data set": "bench list datasets",
+    "backbone": "bench list backbones",
+    "metric": "bench list metrics",
+    "table": "bench list tables",
+    "paper": "bench show published",
+}
 
 
 class BenchError(Exception):
@@ -22,17 +34,38 @@ class RunFailure(Exception):
     """One run cannot go on (for instance a loss that is not finite); the other runs do."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
-    """An error that offers the closest existing names, or all of them when none is close.
+def unknown_name(kind: str, name: str, known: Iterable[str], lister: str = "") -> BenchError:
+    """An error that offers the closest existing names, and the command that lists all; the names themselves where they are few.
 
-    >>> str(unknown_name("method", "coup", ["coop", "cgil"]))
-    "unknown method 'coup'; did you mean coop?"
+    lister: that command, of a kind that is not in LISTED_BY.
+
+    >>> str(unknown_name("method", "Coup", ["coop", "cgil"]))
+    "unknown method 'Coup'; did you mean coop? (bench list methods names them all)"
+    >>> str(unknown_name("kind of picture", "pie", ["cost", "matrix"]))
+    "unknown kind of picture 'pie'; known: cost, matrix"
     """
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if close:
-        return BenchError(f"unknown {kind} {name!r}; did you mean {', '.join(close)}?")
-    return BenchError(f"unknown {kind} {name!r}; known: {', '.join(known) or 'none'}")
+    names = sorted(known)
+    lister = lister or LISTED_BY.get(kind, "")
+    where = f" ({lister} names them all)" if lister else ""
+    if close := closest(name, names):
+        return BenchError(f"unknown {kind} {name!r}; did you mean {', '.join(close)}?{where}")
+    most = MOST_LISTED if lister else MOST_UNLISTED
+    if len(names) > most and lister:
+        return BenchError(f"unknown {kind} {name!r}; {lister} names all {len(names)}")
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return BenchError(f"unknown {kind} {name!r}; known: {', '.join(names[:most]) or 'none'}{more}{where}")
+
+
+def closest(name: str, known: Iterable[str], most: int = 5) -> list[str]:
+    """The names that somebody may have meant: those that are written nearly so, then those that hold it; capitals do not count.
+
+    >>> closest("order2", ["mtil-order1", "mtil-order2", "cars196"]), closest("CLAP", ["cgil", "clap"])
+    (['mtil-order2'], ['clap'])
+    """
+    folded = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=most, cutoff=0.6)
+    holding = [one for one in folded if len(name) >= SHORTEST_PART and name.casefold() in one]
+    return [folded[one] for one in dict.fromkeys([*near, *holding])][:most]
 
 
 def printable(text: str) -> str:

@@ -120,7 +120,7 @@ def check(name: str, folders: Folders) -> list[Result]:
         store = WatchedStore(backbone, Path(folder))
         stream = _small_stream(method, store, folders)
         trial = Trial(registry.name_of(name), method, stream, store, folders, weights_before=_weights_digest(backbone.clip))
-        return all_tried(PROMISES, trial, registry.target("method", name))
+        return all_tried(PROMISES, trial, registry.place_of_method(name))
 
 
 def _small_stream(method: type[Method], store: FeatureStore, folders: Folders) -> Stream:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.commands.completion import one_of
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.errors import unknown_name
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 WORDS = {"method": "method", "dataset": "data set", "protocol": "protocol"}
 
 
-@click.command("check")
-@click.argument("name")
+@click.command("check", short_help="Try what every method, protocol or data set must keep to.")
+@click.argument("name", shell_complete=one_of(*WORDS))
 @DATA_DIR
 @CACHE_DIR
 def check_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> None:
@@ -27,7 +28,7 @@ def check_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> N
     raise SystemExit(check(name, chosen_folders(data_dir, cache_dir)))
 
 
-@click.command()
+@click.command(short_help="Examine the environment, the runs and the feature store.")
 @click.argument("results", default="results", type=click.Path(path_type=Path))
 @click.option(
     "--repair", is_flag=True, help="Mend what loses nothing: damaged files are set aside or made again, leftovers removed."
@@ -72,7 +73,7 @@ def _kept(name: str, tracebacks: list[str], folders: "Folders") -> Path:
     """The file in which they are to be read."""
     from bench.system.files import write_atomically
 
-    path = folders.cache / "tracebacks" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.txt"
+    path = folders.cache / "tracebacks" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name).lstrip('._')}.txt"
     write_atomically(path, "\n".join(tracebacks))
     return path
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 from tabulate import tabulate
 
+from bench.commands.completion import one_of
 from bench.commands.embed import embed_command
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 from bench.system import registry
@@ -14,20 +15,20 @@ if TYPE_CHECKING:
     from bench.images.dataset import Dataset
 
 
-@click.group("data")
+@click.group("data", short_help="See which data sets are there, get them, check them.")
 def data_command() -> None:
     """Data sets on disk: what is there, how to get the others, whether they are whole."""
 
 
-@data_command.command("list")
+@data_command.command("list", short_help="List all data sets and where they are looked for.")
 @DATA_DIR
 def list_command(data_dir: Path | None) -> None:
     """List all data sets: what is there, and where the others are looked for."""
     click.echo(listing(chosen_folders(data_dir, None).data))
 
 
-@data_command.command("get")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@data_command.command("get", short_help="Download data sets, or say how to get them by hand.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=one_of("dataset"))
 @DATA_DIR
 def get_command(names: tuple[str, ...], data_dir: Path | None) -> None:
     """Download data sets, or say what to download by hand and where to put it."""
@@ -35,8 +36,8 @@ def get_command(names: tuple[str, ...], data_dir: Path | None) -> None:
         click.echo(get(name, chosen_folders(data_dir, None).data))
 
 
-@data_command.command("check")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@data_command.command("check", short_help="Compare data sets with the official ones.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=one_of("dataset"))
 @click.option("--quick", is_flag=True, help="Count the images without opening them.")
 @DATA_DIR
 @CACHE_DIR

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.images.dataset import Dataset
 
 
-@click.command("embed")
+@click.command("embed", short_help="Write a file of the embeddings of a data set.")
 @click.argument("name", metavar="DATASET|folder:PATH")
 @click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture.")
 @click.option("--pretrained", metavar="TAG|FILE|FOLDER", help="Its weights: open_clip tag, file, folder, or none.")

@@ -7,7 +7,7 @@ import click
 TOOLS = ("tensorboard", "mlflow", "wandb-offline", "csv")
 
 
-@click.command("export")
+@click.command("export", short_help="Hand runs on to TensorBoard, MLflow, wandb or plain CSV.")
 @click.argument("paths", metavar="RESULTS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--to", "tool", required=True, type=click.Choice(TOOLS), help="The tool that is to read them.")
 @click.option("-o", "--out", "folder", required=True, type=click.Path(path_type=Path), help="Folder for its files.")

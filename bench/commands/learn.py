@@ -7,7 +7,7 @@ import click
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 
 
-@click.command("learn")
+@click.command("learn", short_help="Continue a trained model with one more task.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--task", "folder", required=True, metavar="FOLDER", type=click.Path(path_type=Path),

@@ -9,7 +9,7 @@ from bench.commands.options import PLURALS
 from bench.system import registry
 
 
-@click.command("list")
+@click.command("list", short_help="List methods, protocols, data sets, backbones, metrics, tables.")
 @click.argument("what", default="all", type=click.Choice(["all", *PLURALS, "backbones", "metrics", "tables"]))
 def list_command(what: str) -> None:
     """List what there is: methods, protocols, datasets, backbones, metrics, papers' tables."""

@@ -31,7 +31,7 @@ KINDS = {
 }
 
 
-@click.command("new")
+@click.command("new", short_help="Write a package for a method, data set or protocol of your own.")
 @click.argument("kind", type=click.Choice(list(PLURALS.values())))
 @click.argument("name")
 @click.option(
@@ -47,6 +47,8 @@ def create(kind: str, name: str, parent: Path) -> str:
     """Write the package into a new folder of that name below `parent`; what was written, and what to do next."""
     _refuse_bad_name(name)
     folder = parent / name
+    if not parent.is_dir():
+        raise BenchError(f"{parent}: no such folder; make it, or choose another place with --out")
     if folder.is_symlink() or folder.exists():
         raise BenchError(f"{folder} exists already; choose another name, or another place with --out")
     _refuse_taken_name(kind, name)
@@ -130,7 +132,6 @@ def _render(kind: str, name: str, commands: list[str]) -> dict[str, str]:
     templates = {
         f"{module}.py": f"{kind}.py",
         f"test_{module}.py": f"{kind}_test.py",
-        "setup.cfg": "setup.cfg",
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
     }

@@ -37,7 +37,7 @@ class Answer:
         return self.image, self.rank, self.name, self.probability, self.score, self.learned
 
 
-@click.command("predict")
+@click.command("predict", short_help="Classify images with a trained model.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGE|FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(

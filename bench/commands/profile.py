@@ -23,7 +23,7 @@ OWN = [
 ]
 
 
-@click.command("profile")
+@click.command("profile", short_help="Measure where the time of runs goes, phase by phase.")
 @with_options([*(OPTIONS[name] for name in AS_IN_RUN), *OWN])
 @DATA_DIR
 @CACHE_DIR

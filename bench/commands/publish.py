@@ -7,7 +7,7 @@ import click
 from bench.errors import BenchError, printable
 
 
-@click.command("publish")
+@click.command("publish", short_help="Write finished runs as one checked table for others.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-o", "--out", "file", type=click.Path(path_type=Path), help="The table, for instance measured.csv.")
 @click.option("--who", metavar="NAME", default="", help="Who measured them: a person or a group.  [anonymous]")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.commands import run as running
+from bench.commands.completion import one_of
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders, with_options
 from bench.commands.results import FORMAT
 from bench.errors import BenchError, printable
@@ -30,8 +31,8 @@ STAND_INS = "stand-in images: shows only that the table goes through"
 TAKEN = [option for name, option in running.OPTIONS.items() if name not in ("study", "ablate")]
 
 
-@click.command("reproduce")
-@click.argument("name", metavar="TABLE")
+@click.command("reproduce", short_help="Run a paper's table and say which numbers come out.")
+@click.argument("name", metavar="TABLE", shell_complete=one_of(also=paper_tables.names))
 @with_options(TAKEN)
 @DATA_DIR
 @CACHE_DIR

@@ -13,7 +13,7 @@ PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_ty
 FORMAT = click.option("--format", "format_", default="plain", show_default=True, type=click.Choice(list(FORMATS)))
 
 
-@click.command()
+@click.command(short_help="Compare methods in a table.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--metrics", callback=split_names, help="Metrics separated by commas (bench list metrics).")
 @FORMAT
@@ -63,7 +63,7 @@ def table(
     click.echo(found)
 
 
-@click.command()
+@click.command(short_help="Compute every metric of an accuracy matrix of any origin.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--order", callback=split_names,
               help="Task names in learning order, separated by commas, if the file does not have it.")  # fmt: skip
@@ -79,7 +79,7 @@ def metrics(files: tuple[Path, ...], order: tuple[str, ...] | None, unit: str | 
     click.echo(foreign_metrics.report(matrices, format_))
 
 
-@click.command()
+@click.command(short_help="Compare two methods run by run, or rank all of them.")
 @click.argument("arguments", metavar="A B [PATHS]...", nargs=-1, required=True)
 @click.option("--ranking", "ranked", is_flag=True, help="Rank all methods over all protocols at or below the paths instead.")
 @click.option("--metrics", callback=split_names, help="Metrics separated by commas; for --ranking one.  [those of the tables]")
@@ -102,7 +102,7 @@ def compare(arguments: tuple[str, ...], ranked: bool, metrics: tuple[str, ...] |
     click.echo(compare.render(a, b, [Path(path) for path in paths] or [Path("results")], metrics, format_))
 
 
-@click.command()
+@click.command(short_help="Compare fresh results with a baseline; exit 1 if worse.")
 @PATHS
 @click.option("--baseline", required=True, metavar="FILE.csv|NAME", type=click.Path(path_type=Path),
               help="What to compare with: a file, or a baseline that ships with the package.")  # fmt: skip
@@ -132,7 +132,7 @@ def gate(
         raise SystemExit(1)
 
 
-@click.command()
+@click.command(short_help="Draw the runs, one protocol a picture.")
 @PATHS
 @click.option("-o", "--out", "folder", required=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND",
@@ -147,7 +147,7 @@ def plot(paths: tuple[Path, ...], folder: Path, kinds: tuple[str, ...], format_:
         click.echo(file)
 
 
-@click.command()
+@click.command(short_help="Write one HTML page about the runs.")
 @PATHS
 @click.option("-o", "--out", "file", default="report.html", show_default=True, type=click.Path(path_type=Path), help="The page.")
 def report(paths: tuple[Path, ...], file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.commands import waiting
+from bench.commands import completion, waiting
 from bench.commands.options import (
     CACHE_DIR,
     DATA_DIR,
@@ -37,8 +37,11 @@ OPTIONS: dict[str, Option] = {
     "study": click.option(
         "--study", type=click.Path(path_type=Path), help="TOML file with the runs; other options go before it."),
     "protocols": click.option(
-        "--protocol", "protocols", callback=split_protocols, help="Protocol, or several separated by commas."),
-    "methods": click.option("--methods", callback=split_names, help='Methods separated by commas, or "all".'),
+        "--protocol", "protocols", callback=split_protocols, help="Protocol, or several separated by commas.",
+        shell_complete=completion.several_of("protocol")),
+    "methods": click.option(
+        "--methods", callback=split_names, help='Methods separated by commas, or "all".',
+        shell_complete=completion.several_of("method", "all")),
     "seeds": click.option("--seeds", default="0", callback=split_seeds, help="Seeds of everything random in training.  [0]"),
     "order_seeds": click.option("--order-seeds", default="0", callback=split_seeds, help="Seeds of the class order.  [0]"),
     "backbone": click.option("--backbone", default="mini", show_default=True, help="mini, or an open_clip architecture."),
@@ -88,7 +91,7 @@ OPTIONS: dict[str, Option] = {
 }  # fmt: skip
 
 
-@click.command("run")
+@click.command("run", short_help="Run methods on protocols and print the table.")
 @with_options(OPTIONS.values())
 @DATA_DIR
 @CACHE_DIR

@@ -5,16 +5,20 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import indent
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 from tabulate import tabulate
 
+from bench.commands.completion import one_of
+from bench.commands.further_texts import PACKAGES, further_texts
 from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
-from bench.errors import unknown_name
+from bench.errors import BenchError, unknown_name
 from bench.learning import recipes as tuned_recipes
 from bench.learning.settings import search_space
-from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, scenarios_of, source_of
+from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, needs_of, scenarios_of, source_of
 from bench.results import conformance, paper_tables
 from bench.streams import names, validation
 from bench.system import registry
@@ -22,15 +26,22 @@ from bench.system.written_classes import Unreadable, WrittenFunction, written_cl
 
 if TYPE_CHECKING:
     from bench.images.dataset import Dataset, Folders
-    from bench.results.metrics import Metric
     from bench.streams.protocol import Protocol, TaskPlan
     from bench.streams.scenario import Scenario
 
 KINDS = ("method", "protocol", "dataset")
-PACKAGES = Path(__file__).parents[2]  # the folder that bench/ and methods/ are installed in
+PUBLISHED = "published"  # in the place of a name: the numbers of papers
 SHOWN = (  # of a method
-    "Settings", "recipes", "paper", "trains", "conformance", "inputs", "zero_shot", "joint", "scenarios", "scores_depend_on_list",
+    "Settings", "recipes", "paper", "trains", "conformance", "inputs", "needs", "on_embeddings", "zero_shot", "joint",
+    "scenarios", "scores_depend_on_list",
 )  # fmt: skip
+NEEDS = {  # what a method may need of CLIP, in words (bench/learning/method.py)
+    "features": "embeddings of images",
+    "pooled": "embeddings of images from before the projection",
+    "texts": "embeddings of the prompts",
+    "projection": "the matrix of the projection",
+    "towers": "CLIP's towers: no file of embeddings is enough",
+}
 EVALUATED = {
     "class-incremental": "after every task: learned tasks among all classes seen so far, tasks to come among all classes",
     "task-incremental": "after every task, on all test sets, each among its own classes",
@@ -41,17 +52,37 @@ USERS_FOLDERS = partial(chosen_folders, None, None)
 AMONG_SEEN = "after every task, on all test sets, each among all classes seen so far and, not learned yet, its own as well"
 
 
-@click.command("show")
-@click.argument("name")
+def _further_names() -> list[str]:
+    """What is shown beside methods, protocols and data sets."""
+    from bench.results.metrics import METRICS
+
+    return [*METRICS, *paper_tables.names(), PUBLISHED]
+
+
+@click.command("show", short_help="Show all about a method, protocol, data set, metric or paper.")
+@click.argument("name", shell_complete=one_of(*KINDS, also=_further_names))
+@click.argument("paper", required=False)
 @DATA_DIR
 @CACHE_DIR
-def show_command(name: str, data_dir: Path | None, cache_dir: Path | None) -> None:
-    """Show a method, protocol, data set, metric or table of a paper: what it is, its origin, every number it is run with."""
-    click.echo(show(name, data_dir, cache_dir))
+def show_command(name: str, paper: str | None, data_dir: Path | None, cache_dir: Path | None) -> None:
+    """Show a method, protocol, data set, metric or table of a paper: what it is, its origin, every number it is run with.
+
+    bench show published names the papers whose numbers ship with the package, bench show published PAPER prints those of one.
+    """
+    click.echo(show(name, data_dir, cache_dir, paper))
 
 
-def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None) -> str:
-    """A page of text about a method, protocol, data set, metric or table. In the folders, validation images are counted."""
+def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None, paper: str | None = None) -> str:
+    """A page of text about a method, protocol, data set, metric or table. In the folders, validation images are counted.
+
+    "published" is about the numbers of all papers, or of one.
+    """
+    if name == PUBLISHED:
+        from bench.commands import published_pages
+
+        return published_pages.page(paper)
+    if paper is not None:
+        raise BenchError(f"bench show takes one name, not {name} and {paper}; a paper stands behind {PUBLISHED} alone")
     from bench.results.metrics import METRICS
 
     pages = []
@@ -63,7 +94,9 @@ def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
     if name in registry.names("dataset"):
         pages.append(_dataset(name, registry.load("dataset", name)))
     if name in METRICS:
-        pages.append(_metric(name, METRICS[name]))
+        from bench.commands import metric_pages
+
+        pages.append(metric_pages.page(name, METRICS[name]))
     if name in paper_tables.names():
         from bench.commands.paper_pages import page
 
@@ -72,7 +105,7 @@ def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
         pages.append(_made_from_its_name(name, folders))
     if not pages:
         known = [n for kind in KINDS for n in registry.names(kind)]
-        raise unknown_name("name", name, [*known, *METRICS, *paper_tables.names()])
+        raise unknown_name("name", name, [*known, *_further_names()])
     return "\n".join(pages)
 
 
@@ -108,6 +141,7 @@ def _method(name: str, method: Any) -> str:
         ("trains", claim(method, "trains")),
         *_extended(method),
         ("sees", f"{method.inputs} of the images{_by_default(method, 'inputs')}"),
+        ("needs", f"{_needs(method)}{_by_default(method, 'needs')}"),
         ("scores unlearned classes", f"{zero_shot}{_by_default(method, 'zero_shot')}"),
         *([("scores of a class", DEPENDENT)] if method.scores_depend_on_list else []),
         ("learns", f"{learns}{_by_default(method, 'joint')}"),
@@ -127,7 +161,28 @@ def _method(name: str, method: Any) -> str:
         parts += ["hyper-parameters:", tabulate(rows, ["name", "default", "what it is", "source"], tablefmt="simple"), ""]
     if recipes:
         parts += ["different on:", tabulate(recipes, tablefmt="plain"), ""]
-    return "\n".join([*parts, *_tuning(name, method), *_compared(name, method)])
+    further = [part for source, text in further_texts(method) for part in (f"from {source}:", "", indent(text, "    "), "")]
+    return "\n".join([*parts, *_tuning(name, method), *further, *_compared(name, method)])
+
+
+def _needs(method: Any) -> str:
+    """What it needs of CLIP with its default settings, and with those that do with less."""
+    defaults = {field.name: field.default for field in dataclasses.fields(method.Settings)}
+    usual, less = (needs_of(method, SimpleNamespace(**given)) for given in (defaults, defaults | method.on_embeddings))
+    said = _in_words(usual)
+    if less == usual:
+        return said
+    changed = ", ".join(f"{field}={_value(value)}" for field, value in method.on_embeddings.items())
+    return f"{said}; with {changed}: {_in_words(less)}"
+
+
+def _in_words(needs: Sequence[str]) -> str:
+    """
+    >>> _in_words(("features", "texts"))
+    'embeddings of images, embeddings of the prompts; runs on a file of them (embeddings:FILE)'
+    """
+    said = ", ".join(NEEDS.get(need, need) for need in needs)
+    return said if "towers" in needs else f"{said}; runs on a file of them (embeddings:FILE)"
 
 
 def _tuning(name: str, method: Any) -> list[str]:
@@ -189,7 +244,9 @@ def _extended(method: type) -> list[tuple[str, str]]:
     base = next((base for base in method.__mro__ if is_built_in(base)), method)
     if base is method or base.__module__ == "bench.learning.method":
         return []
-    return [("extends", f"{base.__qualname__} of {base.__module__}")]
+    target = f"{base.__module__}:{base.__qualname__}"
+    name = next((name for name in registry.names("method") if registry.target("method", name) == target), "")
+    return [("extends", f"{base.__qualname__} of {base.__module__}" + (f" (bench show {name})" if name else ""))]
 
 
 def _protocol(name: str, protocol: "Protocol", folders: Callable[[], "Folders"] = USERS_FOLDERS) -> str:
@@ -302,10 +359,6 @@ def _dataset(name: str, dataset: "Dataset") -> str:
         ("names", ", ".join(info.class_names[:12]) + (", ..." if len(info.class_names) > 12 else "")),
     ]
     return "\n".join([f"data set {name}: {info.summary}", tabulate(facts, tablefmt="plain"), ""])
-
-
-def _metric(name: str, metric: "Metric") -> str:
-    return f"metric {name}: {metric.summary}\n\n{inspect.cleandoc(metric.function.__doc__ or '')}\n"
 
 
 def _value(value: object) -> str:

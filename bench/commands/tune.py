@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.commands import completion
 from bench.commands.options import CACHE_DIR, DATA_DIR, Option, chosen_folders, split_names, split_seeds, with_options
 from bench.commands.run import OPTIONS as RUN_OPTIONS
 from bench.commands.run import refuse_unknown, request_of
@@ -33,7 +34,7 @@ AS_OF_RUN = (
 )  # fmt: skip
 OPTIONS: list[Option] = [
     click.option(
-        "--protocol", "protocols", callback=split_names,
+        "--protocol", "protocols", callback=split_names, shell_complete=completion.several_of("protocol"),
         help="Protocol, or several separated by commas; one without +validation=... is searched with +validation=20%."),
     click.option("--trials", type=click.IntRange(1, 10_000), default=16, show_default=True,
                  help="Trials of each method; the first is its present recipe."),
@@ -51,8 +52,8 @@ OPTIONS: list[Option] = [
 ]  # fmt: skip
 
 
-@click.command("tune")
-@click.argument("methods", callback=split_names)
+@click.command("tune", short_help="Search for better settings on validation images.")
+@click.argument("methods", callback=split_names, shell_complete=completion.several_of("method", "all"))
 @with_options(OPTIONS)
 @DATA_DIR
 @CACHE_DIR

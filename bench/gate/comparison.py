@@ -11,7 +11,7 @@ from bench.errors import BenchError
 from bench.gate import baseline as baselines
 from bench.gate.baseline import Row
 from bench.gate.changes import Change, Comparison, Verdict
-from bench.gate.tolerance import Tolerance
+from bench.gate.tolerance import FLOOR, Tolerance
 from bench.results import loaded, run_facts
 from bench.results.conditions import SHARED, heading, label
 from bench.results.metrics import DEFAULTS, METRICS, find
@@ -57,8 +57,26 @@ def update(paths: Sequence[Path], baseline: Path, metrics: Sequence[str] | None 
     mixed = fresh[fresh["code"].str.contains(" ")].drop_duplicates(["protocol", "method", "overrides"])
     for row in mixed.itertuples():
         done += f"\n{label(row.method, row.overrides)} on {row.protocol}: {MIXED_CODE} ({row.code})"
+    done += "".join(f"\n{note}" for note in _without_spread(fresh))
     write_atomically(baseline, baselines.to_csv(fresh))
     return moved, done
+
+
+def _without_spread(fresh: pd.DataFrame) -> list[str]:
+    """Of whose runs no tolerance can be made: there is one, or all seeds gave the same numbers."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for (protocol, method, overrides), own in fresh.groupby(["protocol", "method", "overrides"], sort=False):
+        if (own["n"] == 1).all():
+            reason = "one run has no spread; several --seeds make the tolerance"
+        elif (own["std"].fillna(0.0) < ROUNDING).all():
+            reason = f"all {own['n'].max()} runs have equal numbers, whatever their seeds"
+        else:
+            continue
+        said.setdefault((protocol, reason), []).append(label(method, overrides))
+    return [
+        f"no tolerance from the runs of {', '.join(methods)} on {protocol}: {reason}. The gate will allow {100 * FLOOR:g} point"
+        for (protocol, reason), methods in said.items()
+    ]
 
 
 def _measure(paths: Sequence[Path], stored: pd.DataFrame | None, metrics: Sequence[str] | None) -> pd.DataFrame:

@@ -113,7 +113,7 @@ def typed(values: Mapping[str, tuple[Any, str]], method: str, settings: type) ->
     hints = typing.get_type_hints(settings) if values else {}
     for field, (_, where) in values.items():
         if field not in hints:
-            raise BenchError(f"{where}: {unknown_name(f'hyper-parameter of {method}', field, hints)}")
+            raise BenchError(f"{where}: {registry.unknown_setting(method, field, hints)}")
     return {field: from_toml(value, hints[field], where) for field, (value, where) in values.items()}
 
 

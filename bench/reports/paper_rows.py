@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from bench.reports.formats import Table, TableCell
-from bench.reports.published_rows import as_printed
 from bench.results.metrics import METRICS
 from bench.results.paper_tables import UNREAD, Cell, PaperTable
+from bench.results.published import as_printed
 
 HEADER = ["protocol", "method", "reported", "where", "certainty", "runs here"]
 

@@ -13,7 +13,7 @@ from bench.reports.layout import Layout
 from bench.reports.rows import Column
 from bench.results import published as publications
 from bench.results.groups import MethodRuns
-from bench.results.published import Source
+from bench.results.published import Source, as_printed
 from bench.results.records import validation_part
 
 
@@ -84,12 +84,3 @@ def _number(source: Source, column: Column, own: MethodRuns | None, digits: int)
         text += f" ({100 * mean - value:+.{digits}f})"
         data[f"{column.key}_difference"] = mean - value / 100
     return text, data
-
-
-def as_printed(percentage: float) -> str:
-    """A published number with the digits that it was published with, at least one decimal.
-
-    >>> as_printed(71.0), as_printed(71.25)
-    ('71.0', '71.25')
-    """
-    return f"{percentage:.1f}" if round(percentage, 1) == percentage else f"{percentage:g}"

@@ -26,10 +26,10 @@ import numpy as np
 
 from bench.reports.formats import Table, TableCell, counted, percent, points
 from bench.reports.paper_rows import named, title
-from bench.reports.published_rows import as_printed
 from bench.reports.rows import AGNOSTIC, Column, metric_column, task_blocks
 from bench.results.metrics import METRICS
 from bench.results.paper_tables import UNREAD, Cell, Key, PaperTable
+from bench.results.published import as_printed
 from bench.results.run_data import TASK_AGNOSTIC, TASK_INCREMENTAL, RunData
 
 MTIL = ("mtil_transfer", "mtil_avg", "mtil_last")

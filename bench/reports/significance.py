@@ -40,7 +40,7 @@ class Marks:
             return ["significance: nothing to compare in any column"]
         m = " or ".join(map(str, sorted(self.comparisons)))
         how = "paired bootstrap over runs with equal class order and seed, 95%, Bonferroni's correction for the"
-        how += f" {m} comparisons of a column"
+        how += f" {m} {'comparison' if self.comparisons == {1} else 'comparisons'} of a column"
         found = [f"{TIE} not told apart from the best of its column: {how}"]
         if self.too_few:
             found.append(

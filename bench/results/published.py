@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     import pandas as pd
 
 COLUMNS = ["method", "protocol", "backbone", "metric", "value", "std", "reported_in", "table", "certainty"]
@@ -33,18 +35,42 @@ class Source:
 def _load() -> "pd.DataFrame":
     import pandas as pd
 
-    folder = files("bench.shipped").joinpath("published")
     tables = []
-    for name in sorted(file.name for file in folder.iterdir()):
-        if name.endswith(".csv") and not name.endswith(("_matrices.csv", "_orders.csv")):
-            with folder.joinpath(name).open(encoding="utf-8") as file:
-                tables.append(pd.read_csv(file))
+    for place in _files():
+        with place.open(encoding="utf-8") as file:
+            tables.append(pd.read_csv(file))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
+
+
+def _files() -> "list[Traversable]":
+    """Those with a number a row."""
+    folder = files("bench.shipped").joinpath("published")
+    names = sorted(file.name for file in folder.iterdir())
+    wanted = [name for name in names if name.endswith(".csv") and not name.endswith(("_matrices.csv", "_orders.csv"))]
+    return [folder.joinpath(name) for name in wanted]
 
 
 def load() -> "pd.DataFrame":
     """All published numbers, one row each; values as printed (percent)."""
     return _load().copy()
+
+
+def rows() -> list[dict[str, str]]:
+    """The same as they are written, without pandas."""
+    found = []
+    for place in _files():
+        with place.open(encoding="utf-8") as file:
+            found += list(csv.DictReader(file))
+    return found
+
+
+def as_printed(percentage: float) -> str:
+    """A published number with the digits that it was published with, at least one decimal.
+
+    >>> as_printed(71.0), as_printed(71.25)
+    ('71.0', '71.25')
+    """
+    return f"{percentage:.1f}" if round(percentage, 1) == percentage else f"{percentage:g}"
 
 
 def mtil_orders() -> dict[str, list[str]]:

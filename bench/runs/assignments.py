@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError, unknown_name
 from bench.learning import recipes
 from bench.learning.setting_values import as_text, converted
-from bench.system import named_files
+from bench.system import named_files, registry
 
 if TYPE_CHECKING:
     from bench.learning.method import Method
@@ -61,7 +61,7 @@ def chosen_settings(
     changed: dict[str, Any] = {}
     for assignment in assignments:
         if assignment.field not in fields:
-            raise BenchError(f"{assignment.where}: {unknown_name(f'hyper-parameter of {name}', assignment.field, fields)}")
+            raise BenchError(f"{assignment.where}: {registry.unknown_setting(name, assignment.field, fields)}")
         changed[assignment.field] = converted(assignment.text, fields[assignment.field], assignment.where)
     from_recipe = recipes.typed(recipe, name, method.Settings)
     try:

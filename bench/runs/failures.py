@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from bench.errors import RunFailure, one_line
-from bench.system import method_source, registry
+from bench.system import registry
 from bench.system.code_places import with_place
 from bench.system.files import write_atomically
 from bench.system.method_source import Source
@@ -46,7 +46,7 @@ def of_error(run: "Run", error: BaseException) -> Failure:
     if memory := _advice(run, error):
         reason = f"{reason.split('. ')[0]}; {memory}"
     elif not isinstance(error, RunFailure):  # which says what to do; it is no mistake in a line
-        reason = with_place(reason, error, registry.target("method", run.method))
+        reason = with_place(reason, error, registry.place_of_method(run.method_given))
     return _now("machine" if isinstance(error, OSError) else "run", reason, "".join(traceback.format_exception(error)))
 
 
@@ -87,7 +87,7 @@ def _smaller(run: "Run") -> list[str]:
 
 def record(run: "Run", failure: Failure) -> None:
     """Add an attempt to what is kept. Where nothing can be written, the run is merely unfinished."""
-    source = registry.source_of_method(run.method)
+    source = registry.source_of_method(run.method_given)
     facts = {
         "run_id": run.run_id,
         "status": "failed",
@@ -126,7 +126,7 @@ def lasting(run: "Run") -> Failure | None:
     attempts, source = _read(run) if run.files.failure.exists() else ([], None)
     if not attempts or attempts[-1].cause != "run":
         return None
-    if source and method_source.changes_on_disk(registry.target("method", run.method), source):
+    if source and registry.changes_since(run.method_given, source):
         return None
     return attempts[-1]
 

@@ -183,4 +183,5 @@ def render(
         for run in runs
     )
     header = ["protocol", "method", "order", "seed", "run", "status", *columns]
-    return f"{len(runs)} runs, {len(to_do)} to do; {'; '.join(conditions)}\n{tabulate(rows, header, tablefmt='simple')}"
+    counted = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+    return f"{counted}, {len(to_do)} to do; {'; '.join(conditions)}\n{tabulate(rows, header, tablefmt='simple')}"

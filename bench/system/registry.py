@@ -35,6 +35,7 @@ KINDS = {
     "dataset-family": "bench.dataset_families",
     "reference": "bench.references",
 }
+WORDS = {"dataset": "data set"}  # a kind as a sentence has it, where that is another word
 BUILT_IN = "continual-clip-bench"
 
 
@@ -126,6 +127,14 @@ def package(kind: str, name: str) -> str:
     return _package(point) if point else ""
 
 
+def place_of_method(given: str) -> str:
+    """module:object of a method, however it is given; empty of one in a file that this process has not imported."""
+    if own_method(given) is None:
+        return target("method", given)
+    loaded = _LOADED.get(given)
+    return f"{loaded.__module__}:{loaded.__qualname__}" if loaded else ""
+
+
 def source_of_method(name: str) -> Source | None:
     """The source that this process has imported for a method; None where it cannot be read."""
     imported = _SOURCES.get(name)
@@ -156,7 +165,7 @@ def load(kind: str, name: str) -> Any:
     if kind == "dataset" and name not in points and (found := of_a_family(name)):
         return found
     if name not in points:
-        raise unknown_name(kind, name, points)
+        raise unknown_name(WORDS.get(kind, kind), name, points)
     point = points[name]
     try:
         found = point.load()
@@ -167,6 +176,11 @@ def load(kind: str, name: str) -> Any:
         reason = one_line(error) if str(error).strip() else ""
         reason = with_place(reason, error, point.value)
         raise BenchError(f"{kind} {name!r} of package {_package(point)} is broken: {type(error).__name__}: {reason}") from error
+
+
+def unknown_setting(method: str, field: str, known: Iterable[str]) -> BenchError:
+    """An error for a hyper-parameter that a method does not have."""
+    return unknown_name(f"hyper-parameter of {method}", field, known, f"bench show {method}" if method in names("method") else "")
 
 
 def of_a_family(name: str) -> Any:

@@ -1,28 +1,36 @@
 """A class as its source states it: read from the syntax tree, without importing what its module imports (torch takes seconds).
 
 What is feared is a class that says something else than the imported one would. So only what can mean one thing is read: plain
-values, names that a module binds once and at its top, bases of the same kind, fields of dataclasses. Everything else is
-Unreadable, and whoever asks imports the class instead. A module that does more at its top than define things is not read at
-all, because it may change what it has defined.
+values, names that a module binds once and at its top, bases of the same kind, fields of dataclasses, and functions and properties
+that are made of nothing else. Everything else is Unreadable, and whoever asks imports the class instead. A module that does more
+at its top than define things is not read at all, because it may change what it has defined.
 """
 
 import ast
+import copy
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from bench.system import written_values
 from bench.system.public_names import MODULE_OF
+from bench.system.written_values import FUNCTIONS
 
 OUTSIDE: dict[str, type] = {"torch.nn.Module": object}  # bases that say nothing of what is read here
-CALLED = tuple(f"bench.learning.settings.{name}" for name in ("setting", "Range", "Choices"))  # nothing else of a module is
+CALLED = (  # nothing else of a module is
+    *(f"bench.learning.settings.{name}" for name in ("setting", "Range", "Choices")),
+    "dataclasses.fields",
+    "pathlib.Path",
+)
 READ = ("bench", "methods")  # packages whose modules are read
 FROZEN = (["dataclass(frozen=True)"], ["dataclasses.dataclass(frozen=True)"])  # the decorators of a class that are known
 PLAIN = (type(None), bool, int, float, str)
+NOT_MADE = (ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.ClassDef, ast.AsyncFunctionDef)  # inside of functions
 
 
 class Unreadable(Exception):
@@ -38,7 +46,7 @@ def written_class(module: str, name: str) -> type:
 
 
 class WrittenFunction:
-    """In the place of a function of a class that was read."""
+    """In the place of a function of a class that was read; not of a property that asks for nothing but the object itself."""
 
 
 @functools.cache
@@ -53,7 +61,7 @@ class _Module:
         spec = find_spec(name)
         if spec is None or not spec.origin or not spec.origin.endswith(".py"):
             raise Unreadable(f"{name} has no source")
-        self.name = name
+        self.name, self.file = name, spec.origin
         self.bound: dict[str, ast.stmt] = {}
         self.values: dict[str, Any] = {}
         for statement in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
@@ -74,11 +82,13 @@ class _Module:
         match statement:
             case ast.ClassDef():
                 return self._class(statement)
+            case ast.FunctionDef(decorator_list=[]):
+                return self._function(statement)
             case ast.ImportFrom(module=str(module)) if _is_read(module):
                 original = _imported(statement, name)
                 return _module(_home(module, original)).value_of(original)
             case ast.Assign(targets=[ast.Name()], value=value) | ast.AnnAssign(value=ast.expr() as value):
-                return self.evaluate(value, {})
+                return self.evaluate(value, {}, sets=True)
             case ast.Assign(targets=[ast.Tuple(elts=targets)], value=value):
                 return self.evaluate(value, {})[[ast.unparse(target) for target in targets].index(name)]
         raise Unreadable(f"{self.name}: {name}")
@@ -108,6 +118,9 @@ class _Module:
             self._read_into(values, annotated, statement)
         bases = tuple(self._base(base) for base in written.bases)
         made = type(written.name, bases, {**values, "__annotations__": annotated})
+        for statement in written.body:
+            if isinstance(statement, ast.FunctionDef) and (found := _property_of(made, statement)):
+                setattr(made, statement.name, found)
         return self._decorated(made, written.decorator_list)
 
     def _read_into(self, values: dict[str, Any], annotated: dict[str, object], statement: ast.stmt) -> None:
@@ -127,6 +140,15 @@ class _Module:
             case _:
                 raise Unreadable(f"{self.name}: {ast.unparse(statement)}")
 
+    def _function(self, written: ast.FunctionDef) -> Callable[..., Any]:
+        """A function of the module that is made of plain values: it is made anew, among those alone."""
+        if _does_more(written):
+            raise Unreadable(f"{self.name}: {written.name}")
+        names = {name: self._value_or_setting(ast.Name(name)) for name in _names_asked_by(written) - set(FUNCTIONS)}
+        made: dict[str, Any] = {"__builtins__": FUNCTIONS, **names}
+        exec(ast.unparse(_bare(written)), made)
+        return made[written.name]
+
     def _base(self, expression: ast.expr) -> type:
         outside = OUTSIDE.get(self.place_of(expression))
         found = outside or self.evaluate(expression, {})
@@ -141,8 +163,9 @@ class _Module:
             return dataclasses.dataclass(frozen=True)(made)
         raise Unreadable(f"{self.name}: a decorator of {made.__name__}")
 
-    def evaluate(self, expression: ast.expr, names: Mapping[str, Any]) -> Any:
-        """The value of an expression; `names` holds what the class around it has bound so far.
+    def evaluate(self, expression: ast.expr, names: Mapping[str, Any], sets: bool = False) -> Any:
+        """The value of an expression; `names` holds what the class around it has bound so far. sets: it may be one, which has no
+        order of its own when it is shown.
 
         Only plain expressions have one (bench/system/written_values.py), made of nothing but values that have been read.
         """
@@ -154,16 +177,55 @@ class _Module:
             value = written_values.value_of(expression, look)
         except Exception as error:  # what has been read lacks something that the imported value has
             raise Unreadable(f"{self.name}: {ast.unparse(expression)}") from error
-        if not _is_plain(value):
+        if not _is_plain(value) and not (sets and isinstance(value, frozenset) and _is_plain(list(value))):
             raise Unreadable(f"{self.name}: {ast.unparse(expression)}")
         return value
 
     def _value_or_setting(self, name: ast.Name) -> Any:
+        if name.id == "__file__":
+            return self.file
         place = self.place_of(name)
         if place not in CALLED:
             return self.value_of(name.id)
         module, _, called = place.rpartition(".")
         return functools.partial(getattr(import_module(module), called))  # a class is called as a function is
+
+
+def _property_of(made: type, written: ast.FunctionDef) -> property | None:
+    """A property that asks for nothing but the object itself, as `needs` is, works in the stand-in as in the class."""
+    if [ast.unparse(decorator) for decorator in written.decorator_list] != ["property"]:
+        return None
+    if not _names_asked_by(written) <= {"super", *FUNCTIONS} or _does_more(written):
+        return None
+    # super() looks for the class under the name __class__ in what is around the function
+    source = f"def around(__class__):\n{indent(ast.unparse(_bare(written)), '    ')}\n    return {written.name}\n"
+    names: dict[str, Any] = {"__builtins__": {**FUNCTIONS, "super": super}}
+    exec(source, names)
+    return property(names["around"](made))
+
+
+def _does_more(function: ast.FunctionDef) -> bool:
+    """Does it change names outside of itself, or define classes?"""
+    return any(isinstance(node, NOT_MADE) for node in ast.walk(function))
+
+
+def _bare(written: ast.FunctionDef) -> ast.FunctionDef:
+    """The function without decorators and annotations, whose names nobody has here."""
+    function = copy.deepcopy(written)
+    function.decorator_list, function.returns = [], None
+    for argument in ast.walk(function.args):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    return function
+
+
+def _names_asked_by(written: ast.FunctionDef) -> set[str]:
+    """The names in a function that it does not bind itself."""
+    function = _bare(written)
+    names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    bound |= {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
+    return {node.id for node in names} - bound
 
 
 def _names_bound_by(statement: ast.stmt) -> Iterator[str]:

@@ -1,13 +1,16 @@
 """Values of plain expressions, from their syntax trees: Python's own evaluator would also carry out what is not plain."""
 
 import ast
+import dataclasses
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    one.__name__: one for one in (dict, len, list, max, min, range, round, sorted, sum, tuple, zip)
+    one.__name__: one for one in (dict, len, list, max, min, range, round, sorted, str, sum, tuple, zip)
 }
+ATTRIBUTES: dict[type, tuple[str, ...]] = {dataclasses.Field: ("name",), PurePath: ("parent",)}
 METHODS: dict[type, tuple[str, ...]] = {dict: ("get", "items", "keys", "values"), str: ("endswith", "startswith")}
 OPERATORS: dict[type[ast.operator] | type[ast.unaryop], Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -79,9 +82,11 @@ def _part(node: ast.Subscript, look: Look) -> Any:
     return value_of(node.value, look)[value_of(node.slice, look)]
 
 
-def _of_a_class(node: ast.Attribute, look: Look) -> Any:
+def _attribute(node: ast.Attribute, look: Look) -> Any:
+    """Of a class, or one of ATTRIBUTES."""
     owner = value_of(node.value, look)
-    if not isinstance(owner, type):
+    known = any(node.attr in names for kind, names in ATTRIBUTES.items() if isinstance(owner, kind))
+    if not isinstance(owner, type) and not known:
         raise NotPlain(ast.unparse(node))
     return getattr(owner, node.attr)
 
@@ -114,6 +119,10 @@ def _made_list(node: ast.ListComp | ast.GeneratorExp, look: Look) -> list[Any]:
     return [value_of(node.elt, inner) for inner in _rounds(node.generators, look)]
 
 
+def _made_set(node: ast.SetComp, look: Look) -> frozenset[Any]:
+    return frozenset(value_of(node.elt, inner) for inner in _rounds(node.generators, look))
+
+
 def _unpacked(parts: list[ast.expr], look: Look) -> Iterator[Any]:
     for part in parts:
         if isinstance(part, ast.Starred):
@@ -133,11 +142,12 @@ READERS: dict[type[ast.expr], Callable[[Any, Look], Any]] = {
     ast.Compare: _comparison,
     ast.IfExp: _choice,
     ast.Subscript: _part,
-    ast.Attribute: _of_a_class,
+    ast.Attribute: _attribute,
     ast.Call: _call,
     ast.DictComp: _made_dictionary,
     ast.ListComp: _made_list,
     ast.GeneratorExp: _made_list,
+    ast.SetComp: _made_set,
 }
 
 

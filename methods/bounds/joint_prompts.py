@@ -20,8 +20,15 @@ class JointPrompts(TextClassifier):
     embeddings are f(x) of all training images instead of samples from generative models, and all classes are there from
     the start.
 
-    Trained: V_c and G, by CGIL's alignment with CGIL's settings. Frozen: CLIP. An epoch is one pass over the training
-    images (m embeddings in batches of 128), where an epoch of CGIL draws 256 samples per class.
+    Trained: V_c and G, by CGIL's alignment with CGIL's settings. Frozen: CLIP. With f(x) (d,) the raw image embedding,
+    h_c (d,) the raw text feature of "a photo of a {name}", tau = exp(logit scale):
+
+        key         k_c = norm(text tower([start] V_c G(h_c) [name of c] "." [end]))            (methods/cgil/alignment.py)
+        alignment   V_c, G <- argmin mean_i -log softmax_c(tau cos(f(x_i), k_c))[y_i]
+        logit       tau cos(f(x), k_c)
+
+    An epoch is one pass over the training images (m embeddings in batches of 128), where an epoch of CGIL draws 256 samples
+    per class.
 
     How the authors trained this bound is not known to us: learning rate and epochs are CGIL's, which is our choice.
 

@@ -232,7 +232,7 @@ class RAILDual(RAIL):
         k(f, f') = exp(-gamma |f - f'|^2),     alpha = (K + lambda I)^-1 Y     (s, n)
         a(x)     = k(f(x), f_1 .. f_s) alpha                                   (n,)
 
-    The fusion with zero-shot CLIP is that of the primal form (RAILPrimal).
+    The fusion with zero-shot CLIP is that of the primal form (`bench show rail-primal`).
 
     The kept features are training data: no protocol's exemplar limit is applied to them, since without them the method does
     not exist, but the results state their bytes. Time and memory grow with the number of images: b new ones cost about

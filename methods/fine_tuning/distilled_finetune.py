@@ -51,8 +51,9 @@ class DistilledFineTune(FineTune):
     R images r and M sentences m go through both models; all features have unit length, tau is the logit scale:
 
         Zs = tau f(r) g0(m)^T,   Zt = tau f0(r) g0(m)^T        (R, M)
-        L_img = KD(Zt, Zs; T)             rows are images, softmax over the M sentences     (`distillation` below)
+        L_img = KD(Zt, Zs; T)             rows are images, softmax over the M sentences
         L_txt = KD(Zt^T, Zs^T; T)         rows are sentences, softmax over the R images
+        KD(P, Q; T) = T^2 mean over rows of -sum over columns of softmax(P / T) log softmax(Q / T)
 
     Both use the teacher's sentence features, so the distillation sends gradient into the image encoder only. These and the
     teacher's image features are computed once per teacher, where the released code encodes all sentences and the batch

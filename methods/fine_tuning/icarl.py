@@ -60,7 +60,7 @@ class ICaRL(DistilledFineTune):
     Deviations from the authors' code, besides those of `finetune`: their list of candidate features shrinks with each pick
     and their list of images does not, so wrong images and duplicates are kept, and m = K - floor(K / t) exceeds the
     budget from the third task on; `faithful_memory` does both. Their class-incremental teacher shares the student's memory
-    (see `lwf`): `teacher_is_student` does the same, the default is a copy. Their iCaRL script sets neither
+    (`bench show lwf`): `teacher_is_student` does the same, the default is a copy. Their iCaRL script sets neither
     distillation term; here both are on, as in LwF's.
     """
 

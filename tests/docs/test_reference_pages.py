@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 import bench
 from bench.clip import mini
 from bench.reports.formats import write
-from bench.results import paper_tables, records
+from bench.results import paper_tables, records, worked_examples
 from bench.results.metrics import METRICS
 from bench.runs import failures
 from bench.system import registry
@@ -53,19 +53,19 @@ def test_every_metric_of_a_matrix_has_a_worked_example_that_the_page_shows():
     assert {row[0] for row in rows} == {name for name, metric in METRICS.items() if metric.needs != "samples"}
     for name, better, _, arithmetic, value in rows:
         assert re.search(rf"^\| `{name}` \| {better} \| .* \| `{re.escape(arithmetic)}` \| {value} \|$", text, re.M), name
+        assert float(value) == worked_examples.of(name).value  # `bench show` has the matrix of the page
 
 
 def test_the_arithmetic_of_the_examples_is_arithmetic_only():
-    examples = script("metrics_examples")
-    assert examples.value_of("(max(90, 92) - 80) / 2") == 6
+    assert worked_examples.value_of("(max(90, 92) - 80) / 2") == 6
     for text in ("__import__('os')", "A11 + 1", "min(1, 2)"):
         with pytest.raises(bench.errors.BenchError, match="plain arithmetic"):
-            examples.value_of(text)
+            worked_examples.value_of(text)
 
 
 def test_examples_that_disagree_are_an_error():
     with pytest.raises(bench.errors.BenchError, match="arithmetic gives"):
-        script("metrics_examples").agreed("last", 80.0, 80.1)
+        worked_examples.agreed("last", 80.0, 80.1)
 
 
 def test_the_metrics_page_names_every_metric_and_shows_its_file():
@@ -197,9 +197,10 @@ def test_the_notice_names_everything_that_is_under_another_licence():
 
 @pytest.mark.slow
 def test_the_workflow_for_other_repositories_runs(tmp_path):
-    """In a repository that `bench new method` wrote; the harness comes from a network, so that step is only read."""
+    """In a repository that `bench new method` wrote; the harness comes from a network, so that steps before it are only read."""
     workflow = yaml.safe_load(page("ci-example.yml").replace("coop", "novel-method"))
-    harness, *commands = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
+    torch, harness, *commands = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
+    assert torch == "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu"  # no CUDA on such machines
     asked = harness.replace("$HARNESS", workflow["env"]["HARNESS"])
     requirement = Requirement(re.fullmatch(r'pip install "(.+)"', asked)[1])
     assert requirement.name == registry.BUILT_IN and requirement.url.startswith("git+https://")
@@ -207,7 +208,7 @@ def test_the_workflow_for_other_repositories_runs(tmp_path):
     reader = page_commands.Reader(tmp_path, tmp_path / "cache")
     reader.environment["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
     reader.run("bench new method novel-method && mv novel-method/* .", expected=0, line=0)
-    assert registry.BUILT_IN in (reader.here / "setup.cfg").read_text()  # what that step has installed is what it needs
+    assert registry.BUILT_IN in (reader.here / "pyproject.toml").read_text()  # what that step has installed is what it needs
     compare = next(number for number, command in enumerate(commands) if command.startswith("bench gate"))
     commands.insert(compare, "bench gate fresh --baseline baselines/mini60.csv --update")
     assert commands[0] == "pip install ."

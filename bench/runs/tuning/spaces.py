@@ -72,7 +72,7 @@ def _refuse_unsound(method: str, settings: type, found: Mapping[str, tuple[Searc
     hints = typing.get_type_hints(settings)
     for field, (search, where) in found.items():
         if field not in hints:
-            raise BenchError(f"{where}: {unknown_name(f'hyper-parameter of {method}', field, hints)}")
+            raise BenchError(f"{where}: {registry.unknown_setting(method, field, hints)}")
         if field in named_files.fields_of(settings):
             raise BenchError(f"{where}: a file cannot be searched for")
         for value in search.ends():

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,16 +31,15 @@ def test_the_entry_point_names_an_object_of_the_module(kind, tmp_path):
     result = new(kind, "nearest-thing", tmp_path)
     assert result.exit_code == 0, result.output
     folder = tmp_path / "nearest-thing"
-    written = {"nearest_thing.py", "test_nearest_thing.py", "setup.cfg", "pyproject.toml", "README.md"}
+    written = {"nearest_thing.py", "test_nearest_thing.py", "pyproject.toml", "README.md"}
     assert {path.name for path in folder.iterdir()} == written
     assert list(tmp_path.iterdir()) == [folder]  # no leftovers
 
-    settings = configparser.ConfigParser()
-    settings.read(folder / "setup.cfg")
-    registered = settings["options.entry_points"][registry.KINDS[kind]].strip()
-    name, target = (part.strip() for part in registered.split("="))
+    settings = tomllib.loads((folder / "pyproject.toml").read_text())
+    [(name, target)] = settings["project"]["entry-points"][registry.KINDS[kind]].items()
     module, attribute = target.split(":")
-    assert (name, module) == ("nearest-thing", "nearest_thing") == (name, settings["options"]["py_modules"])
+    assert (name, [module]) == ("nearest-thing", ["nearest_thing"]) == (name, settings["tool"]["setuptools"]["py-modules"])
+    assert settings["project"]["name"] == "nearest-thing"
     summary, broken = outlines.of_object(str(folder / f"{module}.py"), attribute, module, whole=True)
     assert summary and not broken
     tests = ast.parse((folder / "test_nearest_thing.py").read_text())
@@ -47,6 +47,13 @@ def test_the_entry_point_names_an_object_of_the_module(kind, tmp_path):
     assert f"bench.checks.{kind}" in imported and all(find_spec(module) for module in imported if module.startswith("bench."))
     for path in folder.iterdir():
         assert "{{" not in path.read_text() and "{%" not in path.read_text(), path
+
+
+def test_its_pyproject_is_the_one_that_the_page_on_methods_shows(tmp_path):
+    new("method", "nearest-mean", tmp_path)
+    page = (ROOT / "docs" / "your-own-method.md").read_text()
+    shown = page.split("<!-- file: nearest-mean/pyproject.toml -->\n```toml\n")[1].split("```")[0]
+    assert (tmp_path / "nearest-mean" / "pyproject.toml").read_text() == shown
 
 
 def test_a_method_is_a_class_named_in_the_usual_way(tmp_path):
@@ -114,13 +121,15 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
 
 def test_a_place_that_does_not_exist_is_said(tmp_path):
     result = new("method", "novel-one", tmp_path / "nowhere")
-    assert result.exit_code == 2 and "nowhere" in result.output and "Traceback" not in result.output
+    assert (result.exit_code, result.output) == (
+        2, f"bench: {tmp_path / 'nowhere'}: no such folder; make it, or choose another place with --out\n",
+    )  # fmt: skip
 
 
 def test_every_template_ships_with_the_package():
     shipped = {path.name for path in (ROOT / "bench" / "commands" / "templates").iterdir()}
     needed = {f"{kind}{suffix}.py.jinja" for kind in new_package.KINDS for suffix in ("", "_test")}
-    assert shipped == needed | {"setup.cfg.jinja", "pyproject.toml.jinja", "README.md.jinja"}
+    assert shipped == needed | {"pyproject.toml.jinja", "README.md.jinja"}
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     assert "templates/*" in settings["options.package_data"]["bench.commands"]

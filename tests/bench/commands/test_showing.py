@@ -8,6 +8,7 @@ import torch
 
 from bench.checks import method as contract
 from bench.commands import show
+from bench.commands.further_texts import further_texts
 from bench.images.dataset import Dataset, DatasetInfo
 from bench.learning.method import Method, setting
 from bench.learning.stated import UNSTATED, is_stated, source_of
@@ -38,7 +39,7 @@ class Speaking(Method):
     """A plug-in that says everything."""
 
     paper, trains, conformance = "folklore", "nothing", "checked: nothing yet"
-    inputs, zero_shot, joint, scenarios = "pixels", False, False, ("class-incremental",)
+    inputs, needs, zero_shot, joint, scenarios = "pixels", ("towers",), False, False, ("class-incremental",)
 
     def exemplar_bytes(self):
         return 12
@@ -59,7 +60,7 @@ def facts(method: type[Method]) -> dict[str, str]:
 def test_a_plugin_that_says_nothing_makes_no_claim():
     said = facts(Silent)
     assert said["paper"] == said["trains"] == said["conformance"] == UNSTATED == "nothing stated by its author"
-    for by_default in ("sees", "scores unlearned classes", "learns", "scenarios"):
+    for by_default in ("sees", "needs", "scores unlearned classes", "learns", "scenarios"):
         assert said[by_default].endswith(f" (by default: {UNSTATED})"), by_default
     assert "extends" not in said
 
@@ -67,7 +68,7 @@ def test_a_plugin_that_says_nothing_makes_no_claim():
 def test_what_is_said_of_a_built_in_method_is_not_said_of_one_that_extends_it():
     said = facts(Extended)
     assert said["paper"] == said["trains"] == said["conformance"] == UNSTATED
-    assert said["extends"] == "CoOp of methods.text_prompts.coop"
+    assert said["extends"] == "CoOp of methods.text_prompts.coop (bench show coop)"
     assert said["sees"].startswith(CoOp.inputs)
     assert "2109.01134" not in show._method("extended", Extended)
 
@@ -78,6 +79,7 @@ def test_what_an_author_says_is_shown_as_it_is(method):
         "paper": "folklore",
         "trains": "nothing",
         "sees": "pixels of the images",
+        "needs": "CLIP's towers: no file of embeddings is enough",
         "scores unlearned classes": "no: its zero-shot cells stay empty",
         "learns": "task after task",
         "scenarios": "class-incremental",
@@ -111,6 +113,65 @@ def test_a_method_that_is_read_from_its_source_says_what_the_imported_one_says(n
     assert show._method(name, show._method_class(name)) == show._method(name, registry.load("method", name))
 
 
+def test_what_a_method_needs_of_clip_is_said_in_words():
+    assert facts(show._method_class("bofa"))["needs"].startswith("embeddings of images from before the projection, the matrix")
+    assert facts(show._method_class("finetune"))["needs"] == "CLIP's towers: no file of embeddings is enough"
+    for name, said in {
+        "simplecil": "embeddings of images from before the projection; runs on a file of them (embeddings:FILE); "
+        "with feature=projected: embeddings of images; runs on a file of them (embeddings:FILE)",
+        "clip-adapter": "CLIP's towers: no file of embeddings is enough; "
+        "with mirrored_view=False: embeddings of images, embeddings of the prompts; runs on a file of them (embeddings:FILE)",
+    }.items():
+        assert facts(show._method_class(name))["needs"] == said
+
+
+@pytest.mark.parametrize("name", registry.names("method"))
+def test_a_page_has_the_texts_of_all_that_a_method_extends(name):
+    page, method = show.show(name), registry.load("method", name)
+    bases = [base for base in method.__mro__[1:] if issubclass(base, Method) and base is not Method]
+    for base in bases:
+        assert all(line.strip() in page for line in (vars(base)["__doc__"] or "").splitlines()), base
+        assert f"({base.__module__.replace('.', '/')}.py), which it extends:" in page
+
+
+def test_the_page_of_zscl_is_complete():
+    page = show.show("zscl-star")
+    for words in (
+        "L = L_ce + image_weight L_img + text_weight L_txt + l2_weight sum",  # of zscl
+        "KD(P, Q; T) = T^2 mean over rows",  # of its distillation
+        "L    = -1/B sum_i sum_c q_ic log softmax(z_i)_c",  # of finetune
+        "A new AdamW and a new schedule start with each",
+        "random crops are taken from the resized and centre-cropped square",  # deviations of finetune
+        "from finetune (methods/fine_tuning/finetune.py), which it extends:",
+    ):
+        assert words in page
+
+
+@pytest.mark.parametrize(
+    ("name", "heading"),
+    [
+        ("dpw", "diki (methods/residual_attention/diki.py), which is named above"),
+        ("rail-dual", "rail-primal (methods/closed_form/rail.py), which is named above"),
+        ("clap-maple", "methods/text_prompts/deep_prompts.py, which is named above"),
+        ("clap-maple", "methods/clap/head.py, which is named above"),  # by clap, which it extends
+        ("cgil", "methods/cgil/vae.py, which is named above"),  # named as vae.py
+    ],
+)
+def test_a_page_has_the_texts_that_it_names(name, heading):
+    assert heading in [source for source, _ in further_texts(show._method_class(name))]
+
+
+def test_no_text_stands_twice_on_a_page():
+    for name in registry.names("method"):
+        texts = [text for _, text in further_texts(show._method_class(name))]
+        assert len(set(texts)) == len(texts) and show._method_class(name).__doc__ not in texts
+
+
+def test_of_a_plugin_only_its_authors_texts_are_added():
+    assert [text for _, text in further_texts(FurtherSpeaking)] == ["A plug-in that says everything."]
+    assert further_texts(Extended) == []
+
+
 def test_a_compared_method_names_the_code_and_the_largest_errors():
     page = show.show("rail-dual")
     [error], code = conformance.errors_of("rail-dual"), conformance.authors_code()["rail"]
@@ -125,10 +186,8 @@ def test_what_was_measured_of_a_built_in_method_is_not_shown_of_a_plugin_of_its_
     assert "compared with the numbers of" not in show._method("coop", Extended)
 
 
-def test_hardly_any_built_in_method_has_to_be_imported_to_be_shown():
-    imported = [name for name in registry.names("method") if show._method_class(name) is registry.load("method", name)]
-    # recipes that name a file beside the method, that a function makes, or that follow from the fields of another method
-    assert imported == ["clg-cbm", "icarl", "joint-prompts", "lwf", "lwf-vr"]
+def test_no_built_in_method_has_to_be_imported_to_be_shown():
+    assert not [name for name in registry.names("method") if show._method_class(name) is registry.load("method", name)]
 
 
 def test_a_plugin_is_imported_because_whether_that_works_is_worth_knowing(monkeypatch):

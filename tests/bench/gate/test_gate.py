@@ -267,6 +267,21 @@ def test_a_baseline_of_one_run_has_no_spread(tmp_path):
     assert comparison.gate([tmp_path / "old"], tmp_path / "base.csv").passed
 
 
+def test_update_says_whose_runs_make_no_tolerance(tmp_path):
+    write_method(tmp_path / "runs", method="coop")  # three seeds, three numbers
+    for seed in range(3):
+        for method in ("zero-shot", "simplecil"):
+            write_run(tmp_path / "runs", MATRIX, seed=seed, images=100, method=method)
+    write_method(tmp_path / "runs", method="cgil", seeds=1)
+    _, done = comparison.update([tmp_path / "runs"], tmp_path / "base.csv")
+    assert done.splitlines()[1:] == [
+        "no tolerance from the runs of cgil on toy-3x2: one run has no spread; several --seeds make the tolerance. "
+        "The gate will allow 1 point",
+        "no tolerance from the runs of simplecil, zero-shot on toy-3x2: all 3 runs have equal numbers, whatever their seeds. "
+        "The gate will allow 1 point",
+    ]
+
+
 def test_a_baseline_without_the_optional_columns_will_do(tmp_path, stored):
     rows = pd.read_csv(stored, dtype=str, keep_default_na=False).drop(columns=list(baseline.OPTIONAL))
     rows.to_csv(stored, index=False)

@@ -152,7 +152,7 @@ def test_command_of_a_real_run_plans_that_run_again(options, tmp_path, cache, mo
     program, *words = shlex.split(command(run, results.manifests[run["run_id"]]))
     assert program == "bench"
     planned = call(*words, "--dry-run")
-    assert planned.startswith("1 runs, 0 to do") and f" {run['run_id']}  finished" in planned
+    assert planned.startswith("1 run, 0 to do") and f" {run['run_id']}  finished" in planned
 
 
 ROW = {

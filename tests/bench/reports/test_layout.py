@@ -151,7 +151,7 @@ def test_what_no_seed_moves_and_what_is_not_ranked_gets_no_mark():
     records = fake_records(("zero-shot", "coop", "joint"), seeds=SEEDS, noise=0)
     text = tables.render(records, ["last"], layout=Layout(significance=True))
     assert "not compared, the difference to the best is equal in all pairs: zero-shot" in text
-    assert "for the 1 comparisons" in text  # the bound is not ranked
+    assert "for the 1 comparison of a column" in text  # the bound is not ranked
 
 
 @pytest.mark.parametrize("format", ["plain", "markdown", "latex", "html", "csv", "json"])

@@ -152,7 +152,7 @@ def test_a_failure_is_found_mended_and_tried_again(broken, tmp_path):
     assert trace.read_text().startswith("Traceback") and trace.read_text().rstrip().endswith("no idea what to do")
 
     planned = broken(*RUN, "--dry-run").stdout
-    assert "1 runs, 0 to do" in planned and "failed in task 2" in planned and "every run" not in planned
+    assert "1 run, 0 to do" in planned and "failed in task 2" in planned and "every run" not in planned
     assert f"note: 1 run of broken on mini60-3x20 failed: {PLACE}; traceback: " in planned and "--retry-failed" in planned
     assert "failed in task 2, tried again" in broken(*RUN, "--dry-run", "--retry-failed").stdout
 
@@ -166,6 +166,19 @@ def test_a_failure_is_found_mended_and_tried_again(broken, tmp_path):
     assert "failed, starts over: begun by other code" in broken(*RUN, "--dry-run").stdout
     mended = broken(*RUN)
     assert mended.exit_code == 0 and not trace.exists() and not trace.with_name("failure.json").exists()
+
+
+def test_of_a_method_in_a_file_the_line_is_named_too_and_it_is_tried_again_once_edited(broken, tmp_path):
+    (tmp_path / "own.py").write_text(BROKEN.replace("class Broken", "class Own"))
+    command = [*RUN[:4], "./own.py:Own", *RUN[5:], "--out", "own"]
+    place = PLACE.replace("broken.py", "own.py")
+    assert f"own order 0 seed 0: failed: {place}; traceback: " in broken(*command).stderr
+    assert "failed in task 2" in broken(*command, "--dry-run").stdout
+    (tmp_path / "own.py").write_text(BROKEN.replace("class Broken", "class Own").replace("index == 1", "index == 99"))
+    assert "failed, starts over: begun by other code" in broken(*command, "--dry-run").stdout
+    (tmp_path / "own.py").write_text(BROKEN.replace("class Broken", "class Own"))
+    checked = broken("check", "./own.py:Own").stdout
+    assert place in checked and Path(checked.splitlines()[-1].removeprefix("tracebacks: ")).name == "own.py_Own.txt"
 
 
 def test_a_check_says_the_same(broken, cache):

@@ -104,7 +104,7 @@ def test_a_search_ends_in_a_recipe_that_gives_the_same_run(bench, tmp_path):
 
     again = bench("run", "--protocol", ON, "--methods", "knowing", "--recipe", "tuning/tuned/greys-2x2.toml",
                   "--seeds", "1000", "--order-seeds", "1000", "--out", "tuning", "--dry-run")  # fmt: skip
-    assert trials[tuned["trial"]]["runs"][0] in again.output and "1 runs, 0 to do" in again.output, again.output
+    assert trials[tuned["trial"]]["runs"][0] in again.output and "1 run, 0 to do" in again.output, again.output
 
 
 def test_an_interrupted_search_goes_on_as_if_it_had_not_been(bench, tmp_path, monkeypatch):

@@ -58,7 +58,8 @@ class Some(Base):
     assert found.__mro__[2].__module__ == "bench.learning.method"
     assert found.recipes == {"mini*": {"rate": 1, "steps": 10, "seq": (0, 1, 2)}}
     assert (found.paper, found.trains, found.zero_shot, found.inputs) == ("folklore", -2.5, False, "pixels")
-    assert isinstance(found.other_towers, WrittenFunction)
+    assert found.__new__(found).other_towers == ("clip",)
+    assert isinstance(found.learn, WrittenFunction)
 
 
 def test_fields_are_those_of_the_dataclass(read):
@@ -99,6 +100,9 @@ class Some(Method):
         "class Some(Method):\n    pass\n\nfor name in ('paper', 'trains'):\n    setattr(Some, name, name)\n",
         "class Some(Method):\n    pass\n\nclass Some(Method):\n    pass\n",
         "try:\n    import clip\nexcept ImportError:\n    clip = None\n\nclass Some(Method):\n    pass\n",
+        "def made():\n    import clip\n    return clip\n\nclass Some(Method):\n    paper = made()\n",
+        "def made():\n    return torch.zeros(1)\n\nclass Some(Method):\n    paper = made()\n",
+        "import os\n\nclass Some(Method):\n    paper = os.getcwd()\n",
         "Some = 3\n",
         "Other = Method\n",
         "def Some(): ...\n",
@@ -113,6 +117,64 @@ def test_what_could_mean_something_else_is_not_read(read, source):
 def test_a_module_without_source_is_not_read():
     with pytest.raises(Unreadable, match="no source"):
         written_class("math", "sqrt")
+
+
+def test_a_property_answers_from_what_it_is_given_and_from_the_class_below(read):
+    found = read(
+        """
+class Base(Method):
+    @property
+    def needs(self) -> tuple[str, ...]:
+        settings = self.settings
+        return ("pooled",) if settings["feature"] == "pooled" else ("features",)
+
+class Some(Base):
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("towers",) if self.settings["adapter"] else super().needs
+
+    @property
+    def other_towers(self):
+        return torch.zeros(3)
+"""
+    )
+    asked = found.__new__(found)
+    for adapter, feature, needs in [(True, "pooled", "towers"), (False, "pooled", "pooled"), (False, "projected", "features")]:
+        asked.settings = {"adapter": adapter, "feature": feature}
+        assert asked.needs == (needs,)
+    assert isinstance(found.other_towers, WrittenFunction)
+
+
+def test_functions_files_beside_the_module_and_fields_are_read(read, tmp_path):
+    found = read(
+        """
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+CONCEPTS = str(Path(__file__).parent / "concepts.json")
+
+@dataclass(frozen=True)
+class SomeSettings:
+    rate: float = setting(0.1, "a rate")
+
+SHARED = {field.name for field in fields(SomeSettings)}
+
+def recipes_with(more: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    recipes = {"mini*": {"steps": 1}}
+    for pattern in ("cifar*", "mini*"):
+        if pattern.startswith("cifar"):
+            recipes[pattern] = {**more, "shared": len(SHARED)}
+    return recipes
+
+class Some(Method):
+    recipes = recipes_with(more={"steps": 9})
+    paper = CONCEPTS
+    trains = "rate" if "rate" in SHARED else "nothing"
+"""
+    )
+    assert found.recipes == {"mini*": {"steps": 1}, "cifar*": {"steps": 9, "shared": 1}}
+    assert (found.paper, found.trains) == (str(tmp_path / "concepts.json"), "rate")
 
 
 def test_search_spaces_are_read_too(read):

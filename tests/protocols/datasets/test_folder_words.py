@@ -110,7 +110,7 @@ def test_a_folder_is_a_data_set_wherever_one_is_named(fruit):
     assert isinstance(find_protocol_or_dataset(f"folder:{fruit}-3x1"), Protocol)
     with pytest.raises(BenchError, match="no option of a data set"):
         registry.load("dataset", f"folder:{fruit}+budgeted")
-    with pytest.raises(BenchError, match="unknown dataset 'fruit'"):
+    with pytest.raises(BenchError, match="unknown data set 'fruit'"):
         registry.load("dataset", "fruit")
 
 
