@@ -166,7 +166,7 @@ def test_same_records_give_the_same_bytes(folder, tmp_path, format):
 def test_critical_difference_places_names_at_their_ranks(tmp_path):
     picture = plots.critical_difference(["a", "b", "c"], [1.2, 2.0, 2.8], 0.9, [(0, 1), (1, 2)], ["p", "q"])
     figure = drawn(picture)
-    assert {"a 1.20 ", " 2.80 c", "b 2.00 ", "  CD = 0.90"} <= {text.get_text() for text in figure.axes[0].texts}
+    assert {"a 1.20 ", " 2.80 c", "b 2.00 ", "CD = 0.90"} <= {text.get_text() for text in figure.axes[0].texts}
     bars = [line.get_xdata().tolist() for line in figure.axes[0].lines if line.get_linewidth() > 3]
     assert bars == [[1.2, 2.0], [2.0, 2.8]]
     assert plots.save(picture, tmp_path, "svg").name == "ranking.svg"
