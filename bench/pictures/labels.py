@@ -1,7 +1,6 @@
 """Names beside lines and points, so that none covers another one and none leaves the picture."""
 
 from collections.abc import Sequence
-from itertools import combinations
 from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
@@ -129,6 +128,8 @@ def label_points(
     size: of the letters; they become smaller where a text would find no place. unnamed: further points. lines: from (x, y) to
     (x, y), which a text goes over only where there is no other place for it.
     """
+    if not points:
+        return
     figure.draw_without_rendering()
     for letter_size in [one for one in SIZES if one <= size]:
         offsets = _offsets(figure, axes, points, letter_size, unnamed, lines)
@@ -254,9 +255,10 @@ def misplaced(figure: "Figure") -> list[str]:
         for text, box in zip(texts, boxes)
         if box.x0 < whole.x0 - 1 or box.y0 < whole.y0 - 1 or box.x1 > whole.x1 + 1 or box.y1 > whole.y1 + 1
     ]
-    for (text, box), (other, other_box) in combinations(zip(texts, boxes), 2):
-        if _overlap(_corners(box)[None] + (1, 1, -1, -1), _corners(other_box)[None]).item() and not _beside_slanted(text, other):
-            found.append(f"{text.get_text()!r} covers {other.get_text()!r}")
+    corners = np.array([_corners(box) for box in boxes]).reshape(-1, 4)
+    covered = _overlap(corners + np.array([1, 1, -1, -1]), corners)  # that they touch is no harm
+    pairs = [(texts[i], texts[j]) for i, j in np.argwhere(np.triu(covered, 1))]
+    found += [f"{one.get_text()!r} covers {other.get_text()!r}" for one, other in pairs if not _beside_slanted(one, other)]
     return found
 
 

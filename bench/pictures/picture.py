@@ -1,5 +1,6 @@
 """A picture before it is drawn, and how it becomes a file: its title, what must be said beside it, and its size."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,17 +36,17 @@ class Picture:
 def save(picture: Picture, folder: Path, format: str, form: Form = AS_EVER) -> Path:
     """Draw a picture with its title and note above it, into <folder>/<stem>.<format>."""
     with look(salt=picture.stem):
-        figure = _drawn(picture, form)
+        figure = drawn(picture, form)
         path = folder / f"{picture.stem}.{format}"
         write_atomically(path, encode(figure, format))
     return path
 
 
-def _drawn(picture: Picture, form: Form) -> "Figure":
+def drawn(picture: Picture, form: Form = AS_EVER) -> "Figure":
+    """The figure with its title and note; BenchError where they and what it says do not fit into the size that was asked for."""
     if form.size is None:
         figure = picture.draw()
-        width = figure.get_figwidth()
-        top = _put_above(figure, *_words(picture, form, width))
+        _put_above(figure, *_words(picture, form, figure.get_figwidth()))
         return figure
     from matplotlib.figure import Figure
 
@@ -53,22 +54,17 @@ def _drawn(picture: Picture, form: Form) -> "Figure":
     top = _put_above(Figure(form.size), *_words(picture, form, width))
     if height - top < LEAST_HEIGHT:
         raise BenchError(_too_small(picture, form.size))
-    figure = _of_size(picture, (width, height - top), form.size)
-    _put_above(figure, *_words(picture, form, width))
-    if misplaced(figure):
-        raise BenchError(_too_small(picture, form.size))
-    return figure
-
-
-def _of_size(picture: Picture, inside: Size, whole: Size) -> "Figure":
-    import warnings
-
     with warnings.catch_warnings():  # matplotlib only warns where nothing is left for the axes
         warnings.filterwarnings("error", message="constrained_layout not applied")
         try:
-            return picture.draw(size=inside)
+            figure = picture.draw(size=(width, height - top))
+            _put_above(figure, *_words(picture, form, width))
+            fits = not misplaced(figure)
         except UserWarning:
-            raise BenchError(_too_small(picture, whole)) from None
+            fits = False
+    if not fits:
+        raise BenchError(_too_small(picture, form.size))
+    return figure
 
 
 def _too_small(picture: Picture, size: Size) -> str:

@@ -1,10 +1,11 @@
 """Records -> critical-difference diagrams: over protocols ("ranking"), or over runs ("critical-difference")."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from bench.errors import BenchError
 from bench.pictures import ranks
-from bench.pictures.form import Form, Size
+from bench.pictures.form import Form
 from bench.pictures.picture import AS_EVER, Picture
 from bench.reports import ranking, statistics
 from bench.reports.formats import counted
@@ -37,9 +38,7 @@ def critical_difference(
     shown = {part for name in form.highlight for part in names if name in (part, part.split(" (")[0])}
     grey = set(names) - shown if form.highlight else set()
 
-    def draw(size: Size | None = None):  # type: ignore[no-untyped-def]
-        return ranks.critical_difference(names, mean_ranks, cd, cliques, grey, size)
-
+    draw = partial(ranks.critical_difference, names, mean_ranks, cd, cliques, grey)
     return Picture(kind, kind, TITLES[kind], ", ".join(protocols), note, draw, warning)
 
 

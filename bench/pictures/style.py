@@ -2,7 +2,7 @@
 
 Nothing here touches pyplot, and nothing that is saved holds a date, so the same numbers give the same bytes. Text is
 never read as mathematics: a method may be called `$x$`. The colours keep apart under the three kinds of colour blindness
-(tests/bench/pictures/test_colours.py measures it); as a second cue every method has a marker of its own and its name
+(tests/bench/pictures/test_legible.py measures it); as a second cue every method has a marker of its own and its name
 beside its line. From the eighth method on colours come again, with other markers and dashes.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
 INK, MUTED, GRID = "#1f2328", "#757575", "#dcdfe3"
-OTHERS = "#b3b8bd"  # methods that only stand behind the ones that matter
+OTHERS = "#bcc0c4"  # methods that only stand behind the ones that matter
 SERIES = ("#1496ff", "#600d3d", "#b38100", "#188362", "#f7558e", "#174789", "#864e00")
 MARKERS = "osD^vPX"
 WIDTH = 4.6  # inches: a column of a paper, and still readable when scaled down to a phone's width
