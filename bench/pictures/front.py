@@ -35,7 +35,7 @@ def front(costs: Sequence[float], accuracies: Sequence[float], free: float = -np
     ([1, 0], [1])
     """
     found, best = [], free
-    for i in np.lexsort((-np.asarray(accuracies), costs)):
+    for i in np.lexsort((-np.asarray(accuracies), np.asarray(costs))):
         if accuracies[i] > best:
             found.append(int(i))
             best = accuracies[i]

@@ -91,7 +91,7 @@ def label_ends(figure: "Figure", axes: "Axes", ends: Sequence[tuple[float, float
                   color=MUTED if style == REFERENCE else INK)
         for _, _, text, style in ends
     ]  # fmt: skip
-    heights = _shrunk(texts, room, GAP * figure.dpi / 72)
+    heights = _shrunk(texts, letters(len(ends)), room, GAP * figure.dpi / 72)
     centres = spread_out([(y - low) / (high - low) * room for _, y, _, _ in ends], heights, room)
     for (x, y, _, style), text, centre in zip(ends, texts, centres):
         place = centre / room
@@ -100,10 +100,10 @@ def label_ends(figure: "Figure", axes: "Axes", ends: Sequence[tuple[float, float
         axes.annotate("", (x, y), (1.085, place), textcoords=axes.transAxes, annotation_clip=False, arrowprops=line)
 
 
-def _shrunk(texts: Sequence["Text"], room: float, gap: float) -> list[float]:
+def _shrunk(texts: Sequence["Text"], largest: float, room: float, gap: float) -> list[float]:
     """The heights of the texts with a gap, in pixels, once their letters are so small that all fit into the room."""
     heights: list[float] = []
-    for size in [size for size in SIZES if size <= texts[0].get_fontsize()]:
+    for size in [size for size in SIZES if size <= largest]:
         for text in texts:
             text.set_fontsize(size)
         heights = [text.get_window_extent().height + gap for text in texts]
@@ -221,7 +221,7 @@ def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     [[True, False]]
     """
     boxes, others = boxes[:, None], others[None]
-    return (boxes[..., :2] < others[..., 2:]).all(axis=-1) & (others[..., :2] < boxes[..., 2:]).all(axis=-1)
+    return np.logical_and((boxes[..., :2] < others[..., 2:]).all(axis=-1), (others[..., :2] < boxes[..., 2:]).all(axis=-1))
 
 
 def _crossing(segments: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -283,4 +283,4 @@ def _beside_slanted(text: "Text", other: "Text") -> bool:
         return False
     places = [one.get_transform().transform(one.get_position()) for one in (text, other)]
     apart = abs(places[0][0] - places[1][0]) * np.sin(np.radians(angle))
-    return bool(apart >= text.get_fontsize() * text.figure.dpi / 72)
+    return bool(apart >= float(text.get_fontsize()) * text.figure.dpi / 72)

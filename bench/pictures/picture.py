@@ -83,10 +83,13 @@ def _put_above(figure: "Figure", title: list[str], note: list[str]) -> float:
     """Make a figure taller, with these lines in the room that is won. How many inches that is."""
     if not title and not note:
         return 0.0
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     top = 0.19 * len(title) + 0.155 * len(note) + 0.13  # inches
     width, height = figure.get_figwidth(), figure.get_figheight() + top
     figure.set_figheight(height)
-    if layout := figure.get_layout_engine():
+    layout = figure.get_layout_engine()
+    if isinstance(layout, ConstrainedLayoutEngine):  # as bench.pictures.style.blank has made it
         layout.set(rect=(0, 0, 1, 1 - top / height))
     figure.text(0.06 / width, 1 - 0.07 / height, "\n".join(title), va="top", fontsize=10.5, fontweight="bold")
     figure.text(0.06 / width, 1 - (0.1 + 0.19 * len(title)) / height, "\n".join(note), va="top", fontsize=8, color=MUTED)
