@@ -106,7 +106,7 @@ def _shrunk(texts: Sequence["Text"], largest: float, room: float, gap: float) ->
     for size in [size for size in SIZES if size <= largest]:
         for text in texts:
             text.set_fontsize(size)
-        heights = [text.get_window_extent().height + gap for text in texts]
+        heights = [text.get_window_extent().height + gap * (1 + 2 * text.get_text().count("\n")) for text in texts]
         if sum(heights) <= room:
             break
     return heights
