@@ -136,14 +136,29 @@ def gate(
 @PATHS
 @click.option("-o", "--out", "folder", required=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND",
-              help="accuracy, future, matrix, reliability, cost or ranking; may be repeated.  "
+              help="accuracy, future, matrix, reliability, cost, storage, ranking or critical-difference; may be repeated.  "
                    "[all that can be drawn]")  # fmt: skip
 @click.option("--format", "format_", default="png", show_default=True, type=click.Choice(["png", "svg", "pdf"]))
-def plot(paths: tuple[Path, ...], folder: Path, kinds: tuple[str, ...], format_: str) -> None:
+@click.option("--methods", callback=split_names, help="Only these methods, separated by commas.")
+@click.option("--highlight", callback=split_names,
+              help="Draw these methods in colour and all others grey behind them; separated by commas.")  # fmt: skip
+@click.option("--size", metavar="WIDTHxHEIGHT", help="Size of each picture in inches, e.g. 3.3x2.5.  [as large as it takes]")
+@click.option("--title", metavar="none|TEXT",
+              help="Another title; none: no words above the picture, which its caption must say then.")  # fmt: skip
+def plot(
+    paths: tuple[Path, ...], folder: Path, kinds: tuple[str, ...], format_: str, methods: tuple[str, ...] | None,
+    highlight: tuple[str, ...] | None, size: str | None, title: str | None,
+) -> None:  # fmt: skip
     """Draw the runs at or below PATHS, one protocol a picture."""
-    from bench.pictures import plots
+    from bench.pictures import form, plots
 
-    for file in plots.plot(paths, folder, kinds, format_):
+    wanted = form.Form(
+        methods,
+        highlight or (),
+        None if size is None else form.read_size(size),
+        None if title is None else form.read_title(title),
+    )
+    for file in plots.plot(paths, folder, kinds, format_, wanted):
         click.echo(file)
 
 

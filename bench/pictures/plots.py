@@ -4,7 +4,6 @@ The numbers come from bench.pictures.series and bench.results.metrics, bench.pic
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import BenchError, unknown_name
-from bench.pictures import figures, series
+from bench.pictures import figures, rankings, series
 from bench.pictures.file_names import slug, stem
-from bench.pictures.style import FORMATS, INK, MUTED, REFERENCE, Style, encode, look, styles
-from bench.reports import ranking, statistics
+from bench.pictures.form import Form
+from bench.pictures.front import Point, accuracy_against_cost
+from bench.pictures.labels import FEW
+from bench.pictures.picture import AS_EVER, Picture, save
+from bench.pictures.rankings import critical_difference, ranking_picture
+from bench.pictures.style import DURATIONS, FORMATS, INK, REFERENCE, SIZES, Style, styles
 from bench.results import accuracy, calibration
 from bench.results.conditions import ZERO_SHOT
 from bench.results.groups import Group, MethodRuns, arranged
@@ -23,49 +26,43 @@ from bench.results.loaded import Results, load
 from bench.results.metrics import METRICS, final_scores
 from bench.results.records import restrictions
 from bench.results.run_data import TASK_AGNOSTIC, RunData
-from bench.system.files import write_atomically
 from bench.system.progress import followed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["Picture", "critical_difference", "of_group", "of_results", "plot", "ranking_picture", "save"]
+
 Looks = dict[str, Style]  # label of a method -> how it looks
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure that can be drawn."""
-
-    kind: str
-    stem: str  # of its file
-    title: str
-    where: str  # the protocol, and what sets these runs apart
-    note: str  # who competes and what is averaged: what a reader must know to read it
-    draw: Callable[[], "Figure"]
-
-
-def plot(paths: Iterable[Path], folder: Path, kinds: Sequence[str] = (), format: str = "png") -> list[Path]:
+def plot(paths: Iterable[Path], folder: Path, kinds: Sequence[str] = (), format: str = "png", form: Form = AS_EVER) -> list[Path]:
     """Write the pictures of the runs at or below the paths (kinds: default all) and return their files."""
     if format not in FORMATS:
         raise BenchError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     if folder.exists() and not folder.is_dir():
         raise BenchError(f"{folder}: is a file; -o wants a folder for the pictures")
     for kind in kinds:
-        if kind not in (*KINDS, "ranking"):
-            raise unknown_name("kind of picture", kind, [*KINDS, "ranking"])
-    found = load(paths)
+        if kind not in ALL_KINDS:
+            raise unknown_name("kind of picture", kind, ALL_KINDS)
+    pictures = of_results(form.chosen(load(paths)), kinds, form)
+    return [save(picture, folder, format, form) for picture in followed(pictures, "writing pictures", len(pictures))]
+
+
+def of_results(found: Results, kinds: Sequence[str] = (), form: Form = AS_EVER) -> list[Picture]:
+    """All pictures of these results. A kind asked for by name that cannot be drawn is an error, otherwise it is left out."""
     groups = arranged(found)
-    looks = method_styles(groups)
-    per_group = [kind for kind in kinds if kind != "ranking"]
+    looks = method_styles(groups, form)
+    per_group = [kind for kind in kinds if kind in KINDS]
     pictures = []
     drawn = groups if per_group or not kinds else []
     for group in followed(drawn, "drawing, group", len(drawn)):
         pictures += of_group(group, found, looks, per_group)
-    ranked = ranking_picture(found) if not kinds or "ranking" in kinds else None
-    if "ranking" in kinds and ranked is None:
-        raise BenchError(f"no ranking picture: it needs {statistics.MIN_BLOCKS} protocols or more, run with the same methods")
-    pictures += [ranked] if ranked else []
-    return [save(picture, folder, format) for picture in followed(pictures, "writing pictures", len(pictures))]
+    for kind in [kind for kind in kinds if kind not in KINDS]:
+        pictures.append(rankings.asked_for(found, kind, form))
+    if not kinds:
+        pictures += [one for one in (ranking_picture(found, form), rankings.over_runs_picture(found, form)) if one]
+    return pictures
 
 
 def of_group(group: Group, found: Results, look_of: Looks, kinds: Sequence[str] = ()) -> list[Picture]:
@@ -79,36 +76,13 @@ def of_group(group: Group, found: Results, look_of: Looks, kinds: Sequence[str] 
     return pictures
 
 
-def save(picture: Picture, folder: Path, format: str) -> Path:
-    """Draw a picture with its title and note above it, into <folder>/<stem>.<format>."""
-    from textwrap import wrap
-
-    with look(salt=picture.stem):
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-        figure = picture.draw()
-        width = figure.get_figwidth()
-        caption = "; ".join(filter(None, [picture.where, picture.note]))
-        title, note = (wrap(text, int(width * per_inch)) for text, per_inch in ((picture.title, 11.5), (caption, 16)))
-        top = 0.19 * len(title) + 0.155 * len(note) + 0.13  # inches
-        height = figure.get_figheight() + top
-        figure.set_figheight(height)
-        layout = figure.get_layout_engine()
-        assert isinstance(layout, ConstrainedLayoutEngine)  # as bench.pictures.style.blank has made the figure
-        layout.set(rect=(0, 0, 1, 1 - top / height))
-        figure.text(0.06 / width, 1 - 0.07 / height, "\n".join(title), va="top", fontsize=10.5, fontweight="bold")
-        figure.text(0.06 / width, 1 - (0.1 + 0.19 * len(title)) / height, "\n".join(note), va="top", fontsize=8, color=MUTED)
-        path = folder / f"{picture.stem}.{format}"
-        write_atomically(path, encode(figure, format))
-    return path
-
-
-def method_styles(groups: Iterable[Group]) -> dict[str, Style]:
-    """One look a method, the same in all pictures; zero-shot is a grey reference."""
+def method_styles(groups: Iterable[Group], form: Form = AS_EVER) -> dict[str, Style]:
+    """One look a method, the same in all pictures; zero-shot is a grey reference, and grey is what others stand out from."""
     methods = [own for group in groups for own in group.methods]
     learners = sorted({own.label for own in methods if own.method != ZERO_SHOT})
     joint = {own.label for own in methods if own.joint}
-    return styles(learners, joint) | {own.label: REFERENCE for own in methods if own.method == ZERO_SHOT}
+    quiet = {own.label for own in methods if not form.stands_out(own)}
+    return styles(learners, joint, quiet) | {own.label: REFERENCE for own in methods if own.method == ZERO_SHOT}
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------
@@ -139,6 +113,16 @@ def _where(group: Group) -> str:
     return ", ".join([group.protocol, *([restrictions(limits)] if limits else []), *apart])
 
 
+def _picture(group: Group, kind: str, name: str, title: str, note: str, draw: Callable[..., "Figure"]) -> Picture:
+    warning = restrictions(group.conditions["limits"]) if group.conditions["limits"] else ""
+    return Picture(kind, f"{stem(group)}_{name}", title, _where(group), note, draw, warning)
+
+
+def _loud(methods: Iterable[MethodRuns], look_of: Looks) -> list[MethodRuns]:
+    """Each of which has a picture of its own, where a kind draws one a method: those that stand out."""
+    return [own for own in methods if not look_of[own.label].quiet]
+
+
 def _curves(
     group: Group, kind: str, title: str, note: str, values: Callable[[RunData], np.ndarray], look_of: Looks
 ) -> list[Picture]:
@@ -150,8 +134,9 @@ def _curves(
             drawn.append(own)
     if not lines:
         return []
-    note = "; ".join([note, _averaged(drawn, "band"), *_hollow(drawn)])
-    return [Picture(kind, f"{stem(group)}_{kind}", title, _where(group), note, lambda: figures.curves(lines))]
+    band = "band" if len(_loud(drawn, look_of)) <= FEW else ""
+    note = "; ".join([note, _averaged(drawn, band), *_hollow(drawn)])
+    return [_picture(group, kind, kind, title, note, partial(figures.curves, lines))]
 
 
 def _accuracy(group: Group, found: Results, look_of: Looks) -> list[Picture]:
@@ -171,18 +156,17 @@ def _matrix(group: Group, found: Results, look_of: Looks) -> list[Picture]:
     low = min(0.9, np.floor(10 * values.min(initial=1.0)) / 10)  # the same colours for all methods
     note = _competing(group, "learned tasks: the classes learned so far compete; right of the line, future tasks: all classes")
     return [
-        Picture(
-            "matrix", f"{stem(group)}_matrix_{slug(own.label)}", f"Accuracy of {own.label} on each task, in percent",
-            _where(group), f"{note}; {_averaged([own])}",
-            partial(figures.heat_map, matrices[own.label], group.tasks, low),
+        _picture(
+            group, "matrix", f"matrix_{slug(own.label)}", f"Accuracy of {own.label} on each task, in percent",
+            f"{note}; {_averaged([own])}", partial(figures.heat_map, matrices[own.label], group.tasks, low),
         )
-        for own in group.methods if not np.isnan(matrices[own.label]).all()
+        for own in _loud(group.methods, look_of) if not np.isnan(matrices[own.label]).all()
     ]  # fmt: skip
 
 
 def _reliability(group: Group, found: Results, look_of: Looks) -> list[Picture]:
     pictures = []
-    for own in group.methods:
+    for own in _loud(group.methods, look_of):
         runs = own.with_samples(found.samples_of).runs
         scores = [pair for run in runs if (pair := final_scores(run))]
         if len(scores) < len(runs):
@@ -194,60 +178,55 @@ def _reliability(group: Group, found: Results, look_of: Looks) -> list[Picture]:
         pooled = "one run" if len(runs) == 1 else f"images of {len(runs)} runs, ECE: mean over runs"
         note = f"all {group.scored} images after the last task; {calibration.BINS} bins, area: share of the images; {pooled}"
         pictures.append(
-            Picture("reliability", f"{stem(group)}_reliability_{slug(own.label)}", f"Reliability of {own.label}",
-                    _where(group), note, partial(figures.reliability, *bins, ece, style))
+            _picture(group, "reliability", f"reliability_{slug(own.label)}", f"Reliability of {own.label}", note,
+                     partial(figures.reliability, *bins, ece, style))
         )  # fmt: skip
     return pictures
 
 
-def _cost(group: Group, found: Results, look_of: Looks) -> list[Picture]:
-    points, drawn, reference, devices = [], [], None, set()
+def _against(
+    group: Group, kind: str, title: str, said: str, axis: tuple[str, dict[float, str]], costs: dict[str, float], look_of: Looks
+) -> list[Picture]:
+    """A picture of accuracy against a cost of each method, NaN = not known."""
+    points, drawn, unknown, reference = [], [], [], None
     for own in group.methods:
         mean, spread = (float(value) for value in series.mean_and_spread(own.last))
         if own.method == ZERO_SHOT:
             reference = reference or (own.label, mean)
-            continue
-        manifests = [found.manifests.get(run_id, {}) for run_id in own.run_ids]
-        seconds = float(np.mean([series.training_seconds(manifest) for manifest in manifests]))
-        if not np.isnan(seconds) and not np.isnan(mean):
-            # a method that learns nothing measurable still has a place on a logarithmic axis
-            points.append(figures.Point(own.label, look_of[own.label], max(seconds, 1e-3), mean, spread))
+        elif np.isnan(costs[own.label]) or np.isnan(mean):
+            unknown.append(own.label)
+        else:
+            points.append(Point(own.label, look_of[own.label], costs[own.label], mean, spread))
             drawn.append(own)
-            devices |= {manifest.get("environment", {}).get("device", "unknown device").strip() for manifest in manifests}
     if not points:
         return []
-    note = "; ".join([f"time spent in learning on {', '.join(sorted(devices))}", _averaged(drawn, "bars"), *_hollow(drawn)])
-    return [Picture("cost", f"{stem(group)}_cost", "Accuracy at the end against training time", _where(group), note,
-                    lambda: figures.cost(points, reference))]  # fmt: skip
+    line = "line: Pareto front, no cheaper method is as accurate" + (" (upper bounds aside)" if _hollow(drawn) else "")
+    left_out = [f"left out, cost not known: {', '.join(unknown)}"] if unknown else []
+    note = "; ".join([said, _averaged(drawn, "bars"), line, *_hollow(drawn), *left_out])
+    return [_picture(group, kind, kind, title, note, partial(accuracy_against_cost, points, *axis, reference))]
 
 
-def critical_difference(
-    names: Sequence[str],
-    ranks: Sequence[float],
-    cd: float,
-    cliques: Sequence[tuple[int, int]],
-    protocols: Sequence[str] = (),
-    validation: bool = False,
-) -> Picture:
-    """Mean ranks of methods, 1 = best, in ascending order. cliques: (first, last) positions in that order of methods that
-    cannot be told apart, as bench.reports.statistics.cliques gives them."""
-    note = "a bar joins methods that cannot be told apart"
-    note += "; VALIDATION: scored on training images held out, not on test images" if validation else ""
-    return Picture("ranking", "ranking", "Mean rank of each method, 1 is best", ", ".join(protocols), note,
-                   lambda: figures.critical_difference(names, ranks, cd, cliques))  # fmt: skip
+def _cost(group: Group, found: Results, look_of: Looks) -> list[Picture]:
+    manifests = {own.label: [found.manifests.get(run_id, {}) for run_id in own.run_ids] for own in group.methods}
+    seconds = {name: float(np.mean([series.training_seconds(one) for one in own])) for name, own in manifests.items()}
+    timed = [name for name, value in seconds.items() if not np.isnan(value)]
+    devices = {one.get("environment", {}).get("device", "unknown device").strip() for name in timed for one in manifests[name]}
+    # a method that learns nothing measurable still has a place on a logarithmic axis
+    costs = {name: max(value, 1e-3) if name in timed else value for name, value in seconds.items()}
+    said = f"time spent in learning on {', '.join(sorted(devices))}"
+    title, axis = "Accuracy at the end against training time", ("training time", DURATIONS)
+    return _against(group, "cost", title, said, axis, costs, look_of)
 
 
-def ranking_picture(found: Results) -> Picture | None:
-    """The critical-difference diagram over all protocols; None where there are too few of them, or no single ranking."""
-    if found.table["protocol"].nunique() < statistics.MIN_BLOCKS:
-        return None
-    try:
-        ranked = ranking.rank(found.table)
-    except BenchError:
-        return None
-    if ranked.cd is None:
-        return None
-    return critical_difference(ranked.names, list(ranked.ranks), ranked.cd, ranked.cliques, ranked.blocks, ranked.validation)
+def _storage(group: Group, found: Results, look_of: Looks) -> list[Picture]:
+    stored = {
+        own.label: float(np.mean([series.stored_bytes(found.manifests.get(run_id, {})) for run_id in own.run_ids]))
+        for own in group.methods
+    }
+    costs = {name: value if np.isnan(value) else max(value, 1.0) for name, value in stored.items()}
+    title = "Accuracy at the end against what is stored between tasks"
+    axis = ("stored from task to task", SIZES)
+    return _against(group, "storage", title, "exemplars, trained weights and statistics", axis, costs, look_of)
 
 
 KINDS: dict[str, Callable[[Group, Results, Looks], list[Picture]]] = {
@@ -256,6 +235,7 @@ KINDS: dict[str, Callable[[Group, Results, Looks], list[Picture]]] = {
     "matrix": _matrix,
     "reliability": _reliability,
     "cost": _cost,
+    "storage": _storage,
 }
 MISSING = {  # why a kind has nothing to draw
     "accuracy": "the records hold no accuracy on learned tasks",
@@ -263,4 +243,6 @@ MISSING = {  # why a kind has nothing to draw
     "matrix": "the records hold no accuracy on learned tasks",
     "reliability": "the runs were kept without their samples.safetensors",
     "cost": "the runs were kept without their manifest.json, or only zero-shot was run",
+    "storage": "the runs were kept without their manifest.json, state no exemplars, or only zero-shot was run",
 }
+ALL_KINDS = (*KINDS, *rankings.TITLES)

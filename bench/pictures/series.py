@@ -52,3 +52,13 @@ def training_seconds(manifest: Mapping[str, Any]) -> float:
     """Seconds spent in learning, all tasks together; NaN if they were not noted."""
     tasks = manifest.get("cost", {}).get("seconds_per_task")
     return float(sum(task["learn"] for task in tasks)) if tasks else float("nan")
+
+
+def stored_bytes(manifest: Mapping[str, Any]) -> float:
+    """What goes from task to task, exemplars, trained weights and statistics together; NaN where a part of it is not stated.
+
+    >>> stored_bytes({"cost": {"state_bytes": 8192, "exemplar_bytes": 0}}), stored_bytes({"cost": {"exemplar_bytes": None}})
+    (8192.0, nan)
+    """
+    parts = [manifest.get("cost", {}).get(name) for name in ("state_bytes", "exemplar_bytes")]
+    return float("nan") if None in parts else float(sum(parts))

@@ -1,7 +1,7 @@
 """All methods over all protocols: average ranks, Friedman's test, and what a critical-difference diagram shows.
 
-A block is a protocol; the score of a method there is its mean over runs. Ranks are taken within a block, so nothing is
-averaged over different conditions.
+A block is a protocol; the score of a method there is its mean over runs. Or, with `over_runs`, it is a run: a protocol under
+one class order and seed. Ranks are taken within a block, so nothing is averaged over different conditions.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Ranking:
 
     names: list[str]
     ranks: np.ndarray  # (methods,) mean rank, 1 is best
-    blocks: list[str]  # protocols
+    blocks: list[str]  # protocols, or runs
     scores: np.ndarray  # (blocks, methods) fractions, mean over runs
     metrics: list[str]  # the metric of each block
     block_ranks: np.ndarray  # (blocks, methods)
@@ -40,6 +40,7 @@ class Ranking:
     cliques: list[tuple[int, int]]  # (first, last) positions of the groups that cannot be told apart
     notes: list[str] = field(default_factory=list)  # what was left out, and what to mind
     validation: bool = False  # of validation parts, not of test images
+    protocols: list[str] = field(default_factory=list)
 
 
 def render(paths: Sequence[Path], metric: str | None = None, format: str = "plain") -> str:
@@ -51,32 +52,36 @@ def rank(
     table: pd.DataFrame,
     metric: str | None = None,
     samples_of: SamplesOf | None = None,
+    over_runs: bool = False,
 ) -> Ranking:
     """Rank the methods of these records.
 
     metric: default Last, or MTIL Last where the task is given. A method that lacks a protocol, or its metric there, is
-    left out and named; so is one that learned all tasks at once.
+    left out and named; so is one that learned all tasks at once. over_runs: a block is a protocol under one class order and
+    seed; methods and blocks are left out until every method has every block.
     """
     final = {kind: metric or ("mtil_last" if kind == TASK_INCREMENTAL else "last") for kind in table["scenario"].unique()}
     runs = values(table, list(dict.fromkeys(final.values())), samples_of)
     runs["score"] = [run[final[run["scenario"]]] for run in runs.to_dict("records")]
-    blocks = _blocks(runs)
-    scores = runs[~runs["joint"]].pivot_table(index="protocol", columns="label", values="score", aggfunc="mean", dropna=False)
-    scores = scores.reindex(blocks)
-    complete = scores.columns[scores.notna().all()]
-    gaps = {name: scores.index[scores[name].isna()] for name in scores if name not in complete}
-    held_out = _validation(runs)
-    notes = [f"left out, not available on {', '.join(protocols)}: {name}" for name, protocols in gaps.items()]
+    protocols = _protocols(runs)
+    runs["block"] = runs.apply(_run_of, axis=1) if over_runs else runs["protocol"]
+    scores = runs[~runs["joint"]].pivot_table(index="block", columns="label", values="score", aggfunc="mean", dropna=False)
+    if over_runs:
+        scores, notes = _complete(scores)
+    else:
+        scores, notes = _on_all(scores.reindex(protocols), protocols)
+    complete, blocks = scores.columns, list(scores.index)
     joint = sorted(set(runs.loc[runs["joint"], "label"]))
     if joint:
         notes.append(f"left out, learned all tasks at once: {', '.join(joint)}")
-    if len(complete) < 2:
-        raise BenchError(f"a ranking needs two methods with a result on each of {', '.join(blocks)}; {len(complete)} found")
-    notes += _unlike(runs[runs["label"].isin(complete)])
+    held_out = _validation(runs)
+    kept = runs[runs["label"].isin(complete) & runs["block"].isin(blocks)]
+    notes += _unlike(kept)
 
-    metrics = [final[scenario] for scenario in runs.drop_duplicates("protocol").set_index("protocol").loc[blocks, "scenario"]]
+    scenarios = kept.drop_duplicates("block").set_index("block")["scenario"]
+    metrics = [final[scenario] for scenario in scenarios.loc[blocks]]
     signs = np.array([1 if find(name).higher_is_better else -1 for name in metrics])
-    matrix = scores[complete].to_numpy()  # (blocks, methods)
+    matrix = scores.to_numpy()  # (blocks, methods)
     ranks = statistics.block_ranks(signs[:, None] * matrix.round(12))
     order = np.lexsort((complete, ranks.mean(axis=0)))
     mean_ranks = ranks.mean(axis=0)[order]
@@ -97,7 +102,36 @@ def rank(
         cliques=cliques,
         notes=notes,
         validation=held_out,
+        protocols=sorted(set(kept["protocol"])),
     )
+
+
+def _on_all(scores: pd.DataFrame, protocols: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The methods that have a score on each protocol, and a note on every other one."""
+    complete = scores.columns[scores.notna().all()]
+    gaps = {name: scores.index[scores[name].isna()] for name in scores if name not in complete}
+    if len(complete) < 2:
+        raise BenchError(f"a ranking needs two methods with a result on each of {', '.join(protocols)}; {len(complete)} found")
+    return scores[complete], [f"left out, not available on {', '.join(missing)}: {name}" for name, missing in gaps.items()]
+
+
+def _complete(scores: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The part of a table in which nothing is missing: whatever lacks the largest share, a method or a run, goes first."""
+    given = scores
+    while scores.isna().any(axis=None):
+        methods, blocks = scores.isna().mean(axis=0), scores.isna().mean(axis=1)
+        worst = {"columns": methods.idxmax()} if methods.max() > blocks.max() else {"index": blocks.idxmax()}
+        scores = scores.drop(**worst)
+    if scores.shape[1] < 2 or not len(scores):
+        raise BenchError("a ranking over runs needs two methods that were run with the same class orders and seeds")
+    without = [name for name in given if name not in scores]
+    notes = [f"left out, not run with all of these class orders and seeds: {', '.join(without)}"] if without else []
+    lost = len(given) - len(scores)
+    return scores, [*notes, f"{counted(lost, 'class order and seed')} left out that some of the methods lack"] if lost else notes
+
+
+def _run_of(run: pd.Series) -> str:
+    return f"{run['protocol']}, order {run['order_seed']}, seed {run['seed']}"
 
 
 def _validation(runs: pd.DataFrame) -> bool:
@@ -112,7 +146,7 @@ def _validation(runs: pd.DataFrame) -> bool:
     return bool(held_out.all())
 
 
-def _blocks(runs: pd.DataFrame) -> list[str]:
+def _protocols(runs: pd.DataFrame) -> list[str]:
     """The protocols; each must come under one set of conditions."""
     repeated = repeated_run(runs)
     if repeated:

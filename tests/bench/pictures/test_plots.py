@@ -5,7 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
+from bench.commands import main
 from bench.errors import BenchError
 from bench.pictures import figures, plots, series
 from bench.pictures import style as drawing
@@ -166,7 +169,7 @@ def test_same_records_give_the_same_bytes(folder, tmp_path, format):
 def test_critical_difference_places_names_at_their_ranks(tmp_path):
     picture = plots.critical_difference(["a", "b", "c"], [1.2, 2.0, 2.8], 0.9, [(0, 1), (1, 2)], ["p", "q"])
     figure = drawn(picture)
-    assert {"a 1.20 ", " 2.80 c", "b 2.00 ", "  CD = 0.90"} <= {text.get_text() for text in figure.axes[0].texts}
+    assert {"a 1.20 ", " 2.80 c", "b 2.00 ", "CD = 0.90"} <= {text.get_text() for text in figure.axes[0].texts}
     bars = [line.get_xdata().tolist() for line in figure.axes[0].lines if line.get_linewidth() > 3]
     assert bars == [[1.2, 2.0], [2.0, 2.8]]
     assert plots.save(picture, tmp_path, "svg").name == "ranking.svg"
@@ -180,6 +183,32 @@ def test_ranking_is_drawn_from_five_protocols_on(tmp_path):
         assert (picture is not None) == (number == 4)
     assert picture.where == "stream-0, stream-1, stream-2, stream-3, stream-4"
     assert plots.plot([tmp_path], tmp_path / "pictures", ["ranking"])[0].name == "ranking.png"
+
+
+def test_command_draws_for_a_paper(folder, tmp_path):
+    options = ["--kind", "accuracy", "--methods", "coop,cgil", "--highlight", "cgil", "--size", "3.3x2.5", "--title", "none"]
+    answer = CliRunner().invoke(main.main, ["plot", str(folder), "-o", str(tmp_path / "paper"), *options])
+    assert answer.exit_code == 0, answer.output
+    with Image.open(answer.output.strip()) as picture:
+        assert picture.size == (660, 500)  # 200 dots an inch
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "3.3"], "--size '3.3': width and height in inches are wanted, for instance 3.3x2.5"),
+        (["--size", "0.1x200"], "--size 0.1x200: a side is 1 to 40 inches long"),
+        (["--size", "1x1", "--kind", "accuracy"], "toy-3x2_accuracy: what it says does not fit into 1x1 inches"),
+        (["--title", "two\nlines"], "--title: a text in one line is wanted, or 'none'"),
+        (["--highlight", "cgli"], "unknown method of these results 'cgli'; did you mean cgil?"),
+        (["--methods", ","], "an empty list of names was given"),
+        (["--kind", "critical-difference"], "no critical-difference picture: it needs 5 or more streams"),
+    ],
+)
+def test_command_says_in_one_line_what_is_wrong(folder, tmp_path, options, message):
+    answer = CliRunner().invoke(main.main, ["plot", str(folder), "-o", str(tmp_path / "paper"), *options])
+    assert answer.exit_code == 2
+    assert message in answer.output and len(answer.output.strip().splitlines()) == 1
 
 
 def test_dollar_signs_and_markup_in_names_are_plain_text(tmp_path):
