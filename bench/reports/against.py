@@ -38,7 +38,9 @@ class Opponent:
     pairs: Pairs | None  # None: it cannot be compared
     mean: float = float("nan")
     differences: np.ndarray = field(default_factory=lambda: np.zeros(0))  # its number minus the reference's, pair by pair
-    gained: list[tuple[int, int]] = field(default_factory=list)  # of every pair: images that only it, only the reference has right
+    gained: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # of every pair: images that only it, only the reference has right
     without_scores: int = 0
     why_not: str = ""
 
@@ -128,7 +130,7 @@ def _row(one: Opponent, confidence: float, needed: int, enough: bool, images: st
     between = f"{points(low, True)} to {points(high, True)}"
     if alike and len(differences) > 1:
         between = "all equal"
-    elif enough and not sure:
+    elif len(differences) == 1 or (enough and not sure):
         between = "-"
     cells = [one.label, points(one.mean), points(one.difference, True), between, over_runs, str(len(differences)), images]
     data = {"method": one.label, "mean": one.mean, "difference": one.difference, "low": low, "high": high,
@@ -168,15 +170,19 @@ def _notes(
     compared = [one for one in opponents if len(one.differences)]
     notes = []
     if by_its_numbers:
-        notes.append(f"{reference} is the best by {title}, chosen by these same numbers, which makes it look a little better than it is")
+        notes.append(
+            f"{reference} is the best by {title}, chosen by these same numbers, which makes it look a little better than it is"
+        )
     correction = f"Bonferroni's correction for {len(compared)} comparisons"
     if enough:
         notes.append(f"interval: paired bootstrap over runs, 95%, {correction}; too few pairs for it below {needed}")
     elif compared:
-        notes.append(f"too few pairs of runs to say which is better over seeds (at least {needed}, {correction}); no interval is given")
+        notes.append(
+            f"too few pairs of runs to say which is better over seeds (at least {needed}, {correction}); no interval is given"
+        )
     if any(one.gained for one in compared):
-        notes.append("over images: McNemar's exact test, 5%, Holm's correction for all of them; it judges these trained models, not the "
-                     "method over seeds")  # fmt: skip
+        test = "McNemar's exact test, 5%, Holm's correction for all of them"
+        notes.append(f"over images: {test}; it judges these trained models, not the method over seeds")
     if without := [one.label for one in compared if one.without_scores]:
         notes.append(f"per-image scores were not kept of some runs: {', '.join(without)}")
     return [*notes, *_left_out(opponents)]

@@ -17,7 +17,7 @@ from bench.reports.formats import percent, points
 
 WIDTH, HEIGHT = 460.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 136.0, 12.0, 42.0
-LETTERS = 20  # of a label beside its line; the whole name is in the legend and in every point's words
+LETTERS = 17  # of a label beside its line; the whole name is in the legend and in every point's words
 LINE = 14.0  # height of such a label
 CROWD = 12  # with more lines, labels would cover the page: the script writes those of the lines that are left
 TICKS = 6  # at most so many steps on an axis
@@ -121,7 +121,16 @@ def curves(title: str, note: str, where: str, given: Sequence[Curve]) -> Chart:
     drawn = [_drawn_curve(curve, x, y) for curve in given]
     places = spread_out([one.end[1] for one in drawn], [LINE] * len(drawn), HEIGHT) if len(drawn) <= CROWD else []
     drawn = [
-        Drawn(one.label, one.short, one.look, one.marks, one.line, one.band, one.end, (right + 12, places[i] if places else one.end[1]))
+        Drawn(
+            one.label,
+            one.short,
+            one.look,
+            one.marks,
+            one.line,
+            one.band,
+            one.end,
+            (right + 12, places[i] if places else one.end[1]),
+        )
         for i, one in enumerate(drawn)
     ]
     step = -(-tasks // 10)
@@ -188,7 +197,7 @@ def reliability(
     title: str, note: str, where: str, label: str, look: Look, bins: tuple[np.ndarray, np.ndarray, np.ndarray], ece: float
 ) -> Chart:
     """Accuracy against confidence, a point a bin, its area the bin's share of the images; the diagonal is calibrated."""
-    left, right, top, bottom = 56.0, 288.0, 12.0, 244.0
+    left, right, top, bottom = 56.0, 284.0, 22.0, 250.0
 
     def place(confidence: float, accuracy: float) -> tuple[float, float]:
         return left + (right - left) * confidence, bottom - (bottom - top) * accuracy
@@ -265,15 +274,24 @@ def duration(seconds: float) -> str:
 
 def _half(label: str) -> float:
     """Half of the width of a label."""
-    return 3.4 * len(shortened(label))
+    return 3.7 * len(shortened(label))
 
 
 def _free_place(
     point: tuple[float, float], text: str, taken: Sequence[tuple[float, float, float, float]], right: float
 ) -> tuple[float, float] | None:
     """Where the text of a point starts so that it covers nothing that is there already; None if it would."""
-    half = 3.4 * len(text)
-    for dx, dy in ((9, 0), (-9 - 2 * half, 0), (-half, -13), (-half, 13), (9, -11), (9, 11), (-9 - 2 * half, -11), (-9 - 2 * half, 11)):
+    half = 3.7 * len(text)
+    for dx, dy in (
+        (9, 0),
+        (-9 - 2 * half, 0),
+        (-half, -13),
+        (-half, 13),
+        (9, -11),
+        (9, 11),
+        (-9 - 2 * half, -11),
+        (-9 - 2 * half, 11),
+    ):
         x, y = point[0] + dx, point[1] + dy
         inside = x >= LEFT + 2 and x + 2 * half <= right + 8 and TOP <= y - LINE / 2 and y + LINE / 2 <= HEIGHT - BOTTOM
         clear = all(abs(x + half - cx) >= half + w or abs(y - cy) >= LINE / 2 + h for cx, cy, w, h in taken)
@@ -286,7 +304,7 @@ def shortened(label: str) -> str:
     """A method's name in as few letters as stand beside a line.
 
     >>> shortened("coop"), shortened("coop (some_long_setting=0.123)")
-    ('coop', 'coop (some_long_set…')
+    ('coop', 'coop (some_long_…')
     """
     return label if len(label) <= LETTERS else label[: LETTERS - 1] + "…"
 

@@ -13,7 +13,7 @@ const all = (selector, inside = document) => Array.from(inside.querySelectorAll(
 
 function sortKey(row, column) {
   const text = row.cells[column].textContent.trim();
-  const number = parseFloat(text);
+  const number = /^\d{4}-\d\d/.test(text) ? NaN : parseFloat(text); // days sort as text
   return { text, number, missing: text === "" || text === "-" };
 }
 

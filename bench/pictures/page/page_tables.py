@@ -23,7 +23,9 @@ class PageTable:
     meanings: list[str] = field(default_factory=list)  # of each column; empty where there is nothing to say
 
 
-def page_table(table: Table, group: Group | None = None, block: Block | None = None, meanings: dict[str, str] | None = None) -> PageTable:
+def page_table(
+    table: Table, group: Group | None = None, block: Block | None = None, meanings: dict[str, str] | None = None
+) -> PageTable:
     """group, block: whose numbers the columns are; without them a cell says its method, its column and itself."""
     methods = list(_methods(table))
     own = {one.label: one for one in group.methods} if group else {}

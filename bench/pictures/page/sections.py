@@ -62,9 +62,20 @@ class Section:
     looks: dict[str, Look]  # of its methods, in their order
     runs: dict[str, list[ListedRun]] = field(default_factory=dict)  # label of a method -> its runs
 
+    @property
+    def name(self) -> str:
+        """How links call it."""
+        return self.group.protocol + (f" ({self.group.apart})" if self.group.apart else "")
+
 
 def section(
-    number: int, group: Group, results: Results, looks: Looks, runs: pd.DataFrame, places: Mapping[str, Place], reference: str | None
+    number: int,
+    group: Group,
+    results: Results,
+    looks: Looks,
+    runs: pd.DataFrame,
+    places: Mapping[str, Place],
+    reference: str | None,
 ) -> Section:
     """runs: bench.results.run_table.values of all runs. reference: whom the others are compared with; None: the best."""
     own = results.table[results.table["run_id"].isin(group.run_ids)]
@@ -190,7 +201,7 @@ def _competing(group: Group, otherwise: str) -> str:
 
 def matrix_note(group: Group) -> str:
     """How to read the matrices of a group."""
-    learned = "learned tasks: the classes learned so far compete; right of the line, future tasks: all classes"
+    learned = "learned tasks: the classes learned so far compete; future tasks (framed, or right of the line): all classes"
     return _competing(group, learned)
 
 
