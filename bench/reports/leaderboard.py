@@ -94,8 +94,9 @@ def boards(paths: Sequence[Path], said: Said = str) -> list[Board]:
             raise BenchError(f"{path}: no such file or folder; bench run writes results, bench publish files of them")
     known = {(run["run_id"], run["records_sha256"]) for run in published}
     places = [_of_published(theirs) for theirs in grouped(published)]
+    read: set[Path] = set()  # folders of runs, so that one that lies below two of the paths counts once
     for path in followed(folders, "reading folders", len(folders)):
-        places += _of_folder(path, said(path), known)
+        places += _of_folder(path, said(path), known, read)
     if not places:
         raise BenchError(f"{', '.join(map(str, paths))}: no finished run there; bench run writes them")
     found: dict[tuple[str, ...], list[Place]] = {}
@@ -159,27 +160,33 @@ def _of_published(theirs: MeasuredMethod) -> Place:
     )
 
 
-def _of_folder(path: Path, who: str, known: set[tuple[str, str]]) -> list[Place]:
-    """The runs of a results folder; those that stand in a published file already are left to it."""
+def _of_folder(path: Path, who: str, known: set[tuple[str, str]], read: set[Path]) -> list[Place]:
+    """The runs of a results folder, without those that stand in a published file (known) and those that were read already."""
     results = load([path])
-    days = _days(path)
+    lie = {folder.name: folder for file in records.find(path) if (folder := file.parent.resolve()) not in read}
+    read |= set(lie.values())
+    days = {run_id: _day(folder) for run_id, folder in lie.items() if RunFolder(folder).finished}
     places = []
     for group in comparable(results.table):
         for own in group.methods:
-            for made in _alike(own, results, known):
+            for made in _alike(own, results, known, lie):
                 places.append(_of_runs(made, group.conditions, results, who, days))
     return places
 
 
-def _alike(own: MethodRuns, results: Results, known: set[tuple[str, str]]) -> list[list[Made]]:
-    """The runs of a method in parts that differ in nothing but their seeds; a run that is known is left out, the others are known
-    from now on."""
+def _day(folder: Path) -> str:
+    """On which a run's manifest was written, as the file system has it: a run itself holds no date."""
+    written = (folder / MANIFEST).stat().st_mtime
+    return datetime.datetime.fromtimestamp(written, datetime.UTC).date().isoformat()
+
+
+def _alike(own: MethodRuns, results: Results, known: set[tuple[str, str]], lie: Mapping[str, Path]) -> list[list[Made]]:
+    """The runs of a method in parts that differ in nothing but their seeds."""
     parts: dict[tuple[str, ...], list[Made]] = {}
     for run_id, run, seeds in zip(own.run_ids, own.runs, own.seeds):
         manifest = results.manifests.get(run_id, {})
-        if (name := (run_id, manifest.get("checksums", {}).get(RECORDS, ""))) in known:
+        if run_id not in lie or (run_id, manifest.get("checksums", {}).get(RECORDS)) in known:
             continue
-        known.add(name)
         facts = [*_made_with(manifest).values(), run_facts.code(manifest), _weights(manifest), _images(manifest)]
         parts.setdefault((label(own.method, own.overrides), *facts), []).append((run_id, run, seeds))
     return list(parts.values())
@@ -206,17 +213,6 @@ def _of_runs(made: Sequence[Made], conditions: Mapping[str, str], results: Resul
 def _without_digests(conditions: Mapping[str, str]) -> dict[str, str]:
     """Without what bench.results.run_facts.set_apart has added: here the digests are conditions of their own."""
     return {name: value.split(", images ")[0].split(", weights ")[0] for name, value in conditions.items()}
-
-
-def _days(path: Path) -> dict[str, str]:
-    """Run id -> the day on which its manifest was written, as the file system has it: a run itself holds no date."""
-    found = {}
-    for file in records.find(path):
-        run = RunFolder(file.parent)
-        if run.finished:
-            written = (run.path / MANIFEST).stat().st_mtime
-            found[run.run_id] = datetime.datetime.fromtimestamp(written, datetime.UTC).date().isoformat()
-    return found
 
 
 def _made_with(manifest: Mapping[str, Any]) -> dict[str, str]:
