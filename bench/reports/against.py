@@ -116,6 +116,14 @@ def _table(reference: str, opponents: list[Opponent], group: Group, metric: str,
         table.rows.append([TableCell(text) for text in row])
         table.data.append(data)
     table.notes = _notes(reference, opponents, title, confidence, needed, enough, by_its_numbers)
+    return _without_empty_columns(table)
+
+
+def _without_empty_columns(table: Table) -> Table:
+    """Where every method has one run, there is nothing to say of runs."""
+    kept = [i for i in range(len(table.header)) if any(row[i].text != "-" for row in table.rows)]
+    table.header = [table.header[i] for i in kept]
+    table.rows = [[row[i] for i in kept] for row in table.rows]
     return table
 
 

@@ -114,7 +114,7 @@ def _key(conditions: Mapping[str, str]) -> tuple[str, ...]:
 
 def _ranked(places: list[Place]) -> Board:
     board = Board(places[0].conditions, [])
-    order = {True: [], False: []}  # by: is it ranked?
+    order: dict[bool, list[Place]] = {True: [], False: []}  # by: is it ranked?
     for place in places:
         order[not place.joint and not np.isnan(place.mean(board.final))].append(place)
     for own in order.values():

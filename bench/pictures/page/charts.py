@@ -109,7 +109,7 @@ class Spot:
 def curves(title: str, note: str, where: str, given: Sequence[Curve]) -> Chart:
     """Accuracy after each task: a line for the mean, a band for the spread."""
     tasks = max(len(curve.mean) for curve in given)
-    low, high, y_ticks = _percent_axis([curve.mean for curve in given], [curve.spread for curve in given])
+    low, high, levels = _percent_axis([curve.mean for curve in given], [curve.spread for curve in given])
     right = WIDTH - RIGHT
 
     def x(task: float) -> float:
@@ -135,7 +135,7 @@ def curves(title: str, note: str, where: str, given: Sequence[Curve]) -> Chart:
     ]
     step = -(-tasks // 10)
     x_ticks = [Tick(x(task), str(task + 1)) for task in range(0, tasks, step)]
-    y_ticks = [Tick(y(tick), percent(tick, 0) + "%") for tick in y_ticks]
+    y_ticks = [Tick(y(level), percent(level, 0) + "%") for level in levels]
     return Chart(title, note, where, "tasks learned", "accuracy", x_ticks, y_ticks, drawn)
 
 
@@ -162,7 +162,7 @@ def cost(title: str, note: str, where: str, given: Sequence[Spot], reference: tu
     """Accuracy at the end against seconds of learning (log scale). reference: label, look and accuracy of what costs nothing."""
     level = [np.array([reference[2]])] if reference else []
     means = [np.array([spot.mean]) for spot in given]
-    low, high, y_ticks = _percent_axis([*means, *level], [np.array([spot.spread]) for spot in given])
+    low, high, levels = _percent_axis([*means, *level], [np.array([spot.spread]) for spot in given])
     first, last = (math.log10(one) for one in (min(s.seconds for s in given) / 1.6, max(s.seconds for s in given) * 1.6))
     right = WIDTH - 12
 
@@ -189,7 +189,7 @@ def cost(title: str, note: str, where: str, given: Sequence[Spot], reference: tu
         mark = Mark(*here, f"{says}, {duration(spot.seconds)} of learning", bar=bar)
         drawn.append(Drawn(spot.label, shortened(spot.label), spot.look, [mark], text=text))
     x_ticks = [Tick(x(seconds), text) for seconds, text in _durations(10**first, 10**last)]
-    y_ticks = [Tick(y(tick), percent(tick, 0) + "%") for tick in y_ticks]
+    y_ticks = [Tick(y(level), percent(level, 0) + "%") for level in levels]
     return Chart(title, note, where, "training time", "accuracy at the end", x_ticks, y_ticks, drawn, right=right, beside=False)
 
 
