@@ -121,6 +121,8 @@ def _table(reference: str, opponents: list[Opponent], group: Group, metric: str,
 
 def _without_empty_columns(table: Table) -> Table:
     """Where every method has one run, there is nothing to say of runs."""
+    if not table.rows:
+        return table
     kept = [i for i in range(len(table.header)) if any(row[i].text != "-" for row in table.rows)]
     table.header = [table.header[i] for i in kept]
     table.rows = [[row[i] for i in kept] for row in table.rows]

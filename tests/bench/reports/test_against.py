@@ -82,6 +82,13 @@ def test_what_has_no_partner_is_said_and_joint_methods_are_left_out(tmp_path):
     assert "left out, learned all tasks at once: joint" in notes
 
 
+def test_where_nobody_can_be_compared_the_reasons_stay(tmp_path):
+    write_run(tmp_path, flat(0.9), method="cgil", seed=0)
+    write_run(tmp_path, flat(0.7), method="coop", seed=1)
+    table = table_of(tmp_path)
+    assert not table.rows and table.header[0] == "method" and "coop: not compared" in table.notes[-1]
+
+
 def test_one_method_alone_has_nobody_to_be_compared_with(tmp_path):
     write_run(tmp_path, flat(0.9), method="cgil")
     assert table_of(tmp_path) is None
