@@ -116,7 +116,9 @@ def _known(theirs: MeasuredMethod, column: Column) -> list[float]:
     return [value for run in theirs.runs if not np.isnan(value := float(column.function(run.data)))]
 
 
-def _number(theirs: MeasuredMethod, column: Column, own: MethodRuns | None, digits: int) -> tuple[str, dict[str, float | None]]:
+def _number(
+    theirs: MeasuredMethod, column: Column, own: MethodRuns | None, digits: int
+) -> tuple[str, dict[str, float | None]]:
     """What they measured in one column: (as printed, as data). own: the runs to hold it against."""
     values = _known(theirs, column)
     if not values:

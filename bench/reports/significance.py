@@ -90,7 +90,11 @@ def _paired(best: MethodRuns, own: MethodRuns, column: Column) -> np.ndarray:
 
 def _by_seeds(own: MethodRuns, column: Column) -> dict[tuple[int, int], float]:
     values = own.numbers(column.key, column.function)
-    return {seeds: value for seeds, value in zip(own.seeds, values) if own.seeds.count(seeds) == 1 and not np.isnan(value)}
+    return {
+        seeds: value
+        for seeds, value in zip(own.seeds, values)
+        if own.seeds.count(seeds) == 1 and not np.isnan(value)
+    }
 
 
 def resamples(pairs: int, confidence: float) -> int:
