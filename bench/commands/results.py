@@ -164,9 +164,20 @@ def plot(
 
 @click.command(short_help="Write one HTML page about the runs.")
 @PATHS
-@click.option("-o", "--out", "file", default="report.html", show_default=True, type=click.Path(path_type=Path), help="The page.")
-def report(paths: tuple[Path, ...], file: Path) -> None:
-    """Write one HTML page about the runs at or below PATHS: tables, pictures, manifests, and how to repeat each run."""
+@click.option("-o", "--out", "file", type=click.Path(path_type=Path), help="The page.  [report.html, or leaderboard.html]")
+@click.option("--against", metavar="METHOD", help="Compare the others with this method.  [the best of each protocol]")
+@click.option("--leaderboard", is_flag=True,
+              help="Rank instead what many people measured: PATHS are results folders, or files of bench publish.")  # fmt: skip
+def report(paths: tuple[Path, ...], file: Path | None, against: str | None, leaderboard: bool) -> None:
+    """Write one HTML page about the runs at or below PATHS: tables, pictures, paired comparisons, manifests, and how to repeat
+    each run."""
+    if leaderboard:
+        from bench.pictures.page import leaderboard as board
+
+        if against is not None:
+            raise BenchError("--against compares the methods of one report; a leaderboard ranks them")
+        click.echo(board.write(paths, file or Path("leaderboard.html")))
+        return
     from bench.pictures.page import write
 
-    click.echo(write.write(paths, file))
+    click.echo(write.write(paths, file or Path("report.html"), against))

@@ -146,7 +146,7 @@ def _over_images(a: Side, b: Side, pairs: Pairs, conditions: dict[str, str]) -> 
         rows=[],
         conditions=conditions,
     )
-    found, missing = _image_pairs(a, b, pairs.table, own)
+    found, missing = image_pairs(a, b, pairs.table, own)
     p_values = statistics.holm([statistics.mcnemar(pair.only_a, pair.only_b) for pair in found])
     for pair, p in zip(found, p_values):
         _add_images(table, pair, float(p))
@@ -159,8 +159,9 @@ def _over_images(a: Side, b: Side, pairs: Pairs, conditions: dict[str, str]) -> 
     return table
 
 
-def _image_pairs(a: Side, b: Side, pairs: pd.DataFrame, candidates: Sequence[str]) -> tuple[list[ImagePair], list[str]]:
-    """(the pairs whose scores were kept, a run that lacks them for each of the others)."""
+def image_pairs(a: Side, b: Side, pairs: pd.DataFrame, candidates: Sequence[str]) -> tuple[list[ImagePair], list[str]]:
+    """(the pairs whose scores were kept, a run that lacks them for each of the others). candidates: the scores among the first
+    of these that a run has are its own."""
     found, missing = [], []
     for pair in pairs.itertuples():
         hits_a = _hits(a.results.samples_of(pair.run_id_a), candidates, pair.run_id_a)

@@ -76,8 +76,7 @@ def _compare_column(ranked: Sequence[MethodRuns], column: Column, found: Marks) 
         elif np.ptp(differences) < 1e-12:
             found.alike[own.label] = None
         else:
-            enough = math.ceil(IN_TAIL / statistics.tail(len(differences), confidence))
-            low, high = statistics.bootstrap_interval(differences, max(statistics.RESAMPLES, enough), confidence)
+            low, high = statistics.bootstrap_interval(differences, resamples(len(differences), confidence), confidence)
             if low <= 0 <= high:
                 found.ties.setdefault(column.key, set()).add(own.label)
 
@@ -96,6 +95,11 @@ def _by_seeds(own: MethodRuns, column: Column) -> dict[tuple[int, int], float]:
         for seeds, value in zip(own.seeds, values)
         if own.seeds.count(seeds) == 1 and not np.isnan(value)
     }
+
+
+def resamples(pairs: int, confidence: float) -> int:
+    """So many resampled means that some lie outside of an interval of that confidence."""
+    return max(statistics.RESAMPLES, math.ceil(IN_TAIL / statistics.tail(pairs, confidence)))
 
 
 def fewest_pairs(confidence: float) -> int:

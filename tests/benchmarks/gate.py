@@ -1,9 +1,10 @@
-"""Has anything become slow? Small pieces of the product, each against a matrix product of the same process.
+"""Has anything become slow? Small pieces of the product, each against a matrix product of the same process, and commands that
+read finished runs, each against importing pandas (tests/benchmarks/reading.py).
 
     python -m tests.benchmarks.gate             # exit code 1 if a ratio is more than --tolerance times the stored one
     python -m tests.benchmarks.gate --update    # store the present ratios
 
-A ratio is the time of the piece over that of the reference, a product of two float32 matrices of 512 rows, taken in turn with
+The ratio of a piece is its time over that of the reference, a product of two float32 matrices of 512 rows, taken in turn with
 it. It says nothing about the machine, and little about what else it does: times are of the processor.
 """
 
@@ -29,6 +30,7 @@ from bench.system.files import write_atomically
 from bench.system.randomness import Draws
 from methods.cgil.vae import VAEs
 from methods.shared.prompts import ContextPrompts
+from tests.benchmarks import reading
 from tests.benchmarks.side_by_side import fastest_of
 
 BASELINE = Path(__file__).parent / "baseline.json"
@@ -89,7 +91,12 @@ def _stream(backbone, names, folder: Path) -> Stream:
     return Stream(scenario, tuple(tasks))
 
 
-def measure(rounds: int = ROUNDS) -> dict[str, float]:
+def measure() -> dict[str, float]:
+    """The ratios of all pieces and of all commands that read."""
+    return measure_pieces() | reading.measure()
+
+
+def measure_pieces(rounds: int = ROUNDS) -> dict[str, float]:
     """The ratio of every piece: its time over that of the reference, each the shortest of several."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

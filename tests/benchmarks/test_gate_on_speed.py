@@ -30,4 +30,4 @@ def test_a_piece_without_a_stored_ratio_fails_the_gate():
 
 
 def test_every_piece_can_be_measured():
-    assert min(gate.measure(rounds=1).values()) > 0
+    assert min(gate.measure_pieces(rounds=1).values()) > 0

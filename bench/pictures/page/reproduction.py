@@ -9,12 +9,13 @@ from bench.results.records import TOWERS
 from bench.system import named_files
 
 
-def command(run: Mapping[str, object], manifest: Mapping[str, Any]) -> str:
+def command(run: Mapping[str, object], manifest: Mapping[str, Any], out: str | None = None) -> str:
     """The `bench run` line that gives this run again, ready for a shell.
 
     run: CONDITIONS and SEEDS of the records. manifest: what the run was given. It may be empty; then the device and the
     precision are left to the machine, and weights from a file can only be called by the file's name. Paths of weights are as
-    the user gave them; a folder of images is called by its own name, as seen from the folder that it lies in.
+    the user gave them; a folder of images is called by its own name, as seen from the folder that it lies in. out: the results
+    folder that the run lay in; None where nobody knows.
 
     >>> command({"protocol": "mini60-6x10", "method": "coop", "overrides": "epochs=3", "backbone": "mini",
     ...          "pretrained": "mini@4c90dd7e", "limits": "train=5", "order_seed": 0, "seed": 2}, {})
@@ -40,6 +41,7 @@ def command(run: Mapping[str, object], manifest: Mapping[str, Any]) -> str:
         if name == "validation":  # it stands in the protocol's name
             continue
         words += ["--data" if name == "data" else f"--limit-{name}", value]
+    words += ["--out", out] if out is not None else []
     return shlex.join(map(str, words))
 
 

@@ -71,6 +71,8 @@ def test_comparison_pictures_and_report(bench, results, tmp_path):
     assert code == 0 and (tmp_path / output.strip()).stat().st_size > 1000
     assert bench("report", results, "-o", "report.html")[0] == 0
     assert "<table" in (tmp_path / "report.html").read_text()
+    assert bench("report", "--leaderboard", results)[0] == 0
+    assert "ranked by Last" in (tmp_path / "leaderboard.html").read_text()
 
 
 def test_bad_arguments_are_one_line(bench, results):
@@ -80,6 +82,10 @@ def test_bad_arguments_are_one_line(bench, results):
         ("plot", results, "-o", "p", "--kind", "pie"),
         ("table", results, "--metrics", "lats"),
         ("metrics", results / "absent.csv"),
+        ("report", results, "--against", "cgli"),
+        ("report", results, "--leaderboard", "--against", "cgil"),
+        ("report", results / "absent", "--leaderboard"),
+        ("report", results, "--leaderboard", "-o", results),
     ):
         code, output = bench(*arguments)
         assert code == 2 and output.count("\n") == 1, output

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from bench.clip.mini import WEIGHTS
 from bench.commands import main
 from bench.errors import BenchError
-from bench.pictures.figures import HEAT
 from bench.pictures.page import write
 from bench.pictures.page.reproduction import command
 from bench.pictures.style import SERIES
@@ -205,6 +204,65 @@ def test_cost_is_the_mean_over_runs(folder):
     assert cgil["Learning (s)"] == 9.0 and cgil["Evaluation (s)"] == 3.0 and cgil["Trainable parameters"] == 2048
 
 
+def test_versions_and_devices_stand_on_top_with_their_numbers_of_runs(tmp_path):
+    for method, torch in (("coop", "2.15.0"), ("cgil", "2.15.0"), ("zscl", "2.14.0")):
+        manifest = write_run(tmp_path, CGIL, method=method) / "manifest.json"
+        facts = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps(facts | {"environment": facts["environment"] | {"torch": torch}}))
+    head = write.render(load([tmp_path])).split("<main>")[0]
+    assert "<dt>torch</dt><dd>2.15.0 (2 runs), 2.14.0 (1 run)</dd>" in head
+    assert "<dt>device</dt><dd>cpu x86_64</dd>" in head
+
+
+@pytest.mark.parametrize(
+    ("given", "where"), [("results", "results"), ("results/toy-3x2/cgil", "results"), ("../elsewhere/results", "results")]
+)
+def test_every_run_says_where_it_lay_and_repeats_there_without_an_absolute_path(given, where, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    root = Path(given.split("/toy")[0])
+    run = write_run(root, CGIL, method="cgil")
+    text = write.write([Path(given)], Path("report.html")).read_text()
+    assert f"--device cpu --out {where}</code>" in text
+    outside = given.startswith("..")
+    assert f"lay in {run.name if outside else f'results/toy-3x2/cgil/{run.name}'}<" in text
+    assert str(tmp_path) not in text
+    assert write.write([root.absolute()], Path("absolute.html")).read_text() == text
+
+
+def test_a_cell_says_the_number_of_every_run(text):
+    says = [cell.get("title", "") for cell in Page(text).all("td")]
+    assert "cgil (epochs=3): Last 80.0 ± 0.0 (order 0 seed 0: 80.00; order 0 seed 1: 80.00)" in says
+    assert "zero-shot: runs 1" in says
+
+
+def test_a_point_says_its_numbers_and_every_method_has_a_curve_and_a_switch(text):
+    page = Page(text)
+    assert "cgil (epochs=3), after task 3: 80.00% ± 0.00" in page.text("title")
+    curves = {element["data-method"] for element in page.all("g") if element.get("class") == "curve"}
+    assert curves == {element["data-method"] for element in page.all("li") if "data-method" in element}
+    assert len(curves) == 3
+
+
+def test_others_are_compared_with_the_best_or_with_whom_one_names(folder, tmp_path):
+    text = write.render(load([folder]))
+    assert "Every method against cgil (epochs=3), run by run" in text
+    text = write.write([folder], tmp_path / "report.html", "zero-shot").read_text()
+    assert "Every method against zero-shot, run by run" in text
+    with pytest.raises(BenchError, match="unknown method of these results 'zero-short'; did you mean zero-shot"):
+        write.write([folder], tmp_path / "report.html", "zero-short")
+
+
+def test_a_matrix_of_many_tasks_is_drawn_without_numbers(tmp_path):
+    write_run(tmp_path, np.tril(np.full((13, 13), 0.5)).tolist(), method="coop")
+    write_run(tmp_path, np.full((13, 13), 0.9).tolist(), method="joint", joint=True)
+    page = Page(write.render(load([tmp_path])))
+    drawn = [element for element in page.all("svg") if element.get("class") == "matrix"]
+    assert {element["viewbox"] for element in drawn} == {"0 0 13 13", "0 0 13 1"}
+    assert not [element for element in page.all("table") if element.get("class") == "heat"]
+
+
 def test_limited_runs_are_marked(tmp_path):
     write_run(tmp_path, CGIL, limits="train=5;test=5")
     assert "LIMITED to train=5;test=5 images a class" in write.render(load([tmp_path]))
@@ -212,9 +270,16 @@ def test_limited_runs_are_marked(tmp_path):
 
 def test_pictures_follow_the_theme(text):
     drawings = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
-    assert "var(--series-1)" in drawings and "currentColor" in drawings and "var(--muted)" in drawings
-    assert not set(SERIES) & set(re.findall(r"#[0-9a-f]{6}", drawings))
-    assert not set(SERIES) & set(HEAT)  # else a cell of a heat map would change its colour with the theme
+    assert "var(--series-1)" in drawings and "var(--muted)" in drawings
+    assert not re.findall(r"#[0-9a-f]{6}", drawings)
+
+
+def test_the_ranking_that_matplotlib_draws_follows_the_theme_too(tmp_path):
+    for protocol in "abcde":
+        for method, last in (("coop", 0.4), ("cgil", 0.6), ("zscl", 0.8)):
+            write_run(tmp_path, np.full((2, 2), last).tolist(), method=method, protocol=protocol)
+    (drawing,) = re.findall(r"<svg.*?</svg>", write.render(load([tmp_path])).split("Over all protocols")[1], flags=re.DOTALL)
+    assert "currentColor" in drawing and not set(SERIES) & set(re.findall(r"#[0-9a-f]{6}", drawing))
 
 
 def test_records_without_manifest_still_give_a_page(tmp_path):

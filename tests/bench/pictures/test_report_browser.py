@@ -1,7 +1,5 @@
 """The report in a real browser: no errors, tables sort, nothing overflows, light and dark."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -9,32 +7,7 @@ from bench.pictures.page import write
 from bench.pictures.style import SERIES
 from tests.results_folder import write_run
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed (pip install selenium)")
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="no headless browser here (Debian: apt-get install chromium chromium-driver)"
-)
 LAST = {"zero-shot": 0.5, "coop": 0.7, "cgil": 0.9, "a-method-with-a-rather-long-name": 0.6, "<script>boom()<\\script>": 0.1}
-OPTIONS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for option in [*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"]:
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +23,11 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture
-def open_page(browser, address):
-    """open_page(width, scheme): the report in a window of that width, in "light" or "dark"."""
+def open_page(visit, address):
+    """open_page(width, scheme): the report with everything folded out."""
 
     def open_at(width=1440, scheme="light"):
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        browser.get(address)
+        browser = visit(address, width, scheme)
         browser.execute_script("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
         return browser
 
@@ -83,6 +53,10 @@ def test_page_loads_without_error_and_does_not_overflow(open_page, width, scheme
     assert browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
     narrow = "return Array.from(document.querySelectorAll('svg'), (picture) => picture.getBoundingClientRect().width)"
     assert all(0 < picture <= width for picture in browser.execute_script(narrow))
+    small = (
+        "return Math.min(...Array.from(document.querySelectorAll('.chart text'), (text) => text.getBoundingClientRect().height))"
+    )
+    assert browser.execute_script(small) >= 10  # letters on a phone, too
 
 
 def test_heading_sorts_and_a_second_click_reverses(open_page):
@@ -126,7 +100,7 @@ def test_text_and_lines_stand_out_in_light_and_dark(open_page, scheme, dark):
     style = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
     page = browser.execute_script(style, "body", "backgroundColor")
     assert (contrast(page, "rgb(0, 0, 0)") < 2) == dark
-    for element, attribute, least in (("body", "color", 7), (".notes", "color", 4.5), ("svg text", "fill", 4.5)):
+    for element, attribute, least in (("body", "color", 7), (".notes", "color", 4.5), (".chart text", "fill", 4.5)):
         assert contrast(page, browser.execute_script(style, element, attribute)) >= least
     variable = "return getComputedStyle(document.documentElement).getPropertyValue(arguments[0]).trim()"
     for number in range(len(SERIES)):
