@@ -1,6 +1,8 @@
 """With a few methods and with fifty: no name covers another one, none leaves the picture, and colours can be told apart."""
 
+import re
 from functools import cache
+from importlib.resources import files
 from itertools import combinations
 
 import matplotlib
@@ -175,16 +177,34 @@ def _as_seen(colour, sight):
     return np.clip(cspace_convert(rgb, {"name": "sRGB1+CVD", "cvd_type": sight, "severity": 100}, "sRGB1"), 0, 1)
 
 
+def _of_page(theme):
+    """The colours of series in the report's style sheet: of light pages, then of dark ones."""
+    colours = re.findall(r"--series-\d: (#[0-9a-f]{6})", files("bench.pictures.page").joinpath("page.css").read_text(encoding="utf-8"))
+    assert len(colours) == 2 * len(SERIES)
+    return colours[: len(SERIES)] if theme == "light" else colours[len(SERIES) :]
+
+
+def _contrast(one, other):
+    """Of two colours, as WCAG 2.1 computes it."""
+    rgb = np.array([_as_seen(colour, "normal") for colour in (one, other)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    darker, lighter = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("palette", [(*SERIES, OTHERS), _of_page("dark")], ids=["paper and light pages", "dark pages"])
 @pytest.mark.parametrize("sight", ["normal", "deuteranomaly", "protanomaly", "tritanomaly"])
-def test_colours_keep_apart_for_colour_blind_readers(sight):
+def test_colours_keep_apart_for_colour_blind_readers(sight, palette):
     """Okabe and Ito's palette has 11 in the worst case of these; 2 to 3 is just noticeable side by side."""
-    seen = [_as_seen(colour, sight) for colour in (*SERIES, OTHERS)]
+    seen = [_as_seen(colour, sight) for colour in palette]
     assert min(deltaE(one, other, input_space="sRGB1") for one, other in combinations(seen, 2)) > 15
 
 
-def test_colours_stand_out_from_white_paper():
+def test_the_report_has_the_colours_of_pictures():
+    assert _of_page("light") == list(SERIES)
+
+
+def test_colours_stand_out_from_the_page():
     """A contrast of 3 is what WCAG 2.1 wants of graphics."""
-    for colour in SERIES:
-        rgb = _as_seen(colour, "normal")
-        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) > 3
+    assert min(_contrast(colour, "#ffffff") for colour in SERIES) > 3
+    assert min(_contrast(colour, "#14171a") for colour in _of_page("dark")) > 3
