@@ -179,7 +179,8 @@ def _as_seen(colour, sight):
 
 def _of_page(theme):
     """The colours of series in the report's style sheet: of light pages, then of dark ones."""
-    colours = re.findall(r"--series-\d: (#[0-9a-f]{6})", files("bench.pictures.page").joinpath("page.css").read_text(encoding="utf-8"))
+    sheet = files("bench.pictures.page").joinpath("page.css").read_text(encoding="utf-8")
+    colours = re.findall(r"--series-\d: (#[0-9a-f]{6})", sheet)
     assert len(colours) == 2 * len(SERIES)
     return colours[: len(SERIES)] if theme == "light" else colours[len(SERIES) :]
 
