@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import Method, Task, setting
-from methods.bounds.logistic_regression import LogisticRegression, Solution
+from methods.bounds.logistic_regression import ROUGHLY, LogisticRegression, Solution
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class LinearProbe(Method):
         regression = LogisticRegression(features[~held_out], labels[~held_out], self.settings.max_iter)
         solution, found = regression.start(), []
         for strength in strengths:
-            solution = regression.solve(strength, solution)
+            solution = regression.solve(strength, solution, ROUGHLY)
             right = solution.logits(features[held_out]).argmax(dim=1) == labels[held_out]
             found.append((int(right.sum()), strength, solution))
         _, strength, solution = max(found, key=lambda one: one[0])  # the first of equals

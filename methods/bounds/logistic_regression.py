@@ -25,6 +25,7 @@ from scipy.optimize import minimize
 
 ENTRIES = 1 << 22  # of the logits that are held at a time
 TOLERANCE = 1e-5  # of the gradient in the coordinates of the descent: logits are then within some hundredths of the minimum's
+ROUGHLY = 1e-4  # for accuracies alone, to choose by
 LEAST = 1e-9  # of an eigenvalue of G that a bias is divided by: one is 0, for all biases may move together
 
 
@@ -71,7 +72,7 @@ class LogisticRegression:
     def start(self) -> Solution:
         return Solution(self.inputs.new_zeros(self.n_classes, self.inputs.shape[1]), self.inputs.new_zeros(self.n_classes))
 
-    def solve(self, strength: float, start: Solution) -> Solution:
+    def solve(self, strength: float, start: Solution, tolerance: float = TOLERANCE) -> Solution:
         """The minimum for C = strength, or where `max_iter` iterations from `start` have led."""
         penalty = (2 if self.n_classes == 2 else 1) / (strength * len(self.inputs))
         coordinates = self._coordinates(start, penalty)
@@ -85,7 +86,7 @@ class LogisticRegression:
             return value.item(), gradient.flatten().cpu().numpy()
 
         options = {
-            "maxiter": self.max_iter, "maxfun": 50 * self.max_iter, "maxls": 50, "gtol": TOLERANCE,
+            "maxiter": self.max_iter, "maxfun": 50 * self.max_iter, "maxls": 50, "gtol": tolerance,
             "ftol": 64 * np.finfo(float).eps,
         }  # fmt: skip
         first = coordinates.numbers(start).flatten().cpu().numpy()

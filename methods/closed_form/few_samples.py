@@ -5,8 +5,8 @@ Of each addition H_t (b, m) with targets Y_t (b, C), H_t = Q_t R_t with Q_t (b, 
 
     H^T H = R^T R,    H^T Y = R^T T,    (H^T H + lambda I)^-1 H^T Y = R^T (R R^T + lambda I)^-1 T
 
-R says no more of single samples than the sums over their addition do. The products R R^T (n, n) are kept as well, so that n samples
-with b more cost 2 n b m, and a solution n^3 / 3.
+R says no more of single samples than the sums over their addition do. The products R R^T (n, n) are kept as well, so that b
+samples after n cost 2 n b m, and a solution n^3 / 3.
 """
 
 import torch

@@ -69,9 +69,9 @@ class RanPAC(FeatureClassifier):
     is then applied to the sums over all tasks, whose scale has grown: so does the paper. A task of a single image cannot
     be split, and takes the middle candidate.
 
-    Kept of the past: half of G, and Q, 8 (M^2 / 2 + M n) bytes (0.4 GB for M = 10000), no image and no feature; up to M / 2 images as
-    many rows that say the same (closed_form/few_samples.py). The result depends on the order of tasks through lambda only. No text
-    is used.
+    Kept of the past: half of G, and Q, 8 (M^2 / 2 + M n) bytes (0.4 GB for M = 10000), no image and no feature; up to M / 2
+    images as many rows that say the same (closed_form/few_samples.py). The result depends on the order of tasks through lambda
+    only. No text is used.
 
     Phase 1, first task only, off by default as in the authors' CLIP runs (first_session_adaptation "adapter" switches it on):
     AdaptFormer adapters (shared/parallel_adapters.py) in every block of the image tower, trained by cross-entropy of

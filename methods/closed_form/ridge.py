@@ -49,8 +49,8 @@ def _portions(
 class GramRidge(torch.nn.Module):
     """The sums H^T H and H^T Y over all samples: adding is exact in any order, and any lambda can be solved for.
 
-    Up to m / 2 samples they are held in as many rows (few_samples.py), which takes less time and memory. Of H^T H the state has the
-    lower triangle, and no more of it is ever read.
+    Up to m / 2 samples they are held in as many rows (few_samples.py), which takes less time and memory. Of H^T H the state has
+    the lower triangle, and no more of it is ever read.
     """
 
     gram: torch.Tensor

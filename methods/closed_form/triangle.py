@@ -1,4 +1,4 @@
-"""Half of a symmetric matrix: its lower triangle in a rectangle without gaps, as LAPACK's rectangular full packed format has it."""
+"""Half of a symmetric matrix: its lower triangle in a rectangle without gaps, as in LAPACK's rectangular full packed format."""
 
 import torch
 
