@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression as ScikitLearns
 
 from bench.clip import backbone as backbones
 from bench.images.dataset import Folders
@@ -19,8 +18,6 @@ from bench.runs.request import Request
 from bench.streams.stream import Stream
 from bench.system import registry
 from bench.system.randomness import Draws
-from methods.bounds.linear_probe import LinearProbeSettings
-from methods.bounds.logistic_regression import ROUGHLY, LogisticRegression
 from methods.closed_form.ridge import GramRidge, SampleRidge, one_hot, solve_shifted
 from tests.bench.runs import test_exact_speed_ups as ways
 from tests.benchmarks import test_prompt_length, test_vaes_together
@@ -49,7 +46,6 @@ def measurements(protocol: str, folders: Folders) -> dict[str, Measurement]:
         "evaluation after 6 of 10 tasks, 100 classes x 100 images": lambda: _evaluation(mini),
         "rail-dual, 200 images more after 3800 of 190 classes": _ridge,
         "ranpac, 100 images more after 900 of 90 classes, 4000 columns": _few_images,
-        "linear probe of 4000 features x 128, 40 classes, all strengths": _probe,
         f"run of clip-adapter on {protocol}": lambda: _store(protocol, folders),
         **{
             f"run of {method}": lambda method=method, others=others: _run(protocol, folders, method, *others)
@@ -129,28 +125,6 @@ def _few_images() -> dict[str, float]:
         ridge.solve(100.0)
 
     return fastest_of({"from the sums": from_sums, "among the images": among_samples}, rounds=1)
-
-
-def _probe() -> dict[str, float]:
-    """Logistic regression with every strength of the default: scikit-learn each from zero, and from one to the next."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(40).repeat_interleave(100)
-    spread = torch.linspace(3, 0.3, 128)  # some directions vary more than others, as those of CLIP's features do
-    raw = torch.randn(40, 128, generator=generator)[labels] + spread * torch.randn(4000, 128, generator=generator)
-    features = F.normalize(raw, dim=-1).double()
-    strengths, most = LinearProbeSettings().strengths, LinearProbeSettings().max_iter
-
-    def from_zero() -> None:
-        for strength in strengths:
-            ScikitLearns(C=strength, max_iter=most).fit(features.numpy(), labels.numpy())
-
-    def one_to_the_next() -> None:
-        regression = LogisticRegression(features, labels, most)
-        solution = regression.start()
-        for strength in strengths:
-            solution = regression.solve(strength, solution, ROUGHLY)
-
-    return fastest_of({"each from zero, scikit-learn": from_zero, "from one to the next": one_to_the_next}, rounds=1)
 
 
 def _store(protocol: str, folders: Folders) -> dict[str, float]:
