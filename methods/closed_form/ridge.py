@@ -5,7 +5,7 @@
 over all samples so far: H (n, m) = expand(inputs (n, d)), Y (n, C) one-hot. Three ways to the same W, which differ in what
 they keep and in their cost; all in float64, whatever the inputs are, for lambda is small beside H^T H:
 
-    GramRidge         keeps H^T H (m, m) and H^T Y (m, C); a solution costs m^3 / 3
+    GramRidge         keeps H^T H (m, m) and H^T Y (m, C); a solution costs m^3 / 3. For n up to m / 2 the same in n rows
     RecursiveRidge    keeps the inverse (m, m) and W; a sample costs 4 m^2, there is nothing to solve
     SampleRidge       keeps the inputs (n, d) and alpha (n, C); b samples more cost 2 n^2 b + n b (m + C): for n well below m.
                       Also for kernels
@@ -14,6 +14,9 @@ they keep and in their cost; all in float64, whatever the inputs are, for lambda
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+
+from methods.closed_form.few_samples import FewSamples
+from methods.closed_form.triangle import packed, unpacked
 
 Expand = Callable[[torch.Tensor], torch.Tensor]
 ROWS = 1024  # samples expanded at a time
@@ -44,7 +47,11 @@ def _portions(
 
 
 class GramRidge(torch.nn.Module):
-    """The sums H^T H and H^T Y over all samples: adding is exact in any order, and any lambda can be solved for."""
+    """The sums H^T H and H^T Y over all samples: adding is exact in any order, and any lambda can be solved for.
+
+    Up to m / 2 samples they are held in as many rows (few_samples.py), which takes less time and memory. Of H^T H the state has
+    the lower triangle, and no more of it is ever read.
+    """
 
     gram: torch.Tensor
     cross: torch.Tensor
@@ -52,12 +59,24 @@ class GramRidge(torch.nn.Module):
     def __init__(self, expand: Expand):
         super().__init__()
         self.expand = expand
-        self.register_buffer("gram", torch.zeros(0, 0, dtype=torch.float64))  # (m, m), empty before the first sample
+        self.few = FewSamples()
+        self.register_buffer("gram", torch.zeros(0, 0, dtype=torch.float64))  # (m, m), empty while samples are few
         self.register_buffer("cross", torch.zeros(0, 0, dtype=torch.float64))  # (m, C)
+        self.register_state_dict_post_hook(_pack_gram)
+        self.register_load_state_dict_pre_hook(_complete_state)
+        self.register_load_state_dict_post_hook(_unpack_gram)
 
     @torch.no_grad()
     def add(self, inputs: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
         """Add inputs (n, d) with labels (n,) among the n_classes classes so far."""
+        columns = self.expand(inputs[:1]).shape[1]
+        if not len(self.gram) and 2 * (len(self.few.root) + len(inputs)) <= columns:
+            h = torch.cat([h for h, _ in _portions(self.expand, inputs, labels, ROWS)])
+            self.few.add(h, one_hot(labels, n_classes))
+            return
+        if len(self.few.root):
+            self.gram, self.cross = self.few.sums()
+            self.few.clear()
         for h, y in _portions(self.expand, inputs, labels, ROWS):
             if not len(self.gram):
                 self.gram, self.cross = h.new_zeros(h.shape[1], h.shape[1]), h.new_zeros(h.shape[1], 0)
@@ -68,7 +87,27 @@ class GramRidge(torch.nn.Module):
     @torch.no_grad()
     def solve(self, ridge: float) -> torch.Tensor:
         """W (m, C)."""
-        return solve_shifted(self.gram, ridge, self.cross)
+        return self.few.solve(ridge) if len(self.few.root) else solve_shifted(self.gram, ridge, self.cross)
+
+    def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """H^T H (m, m) and H^T Y (m, C), however they are held."""
+        return self.few.sums() if len(self.few.root) else (self.gram, self.cross)
+
+
+def _pack_gram(ridge: GramRidge, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+    if len(ridge.gram):
+        state[f"{prefix}gram"] = packed(ridge.gram)
+
+
+def _complete_state(ridge: GramRidge, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+    """Models that were kept before there were rows of few samples have none."""
+    for name, held in ridge.few.named_buffers():
+        state.setdefault(f"{prefix}few.{name}", held)
+
+
+def _unpack_gram(ridge: GramRidge, _: object) -> None:
+    if len(ridge.gram) != ridge.gram.shape[1]:  # a whole one is from before the triangle was stored
+        ridge.gram = unpacked(ridge.gram, len(ridge.cross))
 
 
 class RecursiveRidge(torch.nn.Module):

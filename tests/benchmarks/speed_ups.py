@@ -1,5 +1,6 @@
 """Each exact speed-up against what it replaces: the rows of `python -m tests.benchmarks.performance speed-ups`."""
 
+import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from bench.runs.request import Request
 from bench.streams.stream import Stream
 from bench.system import registry
 from bench.system.randomness import Draws
-from methods.closed_form.ridge import SampleRidge, one_hot, solve_shifted
+from methods.closed_form.ridge import GramRidge, SampleRidge, one_hot, solve_shifted
 from tests.bench.runs import test_exact_speed_ups as ways
 from tests.benchmarks import test_prompt_length, test_vaes_together
 from tests.benchmarks.frozen_methods import cached_stream
@@ -44,6 +45,7 @@ def measurements(protocol: str, folders: Folders) -> dict[str, Measurement]:
         "auto-encoders of 20 classes x 500 features x 512, two epochs": lambda: test_vaes_together.measured(CPU, epochs=2),
         "evaluation after 6 of 10 tasks, 100 classes x 100 images": lambda: _evaluation(mini),
         "rail-dual, 200 images more after 3800 of 190 classes": _ridge,
+        "ranpac, 100 images more after 900 of 90 classes, 4000 columns": _few_images,
         f"run of clip-adapter on {protocol}": lambda: _store(protocol, folders),
         **{
             f"run of {method}": lambda method=method, others=others: _run(protocol, folders, method, *others)
@@ -97,6 +99,32 @@ def _ridge() -> dict[str, float]:
         },
         rounds=1,
     )
+
+
+def _few_images() -> dict[str, float]:
+    """Ridge regression of few samples on many columns when ten classes come: from the sums, and among the samples."""
+    generator = torch.Generator().manual_seed(0)
+    features, projection = torch.randn(1000, 128, generator=generator), torch.randn(128, 4000, generator=generator)
+    labels = torch.arange(100).repeat_interleave(10)
+
+    def expand(x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x @ projection)
+
+    earlier = GramRidge(expand)
+    earlier.add(features[:900], labels[:900], 90)
+    gram, cross = earlier.sums()
+    new = expand(features[900:]).double()
+
+    def from_sums() -> None:
+        whole, right = gram.addmm(new.T, new), F.pad(cross, (0, 10)).addmm(new.T, one_hot(labels[900:], 100))
+        solve_shifted(whole, 100.0, right)
+
+    def among_samples() -> None:
+        ridge = copy.deepcopy(earlier)
+        ridge.add(features[900:], labels[900:], 100)
+        ridge.solve(100.0)
+
+    return fastest_of({"from the sums": from_sums, "among the images": among_samples}, rounds=1)
 
 
 def _store(protocol: str, folders: Folders) -> dict[str, float]:

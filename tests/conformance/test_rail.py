@@ -77,7 +77,7 @@ def inverse_of(primal: RAILPrimal) -> torch.Tensor:
     ridge = primal.settings.ridge
     if primal.settings.solver == "recursive":
         return primal.ridge.inverse.clone()  # the next task changes it in place
-    gram = primal.ridge.gram if primal.settings.solver == "gram" else None
+    gram = primal.ridge.sums()[0] if primal.settings.solver == "gram" else None
     if gram is None:
         h = primal.expand(primal.ridge.inputs).double()
         gram = h.T @ h

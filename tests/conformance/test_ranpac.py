@@ -46,11 +46,12 @@ def test_ranpac(vectors, tiny, tmp_path, monkeypatch, precision):
     for task in tasks("train_index_in_order", "train_label_in_order"):
         method.learn(task)
         seen, place = task.classes[-1] + 1, f"task{task.index}"
+        gram, cross = method.sums.sums()
         actual |= {
             f"{place}/ridge": method.ridge,
             f"{place}/val_mse": within_rounding(errors[-1], vectors, place, method.expand(task.train.features(layer="pooled"))),
-            f"{place}/Q": F.pad(method.sums.cross, (0, vectors[f"{place}/Q"].shape[1] - seen)),
-            f"{place}/G": method.sums.gram.clone(),  # the next task changes it in place
+            f"{place}/Q": F.pad(cross, (0, vectors[f"{place}/Q"].shape[1] - seen)),
+            f"{place}/G": gram.clone(),  # the next task changes it in place
             f"{place}/rp/weight": method.weights.T,
             f"{place}/rp/test_logits": method.logits(test_features, range(seen)),
         }

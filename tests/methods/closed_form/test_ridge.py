@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from methods.closed_form.ridge import GramRidge, RecursiveRidge, SampleRidge, held_out_errors
+from methods.closed_form.triangle import packed, unpacked
 
 RIDGE = 0.3
 SIZES, CLASSES = (7, 1, 12), (3, 4, 9)  # images of each task, classes after it
@@ -53,6 +54,25 @@ def test_the_inverse_of_the_recursion_is_that_of_all_samples():
     torch.testing.assert_close(recursive.inverse, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("first", [4, 20])  # few enough for rows, and so many that the sums are taken
+def test_the_sums_and_a_stored_state_do_not_depend_on_how_they_are_held(first):
+    generator = torch.Generator().manual_seed(2)
+    inputs, labels = torch.randn(30, 5, generator=generator), torch.randint(4, (30,), generator=generator)
+    ridge = GramRidge(expand)
+    ridge.add(inputs[:first], labels[:first], 4)
+    assert len(ridge.few.root) == (4 if first == 4 else 0) and len(ridge.gram) == (0 if first == 4 else 11)
+    resumed = GramRidge(expand)
+    for name, value in ridge.state_dict().items():  # as Method.load_state_dict does
+        resumed.get_buffer(name).data = torch.empty_like(value)
+    resumed.load_state_dict(ridge.state_dict())
+    for one in (ridge, resumed):
+        one.add(inputs[first:], labels[first:], 6)
+    assert torch.equal(ridge.solve(RIDGE), resumed.solve(RIDGE))
+    h, y = expand(inputs).double(), torch.nn.functional.one_hot(labels, 6).double()
+    for found, expected in zip(ridge.sums(), (h.T @ h, h.T @ y)):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("n", [6, 40])  # fewer samples than columns, and more
 def test_errors_of_all_candidates_are_those_of_one_solution_each(n):
     generator = torch.Generator().manual_seed(1)
@@ -63,3 +83,12 @@ def test_errors_of_all_candidates_are_those_of_one_solution_each(n):
     for ridge, error in zip(ridges, found.tolist()):
         residual = expand(held_out).double().numpy() @ literal(inputs, labels, 6, ridge) - np.eye(6)[targets.numpy()]
         assert error == pytest.approx((residual**2).mean(), rel=1e-8)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+def test_half_of_a_symmetric_matrix_gives_it_back(size):
+    matrix = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    lower = matrix.tril()
+    half = packed(matrix)  # what stands above the diagonal does not matter
+    assert half.numel() <= (size + 1) * (size + 2) / 2
+    assert torch.equal(unpacked(half, size), lower + lower.tril(-1).T)
