@@ -192,9 +192,9 @@ def read(path: Path) -> KeptModel:
             made_from=facts["made_from"],
             state=state,
         )
-    except (KeyError, TypeError) as error:
+        run, tasks, paths = model._portable()  # the files of earlier versions held paths
+    except (KeyError, TypeError, AttributeError) as error:  # whole, and with other facts than are looked for
         raise BenchError(f"{file}: kept by another version of the program ({one_line(error)}); {AGAIN}") from error
-    run, tasks, paths = model._portable()  # the files of earlier versions held paths
     known = {**paths, **model.places.known}
     return replace(model, run=run, tasks=tasks, places=replace(model.places, known=known))
 
