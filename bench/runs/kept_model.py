@@ -73,9 +73,12 @@ class KeptModel:
         _, _, paths = self._portable()
         if known := {**self.places.known, **paths}:
             write_atomically(folder / PLACES, json.dumps(known, indent=1))
-        write_atomically(folder / MODEL, self.to_bytes())
+        sealed_file.write(folder / MODEL, *self._parts())
 
     def to_bytes(self) -> bytes:
+        return sealed_file.to_bytes(*self._parts())
+
+    def _parts(self) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
         portable, tasks, _ = self._portable()
         run = {name: value for name, value in portable.to_json().items() if name not in ("out", "keep_model")}
         facts = {
@@ -91,8 +94,7 @@ class KeptModel:
             "made_from": self.made_from,
             **({"embeddings": _facts_of(self.embeddings)} if self.embeddings else {}),
         }
-        tensors = {name: value.contiguous().clone() for name, value in self.state.items()}
-        return sealed_file.to_bytes(tensors | (_tensors_of(self.embeddings) if self.embeddings else {}), facts)
+        return self.state | (_tensors_of(self.embeddings) if self.embeddings else {}), facts
 
     def _portable(self) -> tuple[Run, tuple[LearnedTask, ...], dict[str, str]]:
         """Run and tasks without paths, and these."""

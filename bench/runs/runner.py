@@ -102,7 +102,7 @@ def _execute(loaded: LoadedRun, backbone: Backbone, folders: Folders, watch: Wat
         journal.image_passes += backbone.image_passes - passes_before
         journal.finished_tasks = task.index + 1
         with held_back(), phase("write"):
-            write_atomically(run.checkpoint, checkpoint.to_bytes(journal, run.run_id, method.state_dict()))
+            checkpoint.write(run.checkpoint, journal, run.run_id, method.state_dict())
         watch.finished(journal.finished_tasks, task.name, sum(journal.seconds[-1].values()))
 
     watch.say(len(stream.tasks), "writing")
