@@ -29,7 +29,7 @@ def test_what_was_written_comes_back(data, tmp_path):
 def test_a_file_that_is_written_is_that_of_the_bytes(tmp_path):
     """Tensors that share memory, or lie in it otherwise, or have no place in it, too; and nothing is left beside it."""
     base = torch.arange(12.0)
-    tensors = {"all": base, "part": base[4:8], "turned": base.view(3, 4).t(), "none": torch.zeros(0), "nor here": torch.zeros(0, 3)}
+    tensors = {"all": base, "part": base[4:8], "turned": base.view(3, 4).t(), "none": torch.zeros(0), "nor": torch.zeros(0, 3)}
     sealed_file.write(tmp_path / "file", tensors, {"facts": 1})
     written, wanted = (
         sealed_file.from_bytes(data) for data in ((tmp_path / "file").read_bytes(), sealed_file.to_bytes(tensors, {"facts": 1}))

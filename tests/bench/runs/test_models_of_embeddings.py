@@ -1,6 +1,8 @@
 """A kept model of a run on embeddings: it needs no file but its own, and scores embeddings as the run's evaluation did."""
 
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from safetensors.torch import load_file
 from bench.commands.predict import predicted
 from bench.errors import BenchError
 from bench.images.folders import Folders
-from bench.runs import launch, learning_on, trained_model
+from bench.results.run_folder import MODEL
+from bench.runs import launch, learning_on, sealed_file, trained_model
 from bench.runs.assignments import Assignment, as_texts
 from bench.runs.facts import Facts
 from bench.runs.plan import build
@@ -126,3 +129,27 @@ def test_what_such_a_model_cannot_do_is_one_line(kept, tmp_path, cache):
         zero_shot.preprocess("photo.png")
     with pytest.raises(BenchError, match="was trained on embeddings and cannot encode images"):
         learning_on.learn(kept["simplecil"], tmp_path, tmp_path / "new", None, Folders(cache, cache))
+
+
+def test_whatever_is_wrong_with_a_file_is_one_line(kept, tmp_path):
+    """Cut or changed at any place; or whole, and written by a program that means other things by its facts."""
+    whole, file = (kept["simplecil"] / MODEL).read_bytes(), tmp_path / MODEL
+    places = random.Random(0)
+    broken = [whole[:length] for length in (0, 1, 7, 8, 9, 500, len(whole) - 1)] + [whole + b"x", b"\xff" * 100, bytes(100)]
+    for place in [*range(24), *places.sample(range(len(whole)), 100)]:
+        broken.append(whole[:place] + bytes([whole[place] ^ 1 << places.randrange(8)]) + whole[place + 1 :])
+    facts, state = sealed_file.from_bytes(whole)
+    for name, others in {"run": facts["run"], "scenario": facts["scenario"], "embeddings": facts["embeddings"]}.items():
+        broken += [sealed_file.to_bytes(state, {**facts, name: other}) for other in (None, 3, "x", [], {})]
+        broken += [sealed_file.to_bytes(state, {**facts, name: {**others, "not known": 1}})] if name != "embeddings" else []
+    for name in ("given", "method_from", "settings"):
+        broken.append(sealed_file.to_bytes(state, {**facts, "run": {**facts["run"], name: 3}}))
+    broken += [sealed_file.to_bytes(dict(list(state.items())[1:]), facts)]
+    for data in broken:
+        file.write_bytes(data)
+        with pytest.raises(BenchError) as error:
+            trained_model.load(file)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 500
+    file.unlink()
+    with pytest.raises(BenchError, match="no kept model there; repeat its bench run with --keep-model"):
+        trained_model.load(tmp_path)
