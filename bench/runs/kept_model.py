@@ -129,7 +129,7 @@ def _tensors_of(file: EmbeddingFile) -> "dict[str, torch.Tensor]":
 
 def _embeddings(facts: Mapping[str, Any], state: "dict[str, torch.Tensor]") -> EmbeddingFile:
     """What `_facts_of` and `_tensors_of` have taken of a file; the tensors are taken out of the state."""
-    said = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["facts"].items()}
+    said: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["facts"].items()}
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     kept = {name: state.pop(f"{IN_THE_FILE}{name}").numpy() for name in OF_EMBEDDINGS if name in shapes}
     return EmbeddingFile(Path(facts["file"]), Facts(**said), facts["digest"], {}, shapes, (0, 0, 0), _kept=kept)
