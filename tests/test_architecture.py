@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "bench.__main__": {"bench.commands"},
     # plug-ins: the public names, CLIP's towers, and single modules
     "methods": {"bench", "bench.clip", "bench.system.parallel", "bench.system.offline", "bench.system.former_names"}
-    | {"bench.system.progress"},  # marks in training loops
+    | {"bench.system.progress"}  # marks in training loops
+    | {"bench.system.memory"},  # to stop before a system does it
     "protocols": {"bench", "bench.clip", "bench.images", "bench.streams", "bench.errors"}
     | {"bench.system.registry", "bench.system.files", "bench.system.digests", "bench.system.text_files"},
 }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
+from bench.commands.options import CACHE_DIR, DATA_DIR, METHOD_OF_MODEL, chosen_folders
 
 
 @click.command("learn", short_help="Continue a trained model with one more task.")
@@ -15,12 +15,13 @@ from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
 )
 @click.option("-o", "--out", "new", required=True, type=click.Path(path_type=Path), help="Folder for the new model.")
 @click.option("--device", help="cpu, cuda or cuda:N.  [as the run]")
+@METHOD_OF_MODEL
 @DATA_DIR
 @CACHE_DIR
 def learn_command(
-    run: Path, folder: Path, new: Path, device: str | None, data_dir: Path | None, cache_dir: Path | None
-) -> None:  # fmt: skip
+    run: Path, folder: Path, new: Path, device: str | None, method: str | None, data_dir: Path | None, cache_dir: Path | None
+) -> None:
     """Continue the trained model of RUN with one more task, and keep the new model in a folder of its own."""
     from bench.runs import learning_on
 
-    click.echo(learning_on.learn(run, folder, new, device, chosen_folders(data_dir, cache_dir)).in_words())
+    click.echo(learning_on.learn(run, folder, new, device, chosen_folders(data_dir, cache_dir), method).in_words())

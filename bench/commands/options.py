@@ -21,6 +21,10 @@ CACHE_DIR = click.option(
     "--cache-dir", type=click.Path(path_type=Path), envvar="BENCH_CACHE", help="Images and features kept between runs."
 )
 
+METHOD_OF_MODEL = click.option(
+    "--method", metavar="FILE.py:CLASS", help="The model's method, where it is in a file that is not where it was."
+)
+
 
 def with_options(options: Iterable[Option]) -> Option:
     """Put these options on a command; its help lists them in this order."""

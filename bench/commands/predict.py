@@ -1,4 +1,4 @@
-"""`bench predict`: from a kept model and images to the best classes of each, as text, CSV or JSON."""
+"""`bench predict`: from a kept model and images, or embeddings of some, to the best classes of each, as text, CSV or JSON."""
 
 import csv
 import io
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
+from bench.commands.options import CACHE_DIR, DATA_DIR, METHOD_OF_MODEL, chosen_folders
 from bench.errors import BenchError, printable
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.images.dataset import Folders
     from bench.runs.trained_model import TrainedModel
 
@@ -39,7 +41,7 @@ class Answer:
 
 @click.command("predict", short_help="Classify images with a trained model.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("images", metavar="IMAGE|FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE|FOLDER|EMBEDDINGS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--classes", default="seen", show_default=True, metavar="seen|all|NAME,NAME,...",
     help="Which classes compete: those that were learned, all of the stream, or these names, known or not.",
@@ -47,27 +49,40 @@ class Answer:
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="The best so many classes of each image.")
 @click.option("--format", "form", default="plain", show_default=True, type=click.Choice(FORMATS))
 @click.option("--device", help="cpu, cuda or cuda:N.  [as the run]")
+@METHOD_OF_MODEL
 @DATA_DIR
 @CACHE_DIR
 def predict_command(
-    run: Path, images: tuple[Path, ...], classes: str, top: int, form: str, device: str | None,
+    run: Path, images: tuple[Path, ...], classes: str, top: int, form: str, device: str | None, method: str | None,
     data_dir: Path | None, cache_dir: Path | None,
 ) -> None:  # fmt: skip
-    """Classify images with the trained model of RUN, the folder of a run that was made with --keep-model."""
-    click.echo(predicted(run, images, classes, top, form, device, chosen_folders(data_dir, cache_dir)))
+    """Classify images with the trained model of RUN, the folder of a run that was made with --keep-model.
+
+    Where that run was on embeddings, EMBEDDINGS are FILE.npy, an array (n, width), or a FILE.safetensors as such runs have, whose
+    test images are classified.
+    """
+    click.echo(predicted(run, images, classes, top, form, device, chosen_folders(data_dir, cache_dir), method))
 
 
 def predicted(
-    run: Path, images: Sequence[Path], classes: str, top: int, form: str, device: str | None, folders: "Folders"
-) -> str:
+    run: Path, images: Sequence[Path], classes: str, top: int, form: str, device: str | None, folders: "Folders",
+    method: str | None = None,
+) -> str:  # fmt: skip
     """What the command prints. All images are scored together, in their order."""
-    paths = [path for given in images for path in image_files(given)]
+    from bench.images import embedding_arrays
+
+    vectors = [given for given in images if embedding_arrays.is_meant(given)]
+    paths = [path for given in images if given not in vectors for path in image_files(given)]
     competing = names_of(classes)
 
     from bench.runs import trained_model
 
-    model = trained_model.load(run, device, folders)
-    answers = list(_answers(model, paths, competing, top))
+    model = trained_model.load(run, device, folders, method)
+    if vectors and not model.reads_embeddings:
+        raise BenchError(f"{vectors[0]}: embeddings are for models that were trained on such; this one classifies images")
+    if vectors and paths:
+        raise BenchError(f"{paths[0]}: an image among embeddings; the model was trained on embeddings and cannot encode images")
+    answers = list(_answers_on_embeddings(model, vectors, competing, top) if vectors else _answers(model, paths, competing, top))
     return {"plain": _plain, "csv": _csv, "json": _json}[form](answers)
 
 
@@ -101,8 +116,22 @@ def names_of(classes: str) -> str | list[str]:
     return list(dict.fromkeys(names))
 
 
+def _answers_on_embeddings(
+    model: "TrainedModel", files: Sequence[Path], classes: str | list[str], top: int
+) -> Iterator[Answer]:
+    """Every row of every file, called FILE:ROW."""
+    for file in files:
+        scores = model.scores(file, classes)
+        yield from _ranked(model, [f"{file}:{row}" for row in range(len(scores))], scores, classes, top)
+
+
 def _answers(model: "TrainedModel", paths: list[str], classes: str | list[str], top: int) -> Iterator[Answer]:
-    scores = model.scores(paths, classes)
+    yield from _ranked(model, paths, model.scores(paths, classes), classes, top)
+
+
+def _ranked(
+    model: "TrainedModel", paths: list[str], scores: "torch.Tensor", classes: str | list[str], top: int
+) -> Iterator[Answer]:
     names, probabilities = model.chosen(classes), scores.softmax(dim=-1)
     learned = set(model.seen_names)
     for path, columns, own, shares in zip(paths, model.best(scores, classes, top), scores.tolist(), probabilities.tolist()):

@@ -63,7 +63,7 @@ class EmbeddingFile:
     def array(self, name: str) -> np.ndarray:
         """A tensor of the file; BenchError if the file has changed since it was looked through."""
         if name not in self._kept:
-            with _opened(self.path) as file:
+            with opened(self.path) as file:
                 self._kept[name] = file.get_tensor(name)
             if _stamp(self.path) != self.stamp:
                 raise BenchError(f"{self.path}: has changed since the command began; repeat it")
@@ -122,7 +122,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -140,7 +140,7 @@ def _opened(path: Path) -> Iterator[Any]:
 @functools.lru_cache(maxsize=4)
 def _looked_through(real: Path, path: Path, stamp: Stamp) -> EmbeddingFile:
     """stamp: so that a file that was written anew is looked through anew."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return _Look(path, file).whole(stamp)
 
 

@@ -9,6 +9,7 @@
         traceback.txt            of the last attempt that failed, until one succeeds
         failure.json             the attempts that failed, until one succeeds
         model.safetensors        the trained model, where it was asked for (bench.runs.kept_model)
+        places.json              where on this machine the files and folders lie that the model names, if it names any
         manifest.damaged.json    the manifest of a run whose results are not whole, set aside: the run counts as unfinished
     <results>/.locks/<run id>.lock   held by the process that carries the run out
 
@@ -31,7 +32,8 @@ FAILURE = "failure.json"
 TRACEBACK = "traceback.txt"
 DAMAGED_MANIFEST = "manifest.damaged.json"
 MODEL = "model.safetensors"
-NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, LOG, CHECKPOINT, FAILURE, TRACEBACK, DAMAGED_MANIFEST, MODEL})
+PLACES = "places.json"
+NAMES = frozenset({RECORDS, SAMPLES, MANIFEST, LOG, CHECKPOINT, FAILURE, TRACEBACK, DAMAGED_MANIFEST, MODEL, PLACES})
 LOCKS = ".locks"
 
 
@@ -97,6 +99,11 @@ class RunFolder:
     def model(self) -> Path:
         """The trained model, if it was kept."""
         return self.path / MODEL
+
+    @property
+    def places(self) -> Path:
+        """Where the things lie that the model names; there is no such file if it names none."""
+        return self.path / PLACES
 
     @property
     def damaged_manifest(self) -> Path:

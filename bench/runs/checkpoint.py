@@ -26,7 +26,18 @@ class Journal:
 
 def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) -> bytes:
     """A safetensors file with the method's state, the per-sample scores, and the rest as facts (bench/runs/sealed_file.py)."""
-    tensors = {f"state/{name}": value.contiguous().clone() for name, value in state.items()}
+    return sealed_file.to_bytes(*_parts(journal, run_id, state))
+
+
+def write(path: Path, journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) -> None:
+    """The same file on disk."""
+    sealed_file.write(path, *_parts(journal, run_id, state))
+
+
+def _parts(
+    journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]
+) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+    tensors = {f"state/{name}": value for name, value in state.items()}
     scores, places = _joined(journal.samples)
     tensors |= {f"samples/{name}": value for name, value in scores.items()}
     facts = {
@@ -39,7 +50,7 @@ def to_bytes(journal: Journal, run_id: str, state: dict[str, "torch.Tensor"]) ->
         "made_from": journal.made_from,
         **({"ties": journal.ties} if journal.ties else {}),
     }
-    return sealed_file.to_bytes(tensors, facts)
+    return tensors, facts
 
 
 def from_bytes(data: bytes) -> tuple[Journal, str, dict[str, "torch.Tensor"]]:

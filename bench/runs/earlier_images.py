@@ -12,6 +12,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.images.dataset import Folders
 from bench.runs.kept_model import KeptModel, LearnedTask
+from bench.runs.places import of_task
 from bench.streams import identity
 from bench.streams import names as protocol_names
 from bench.streams.features import FeatureStore
@@ -39,7 +40,7 @@ def learned_tasks(kept: KeptModel, store: FeatureStore, folders: Folders) -> lis
     stream = functools.cache(lambda: _stream(kept, store, folders))
 
     def train(index: int, task: LearnedTask) -> Split:
-        return own_task(task, store, folders).train if task.folder else stream().tasks[index].train
+        return own_task(kept, index, store, folders).train if task.folder else stream().tasks[index].train
 
     return [
         Task(index, task.name, task.classes, LaterSplit(functools.partial(train, index, task)), SealedSplit())
@@ -50,7 +51,10 @@ def learned_tasks(kept: KeptModel, store: FeatureStore, folders: Folders) -> lis
 def _stream(kept: KeptModel, store: FeatureStore, folders: Folders) -> Stream:
     """The run's stream; BenchError if its images are not here, or are others now."""
     run = kept.run
-    protocol = protocol_names.find(run.protocol_given)
+    try:
+        protocol = protocol_names.find(kept.places.protocol(run.protocol_given))
+    except BenchError as error:
+        raise BenchError(f"{run.method} goes back to the images of {run.protocol}, which are not here: {error}") from error
     args = (run.order_seed, folders, run.limit_train, run.limit_test, run.synthetic)
     now = identity.recorded(protocol, *args)
     then = kept.made_from.get("images") or now
@@ -59,11 +63,13 @@ def _stream(kept: KeptModel, store: FeatureStore, folders: Folders) -> Stream:
     return open_stream(protocol, run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic)
 
 
-def own_task(task: LearnedTask, store: FeatureStore, folders: Folders) -> Task:
+def own_task(kept: KeptModel, index: int, store: FeatureStore, folders: Folders) -> Task:
     """The task in a folder of the user's; BenchError if it is gone, or other images lie there now."""
-    protocol = protocol_of(Path(task.folder))
+    task, what = kept.tasks[index], f"a folder of images that {kept.run.method} goes back to"
+    folder = kept.places.file(of_task(index), task.folder, what)
+    protocol = protocol_of(folder)
     if digest_of(protocol, folders) != task.images:
-        raise BenchError(f"{task.folder}: other images lie there than those that the model has learned from it")
+        raise BenchError(f"{folder}: other images lie there than those that the model has learned from it")
     return as_task(protocol, task, store, folders)
 
 

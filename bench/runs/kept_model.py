@@ -2,21 +2,28 @@
 
 One file, model.safetensors, in the folder of a run (`bench run --keep-model`) or of what `bench learn` has made of one. It holds
 no image and needs no data set: the facts beside the tensors are the run (method, settings, backbone, seed), the scenario with the
-names and prompts of all classes, and the tasks that were learned. It has a digest of itself (bench/runs/sealed_file.py).
+names and prompts of all classes, and the tasks that were learned. It has a digest of itself (bench/runs/sealed_file.py), and no
+path of the machine on which it was made: those lie beside it (bench/runs/places.py). The model of a run on embeddings holds those
+of its texts, so that it can do without their file.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, one_line
-from bench.results.run_folder import MODEL, RunFolder
-from bench.runs import sealed_file
+from bench.images.embedding_facts import Facts
+from bench.images.embeddings import EmbeddingFile
+from bench.results.run_folder import MODEL, PLACES, RunFolder
+from bench.runs import places, sealed_file
+from bench.runs.places import Places
 from bench.runs.run import LoadedRun, Run
 from bench.runs.sealed_file import Damaged
 from bench.streams.scenario import Scenario
+from bench.system.files import write_atomically
 from bench.system.version import VERSION
 
 if TYPE_CHECKING:
@@ -27,11 +34,13 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # bump when the facts mean something else, or others are needed
 AGAIN = "delete it, and the command that made it makes it again"
+OF_EMBEDDINGS = ("text/features", "image/projection")  # what a model keeps of the file of embeddings that it was trained on
+IN_THE_FILE = "embeddings:"  # before their names
 
 
 @dataclass(frozen=True)
 class LearnedTask:
-    """A task that the model has learned. folder: it was the user's own, which lay there; empty: it is one of the run's stream."""
+    """A task that the model has learned. folder: it was the user's own, in a folder so called; empty: one of the stream's."""
 
     name: str
     classes: tuple[int, ...]
@@ -51,14 +60,27 @@ class KeptModel:
     draws: str  # the name of the stream in those of its random numbers
     made_from: dict[str, Any]  # source of the method, images, reference data, versions and hardware
     state: "dict[str, torch.Tensor]" = field(repr=False)
+    embeddings: EmbeddingFile | None = None  # those that it was trained on in the place of images, without those of images
+    places: Places = field(default_factory=lambda: Places(Path()))
 
     @property
     def n_learned(self) -> int:
         """Classes that it has learned: the first so many of the scenario's."""
         return 1 + max(c for task in self.tasks for c in task.classes)
 
+    def write(self, folder: Path) -> None:
+        """Into this folder, and beside it where the things lie that it names."""
+        _, _, paths = self._portable()
+        if known := {**self.places.known, **paths}:
+            write_atomically(folder / PLACES, json.dumps(known, indent=1))
+        sealed_file.write(folder / MODEL, *self._parts())
+
     def to_bytes(self) -> bytes:
-        run = {name: value for name, value in self.run.to_json().items() if name not in ("out", "keep_model")}
+        return sealed_file.to_bytes(*self._parts())
+
+    def _parts(self) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
+        portable, tasks, _ = self._portable()
+        run = {name: value for name, value in portable.to_json().items() if name not in ("out", "keep_model")}
         facts = {
             "format": FORMAT,
             "bench": VERSION,
@@ -66,23 +88,51 @@ class KeptModel:
             "run": run,
             "scenario": dataclasses.asdict(self.scenario),
             "templates": self.templates,
-            "tasks": [dataclasses.asdict(task) for task in self.tasks],
+            "tasks": [dataclasses.asdict(task) for task in tasks],
             "weights_digest": self.weights_digest,
             "draws": self.draws,
             "made_from": self.made_from,
+            **({"embeddings": _facts_of(self.embeddings)} if self.embeddings else {}),
         }
-        return sealed_file.to_bytes({name: value.contiguous().clone() for name, value in self.state.items()}, facts)
+        return self.state | (_tensors_of(self.embeddings) if self.embeddings else {}), facts
+
+    def _portable(self) -> tuple[Run, tuple[LearnedTask, ...], dict[str, str]]:
+        """Run and tasks without paths, and these."""
+        run, paths = places.taken_out(self.run)
+        names = [places.name_of(places.of_task(index), task.folder, paths) for index, task in enumerate(self.tasks)]
+        return run, tuple(replace(task, folder=name) for task, name in zip(self.tasks, names)), paths
 
 
 def of_run(
     loaded: LoadedRun, method: "Method", stream: "Stream", weights_digest: str, made_from: dict[str, Any]
-) -> bytes:
-    """The file for the method at the end of a run."""
+) -> KeptModel:
+    """The method at the end of a run."""
     tasks = tuple(LearnedTask(task.name, task.classes) for task in stream.tasks)
-    protocol = loaded.protocol
+    protocol, run = loaded.protocol, loaded.run
+    if places.names_weights(run):
+        run = replace(run, pretrained=str(Path(str(run.pretrained)).expanduser().absolute()))
     return KeptModel(
-        loaded.run, stream.scenario, protocol.templates, tasks, weights_digest, protocol.known_as, made_from, method.state_dict()
-    ).to_bytes()
+        run, stream.scenario, protocol.templates, tasks, weights_digest, protocol.known_as, made_from, method.state_dict(),
+        protocol.embeddings,
+    )  # fmt: skip
+
+
+def _facts_of(file: EmbeddingFile) -> dict[str, Any]:
+    return {"file": file.path.name, "digest": file.digest, "facts": dataclasses.asdict(file.facts), "shapes": file.shapes}
+
+
+def _tensors_of(file: EmbeddingFile) -> "dict[str, torch.Tensor]":
+    import torch
+
+    return {f"{IN_THE_FILE}{name}": torch.from_numpy(file.array(name)) for name in OF_EMBEDDINGS if name in file}
+
+
+def _embeddings(facts: Mapping[str, Any], state: "dict[str, torch.Tensor]") -> EmbeddingFile:
+    """What `_facts_of` and `_tensors_of` have taken of a file; the tensors are taken out of the state."""
+    said: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["facts"].items()}
+    shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
+    kept = {name: state.pop(f"{IN_THE_FILE}{name}").numpy() for name in OF_EMBEDDINGS if name in shapes}
+    return EmbeddingFile(Path(facts["file"]), Facts(**said), facts["digest"], {}, shapes, (0, 0, 0), _kept=kept)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------
@@ -132,7 +182,9 @@ def read(path: Path) -> KeptModel:
             f"{file}: kept by version {facts.get('bench')} of the program in a form that version {VERSION} does not read; {AGAIN}"
         )
     try:
-        return KeptModel(
+        model = KeptModel(
+            embeddings=_embeddings(facts["embeddings"], state) if "embeddings" in facts else None,
+            places=places.read(file.parent),
             run=Run.from_json({**facts["run"], "out": str(file.parent)}),
             scenario=_scenario(facts["scenario"]),
             templates=None if facts["templates"] is None else tuple(facts["templates"]),
@@ -142,8 +194,11 @@ def read(path: Path) -> KeptModel:
             made_from=facts["made_from"],
             state=state,
         )
-    except (KeyError, TypeError) as error:
+        run, tasks, paths = model._portable()  # the files of earlier versions held paths
+    except (KeyError, TypeError, AttributeError) as error:  # whole, and with other facts than are looked for
         raise BenchError(f"{file}: kept by another version of the program ({one_line(error)}); {AGAIN}") from error
+    known = {**paths, **model.places.known}
+    return replace(model, run=run, tasks=tasks, places=replace(model.places, known=known))
 
 
 def _scenario(facts: Mapping[str, Any]) -> Scenario:

@@ -16,7 +16,6 @@ from bench.errors import BenchError, RunFailure
 from bench.images.dataset import Folders
 from bench.learning import evaluation
 from bench.learning.method import Method
-from bench.results.run_folder import MODEL
 from bench.runs import earlier_images, kept_model, trained_model
 from bench.runs.kept_model import KeptModel, LearnedTask
 from bench.streams import reference as references
@@ -47,11 +46,14 @@ class Learned:
         )
 
 
-def learn(run: Path, folder: Path, new: Path, device: str | None, folders: Folders) -> Learned:
-    """Continue the kept model of a run with the task in a folder, and keep it in the folder `new`."""
+def learn(run: Path, folder: Path, new: Path, device: str | None, folders: Folders, method_given: str | None = None) -> Learned:
+    """Continue the kept model of a run with the task in a folder, and keep it in the folder `new`.
+
+    method_given: its method as FILE.py:CLASS, where that does not lie where the model was made.
+    """
     _refuse_existing(new)
     kept = kept_model.read(run)
-    kind = trained_model.kind_of(kept)
+    kind = trained_model.kind_of(kept, method_given)
     _refuse(kept, kind)
     protocol = earlier_images.protocol_of(folder)
     task_of_user = _described(kept, protocol, folder, folders)
@@ -67,7 +69,7 @@ def learn(run: Path, folder: Path, new: Path, device: str | None, folders: Folde
         _teach(kept, method, task)
         found = _evaluated(method, task, task.test)
     after = replace(kept, scenario=scenario, tasks=(*kept.tasks, task_of_user), state=method.state_dict())
-    write_atomically(new / MODEL, after.to_bytes())
+    after.write(new)
     learned = Learned(new, task.name, len(task.classes), len(task.train), len(task.test), *found)
     write_atomically(new / REPORT, json.dumps(_report(learned, run, folder), indent=1))
     return learned
@@ -84,6 +86,8 @@ def _refuse(kept: KeptModel, kind: type[Method]) -> None:
         raise BenchError(f"{name} learns all tasks at once, so it cannot learn one more; run it on a stream that has the task")
     if kind.cannot_continue:
         raise BenchError(f"{name} cannot learn one more task: {kind.cannot_continue}")
+    if kept.embeddings:
+        raise BenchError(f"this model of {name} was trained on embeddings and cannot encode images; run it on those of all tasks")
     if kept.run.synthetic:
         raise BenchError(f"this model of {name} was trained on stand-in images, which mean nothing; use one of a real run")
 

@@ -102,7 +102,7 @@ def _execute(loaded: LoadedRun, backbone: Backbone, folders: Folders, watch: Wat
         journal.image_passes += backbone.image_passes - passes_before
         journal.finished_tasks = task.index + 1
         with held_back(), phase("write"):
-            write_atomically(run.checkpoint, checkpoint.to_bytes(journal, run.run_id, method.state_dict()))
+            checkpoint.write(run.checkpoint, journal, run.run_id, method.state_dict())
         watch.finished(journal.finished_tasks, task.name, sum(journal.seconds[-1].values()))
 
     watch.say(len(stream.tasks), "writing")
@@ -123,7 +123,7 @@ def _execute(loaded: LoadedRun, backbone: Backbone, folders: Folders, watch: Wat
             _refuse_other_results(run, results)
         if run.keep_model:
             made_from = journal.made_from | {"environment": environment(backbone.device)}
-            write_atomically(run.files.model, kept_model.of_run(loaded, method, stream, backbone.digest, made_from))
+            kept_model.of_run(loaded, method, stream, backbone.digest, made_from).write(run.folder)
         if not run.files.finished:
             _write_results(run, journal, results, cost, backbone, stream, conditions)
         run.checkpoint.unlink(missing_ok=True)

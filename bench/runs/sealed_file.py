@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from bench.system.files import written_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -21,12 +23,37 @@ class Damaged(ValueError):
 
 
 def to_bytes(tensors: dict[str, "torch.Tensor"], facts: dict[str, Any]) -> bytes:
-    """The file. No two tensors may share memory; facts are what JSON can hold."""
+    """The file; facts are what JSON can hold."""
     from safetensors.torch import save
 
-    data = save(tensors, metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
+    data = save(_apart(tensors), metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
     start = _place_of_digest(data)
     return b"".join([data[:start], _digest(data, start), data[start + 64 :]])
+
+
+def write(path: Path, tensors: dict[str, "torch.Tensor"], facts: dict[str, Any]) -> None:
+    """The same file on disk, whole or not at all. Tensors go there as they are, so that gigabytes are not held several times."""
+    from safetensors.torch import save_file
+
+    with written_atomically(path) as temporary:
+        save_file(_apart(tensors), temporary, metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
+        with open(temporary, "rb+") as file:
+            start = _place_of_digest(_header(file))
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # of the file with blank digits, as it is now
+            file.seek(start)
+            file.write(digest.encode())
+
+
+def _apart(tensors: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+    """The tensors, laid out in order; one that shares its memory with another is copied."""
+    found, known = {}, set()
+    for name, value in tensors.items():
+        laid_out = value.detach().contiguous()
+        place = laid_out.untyped_storage().data_ptr()
+        found[name] = laid_out.clone() if place in known else laid_out
+        known.add(place)
+    return found
 
 
 def from_bytes(data: bytes, what: str = "checkpoint") -> tuple[dict[str, Any], dict[str, "torch.Tensor"]]:
@@ -50,6 +77,11 @@ def read_facts(path: Path) -> dict[str, Any]:
         if length > os.fstat(file.fileno()).st_size:
             raise ValueError("not such a file")
         return json.loads(json.loads(file.read(length))["__metadata__"]["facts"])
+
+
+def _header(file: IO[bytes]) -> bytes:
+    length = file.read(8)
+    return length + file.read(int.from_bytes(length, "little"))
 
 
 def _place_of_digest(data: bytes) -> int:

@@ -6,6 +6,7 @@
 
 It scores as the run's own evaluation did, through the same functions: on the run's test images, a task at a time and in their
 order, it gives the same bits. Needed are the file of the model, the package with the method, and the backbone's weights: no data.
+The model of a run on embeddings needs no weights either, and scores embeddings.
 """
 
 import contextlib
@@ -14,12 +15,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from bench.clip import backbone as backbones
 from bench.clip.backbone import Backbone
+from bench.clip.embedded import EmbeddedBackbone
 from bench.errors import BenchError, RunFailure, one_line, unknown_name
 from bench.images.folders import Folders
 from bench.images.folders import chosen as chosen_folders
@@ -29,11 +31,13 @@ from bench.learning.more_classes import Counts, load_into
 from bench.runs import assignments, kept_model
 from bench.runs.earlier_images import learned_tasks
 from bench.runs.kept_model import AGAIN, KeptModel
+from bench.runs.places import WEIGHTS, names_weights, of_setting
 from bench.streams.features import FeatureStore
+from bench.streams.given_embeddings import GivenEmbeddings
 from bench.streams.given_images import Given, GivenImages
 from bench.streams.scenario import Scenario
 from bench.streams.stream import Task
-from bench.system import registry
+from bench.system import method_classes, named_files, registry
 from bench.system.method_source import Source
 from bench.system.randomness import Draws
 
@@ -73,6 +77,11 @@ class TrainedModel:
         """Does the score of an image depend on the others that are given with it? See `scores`."""
         return self._method.test_batches is not None
 
+    @property
+    def reads_embeddings(self) -> bool:
+        """Was it trained on embeddings in the place of images? Then it scores embeddings, too, and no images."""
+        return isinstance(self._backbone, EmbeddedBackbone)
+
     # -- what it does -------------------------------------------------------------------------------------------
 
     def predict(self, images: Given, classes: Classes = "seen", tasks: Sequence[int] | None = None) -> list[str]:
@@ -85,7 +94,9 @@ class TrainedModel:
         """(n, len(classes)) logits on the CPU, larger is better; a softmax over the classes makes probabilities of them.
 
         images: paths, PIL images or uint8 arrays (height, width, 3), one or several of them; or a tensor (n, 3, size, size) of
-        preprocessed pixels, as `preprocess` gives them. Those of files and PIL images are turned as their camera says.
+        preprocessed pixels, as `preprocess` gives them. Those of files and PIL images are turned as their camera says. For a
+        model that was trained on embeddings: an array or a tensor (n, width) of them, the path of such an array, FILE.npy, or
+        that of a file of embeddings, whose test images are taken.
 
         classes: "seen", those that it has learned; "all", all of its stream; or names, in any order, for the columns. Names
         that its stream did not have can be scored by methods that read names: BenchError says why another one cannot.
@@ -95,7 +106,7 @@ class TrainedModel:
         of a task are scored in their order; for other methods it only decides which images go through the method together.
         """
         names = self.chosen(classes)
-        given = GivenImages(images, self._backbone)
+        given = self._given(images)
         method, positions = self._for(names, classes)
         groups = _groups(len(given), tasks)
         ascending = sorted(set(positions))
@@ -119,6 +130,8 @@ class TrainedModel:
 
     def preprocess(self, images: Given) -> torch.Tensor:
         """(n, 3, size, size) pixels on the backbone's device, as methods get them."""
+        if self.reads_embeddings:
+            raise BenchError(f"this model of {self.method} was trained on embeddings, and takes them as they are")
         given = GivenImages(images, self._backbone)
         return given.pixels(torch.arange(len(given)))
 
@@ -133,6 +146,11 @@ class TrainedModel:
         return tuple(classes)
 
     # -- how ----------------------------------------------------------------------------------------------------
+
+    def _given(self, images: Given) -> GivenImages | GivenEmbeddings:
+        if isinstance(self._backbone, EmbeddedBackbone):
+            return GivenEmbeddings(images, self._backbone, self._method.inputs)
+        return GivenImages(images, self._backbone)
 
     def _for(self, names: tuple[str, ...], classes: Classes) -> tuple[Method, list[int]]:
         """The method that can score these names, and their positions in its stream."""
@@ -177,18 +195,22 @@ class TrainedModel:
         return build(self._kept, self._backbone, self._kind, scenario, self._tasks)
 
 
-def load(run: str | Path, device: str | None = None, folders: Folders | None = None) -> TrainedModel:
+def load(
+    run: str | Path, device: str | None = None, folders: Folders | None = None, method: str | type[Method] | None = None
+) -> TrainedModel:
     """The kept model of a run, ready to classify images.
 
     run: the folder of the run, or of what `bench learn` has written, or a results folder with one kept model in it.
     device: cpu, cuda or cuda:N; without it the kind that the run was made on, where there is one.
     folders: of data sets and of what is kept, for a method that goes back to images of the tasks it has learned.
+    method: the class, or FILE.py:CLASS, of a method that no package brings, where it does not lie where the model was made.
 
     BenchError in one line where no model was kept, its file is damaged, or the method or the weights are not those that it was
     trained with.
     """
     kept = kept_model.read(Path(run))
-    return TrainedModel(kept, backbone_of(kept, device), kind_of(kept), folders or _folders())
+    kind = kind_of(kept, method)
+    return TrainedModel(kept, backbone_of(kept, device), kind, folders or _folders())
 
 
 def _folders() -> Folders:
@@ -197,19 +219,43 @@ def _folders() -> Folders:
     return chosen_folders(Path(data) if data else None, Path(cache) if cache else None)
 
 
-def kind_of(kept: KeptModel) -> type[Method]:
-    """The class of the method; BenchError if it is of another version. Where its code has changed, a note says so."""
-    kind: type[Method] = registry.load("method", kept.run.method_given)
+def kind_of(kept: KeptModel, method: str | type[Method] | None = None) -> type[Method]:
+    """The class of the method; BenchError if it is of another version. Where its code has changed, a note says so.
+
+    method: its class, or FILE.py:CLASS; None: the one that the model was trained by, where it lay.
+    """
+    given = _method_given(kept, method)
+    kind: type[Method] = registry.load("method", given)
     if kind.version != kept.run.method_version:
         raise BenchError(
             f"kept model of {kept.run.method}: it was trained by version {kept.run.method_version} of the method, version "
             f"{kind.version} is here; {AGAIN}"
         )
     since = Source.from_json(kept.made_from.get("source"))
-    if since and (modules := registry.changes_since(kept.run.method_given, since)):
+    if since and (modules := registry.changes_since(given, since)):
         said = f"{', '.join(modules[:5])}{', ...' if len(modules) > 5 else ''}"
         print(f"note: the model was trained by other code of {kept.run.method} ({said}); scores may differ", file=sys.stderr)
     return kind
+
+
+def _method_given(kept: KeptModel, method: str | type[Method] | None) -> str:
+    """How the registry finds the method of a kept model; BenchError if it is not here, or another one was named."""
+    run = kept.run
+    if method is not None:
+        given = method if isinstance(method, str) else method_classes.given(method)
+        if (name := registry.name_of(given)) != run.method:
+            raise BenchError(f"{given} is called {name!r}, and the kept model is one of {run.method!r}")
+        return given
+    if not run.method_from:
+        return run.method
+    if found := kept.places.method():
+        return found
+    if run.method_from.startswith("<"):  # a class of a notebook, which only this process can know
+        return run.method_from
+    raise BenchError(
+        f"kept model of {run.method}: its method is in a file, {run.method_from}, that is not where it was; name it: --method "
+        f"FILE.py:{run.method_from.rpartition(':')[2]}, or method= in bench.load"
+    )
 
 
 def backbone_of(kept: KeptModel, device: str | None = None) -> Backbone:
@@ -222,7 +268,12 @@ def backbone_of(kept: KeptModel, device: str | None = None) -> Backbone:
         chosen = "cpu"
     if chosen.split(":")[0] != run.device.split(":")[0]:
         precision = "auto"
-    backbone = backbones.load(run.backbone, run.pretrained, chosen, precision)
+    if kept.embeddings:
+        return EmbeddedBackbone(kept.embeddings, chosen)
+    pretrained = run.pretrained
+    if names_weights(run):
+        pretrained = str(kept.places.file(WEIGHTS, str(pretrained), f"weights of {run.backbone} that it was trained with"))
+    backbone = backbones.load(run.backbone, pretrained, chosen, precision)
     if backbone.digest != kept.weights_digest:
         raise BenchError(
             f"kept model of {run.method}: it was trained on other weights of {run.backbone} ({kept.weights_digest[:8]}) than "
@@ -237,7 +288,7 @@ def build(kept: KeptModel, backbone: Backbone, kind: type[Method], scenario: Sce
     tasks: those that were learned; their images are asked for only by methods that need them.
     """
     run = kept.run
-    settings = assignments.restored(kind.Settings, run.settings)
+    settings = assignments.restored(kind.Settings, _with_files(kept))
     try:
         method = kind(settings, backbone, scenario, Draws(kept.draws, run.method, run.seed))
         for task in tasks:
@@ -250,6 +301,19 @@ def build(kept: KeptModel, backbone: Backbone, kind: type[Method], scenario: Sce
     except (ValueError, RunFailure) as error:
         raise BenchError(f"kept model of {run.method}: {one_line(error)}") from error
     return method.to(backbone.device).eval()
+
+
+def _with_files(kept: KeptModel) -> dict[str, Any]:
+    """The settings, with the places of the files that they name; BenchError for one that is missing or has changed."""
+    found = dict(kept.run.settings)
+    for name, value in found.items():
+        if named_files.is_file(value):
+            needed = f"the file of its setting {name}"
+            file = kept.places.file(of_setting(name), value["path"], needed)
+            found[name] = named_files.with_digest(name, str(file))
+            if found[name]["sha256"] != value["sha256"]:
+                raise BenchError(f"{file}: {needed} is another one than the model was trained with; put the former one there")
+    return found
 
 
 @contextlib.contextmanager

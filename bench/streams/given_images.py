@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Protocol, Union
 
 import numpy as np
 import torch
@@ -72,10 +72,16 @@ class GivenImages:
         return PartOfImages(self, rows)
 
 
+class Whole(Protocol):
+    """What has been given: images, or embeddings of some."""
+
+    def inputs(self, inputs: str, rows: torch.Tensor) -> torch.Tensor: ...
+
+
 class PartOfImages:
     """Some of the given images."""
 
-    def __init__(self, whole: GivenImages, rows: torch.Tensor):
+    def __init__(self, whole: Whole, rows: torch.Tensor):
         self.whole, self.rows = whole, rows
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ A name is one of these, with or without options (bench/streams/options.py) after
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.errors import BenchError, unknown_name
@@ -85,10 +86,23 @@ def from_anywhere(name: str) -> str:
     >>> from_anywhere("folder:/a/pets-5x4+template=a {}, say.+budgeted")
     'folder:/a/pets-5x4+budgeted+template="a {}, say."'
     """
+    return _with_path(name, lambda path: path.expanduser().absolute())
+
+
+def in_folder(name: str, folder: Path | None) -> str:
+    """The name with the last part of its path alone, or with that in another folder; one without a path as it is.
+
+    >>> in_folder("folder:/a/pets-5x4+budgeted", None), in_folder("folder:/a/pets-5x4", Path("/b"))
+    ('folder:pets-5x4+budgeted', 'folder:/b/pets-5x4')
+    """
+    return _with_path(name, lambda path: folder / path.name if folder else Path(path.name))
+
+
+def _with_path(name: str, change: Callable[[Path], Path]) -> str:
     base, options = split(name)
     prefix, colon, rest = base.partition(":")
     if prefix in ("folder", "embeddings") and colon:
-        base = f"{prefix}:{Path(rest).expanduser().absolute()}"
+        base = f"{prefix}:{change(Path(rest))}"
     templates = [option.removeprefix(TEMPLATE) for option in options if option.startswith(TEMPLATE)]
     others = [option for option in options if not option.startswith(TEMPLATE)]
     return "+".join([base, *others, *(f"{TEMPLATE}{_quoted(one)}" for one in templates)])

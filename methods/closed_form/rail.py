@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from bench import BenchError, Method, Range, Task, setting
+from bench import BenchError, Method, Range, RunFailure, Task, setting
+from bench.system.memory import available_memory
 from methods.closed_form.ridge import GramRidge, RecursiveRidge, SampleRidge
 from methods.shared.class_names import check_template
 
@@ -206,6 +207,8 @@ class RAILPrimal(RAIL):
         return expanded @ (expanded if left is right else self.expand(right).double()).T
 
     def remember(self, features: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
+        if isinstance(self.ridge, SampleRidge):
+            refuse_too_many(self.ridge, len(features))
         self.ridge.add(features, labels, n_classes)
         if isinstance(self.ridge, SampleRidge):
             self.weights = self.expand(self.ridge.inputs).double().T @ self.ridge.alpha
@@ -260,6 +263,7 @@ class RAILDual(RAIL):
         return torch.exp(-self.settings.gamma * squares)
 
     def remember(self, features: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
+        refuse_too_many(self.ridge, len(features))
         self.ridge.add(features, labels, n_classes)
 
     def regression(self, features: torch.Tensor) -> torch.Tensor:
@@ -267,3 +271,19 @@ class RAILDual(RAIL):
 
     def exemplar_bytes(self) -> int:
         return self.ridge.bytes
+
+
+def refuse_too_many(kept: SampleRidge, new: int) -> None:
+    """RunFailure if the pairs of the images so far and so many new ones do not fit into memory.
+
+    A system that promises more memory than it has would end the process in the middle, and others with it. Needed are the longer
+    factor, and two matrices with a column for every new image; the factor that is there already is held as well.
+    """
+    before, on_cpu = len(kept.inputs), kept.inputs.device.type == "cpu"
+    needed = 8 * ((before + new) ** 2 + 2 * before * new)
+    free = available_memory() if on_cpu else 0  # CUDA says by itself that it has no more
+    if free and needed > free:
+        raise RunFailure(
+            f"all pairs of {before + new} training images are held, for which {needed / 1e9:.0f} GB more are needed and "
+            f"{free / 1e9:.0f} GB are free; take fewer images of each class (--limit-train, or few shots)"
+        )

@@ -1,7 +1,5 @@
 """What is handed on of a run, whatever the tool: what it was run with, its metrics and costs, and its curves."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import BenchError, reading
 from bench.reports.costs import COSTS
-from bench.results import accuracy, loaded
+from bench.results import accuracy, loaded, training_log
 from bench.results.conditions import SEEDS
 from bench.results.groups import comparable
 from bench.results.metrics import of_run
@@ -21,7 +18,6 @@ from bench.results.run_data import RunData
 from bench.results.run_folder import LOG
 from bench.system.digests import of_plain_data
 
-LOG_COLUMNS = ("task", "name", "phase", "epoch", "step", "loss", "seconds")
 LEARNED = "accuracy/learned so far"
 Value = str | int | float | bool
 Curve = list[tuple[int, float]]  # (step, value)
@@ -118,21 +114,5 @@ def _loss_curves(losses: list[dict[str, Value]]) -> dict[str, Curve]:
 
 
 def _losses(path: Path) -> list[dict[str, Value]]:
-    """The rows of a run's log; none where there is none. Half a line at its end, of a process that was killed, is left out."""
-    if not path.exists():
-        return []
-    with reading(path):
-        text = path.read_text(encoding="utf-8")
-    header, *lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1])) if "\n" in text else [list(LOG_COLUMNS)]
-    rows = []
-    for number, cells in enumerate(lines, start=2):
-        try:
-            row: dict[str, Value] = dict(zip(LOG_COLUMNS, cells, strict=True))
-            row |= {"task": int(row["task"]), "step": int(row["step"]), "loss": float(row["loss"])}
-            row |= {"seconds": float(row["seconds"]), "epoch": int(row["epoch"]) if row["epoch"] else ""}
-        except ValueError:
-            raise BenchError(f"{path}, line {number}: not a row of a log; delete the file, no result depends on it") from None
-        rows.append(row)
-    if tuple(header) != LOG_COLUMNS:
-        raise BenchError(f"{path}: not the log of a run: its columns are not {', '.join(LOG_COLUMNS)}")
-    return rows
+    """The rows of a run's log as plain values: an epoch that there is not is an empty text."""
+    return [{name: "" if value is None else value for name, value in asdict(row).items()} for row in training_log.read(path)]

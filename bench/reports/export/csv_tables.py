@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import BenchError, reading
-from bench.reports.export.content import LOG_COLUMNS, RunContent
+from bench.reports.export.content import RunContent
 from bench.reports.export.ledger import Ledger
+from bench.results.training_log import COLUMNS
 from bench.system.files import write_atomically
 
 RUNS, CURVES, LOSSES = "runs.csv", "curves.csv", "losses.csv"
@@ -27,7 +28,7 @@ def write(runs: Sequence[RunContent], folder: Path) -> int:
     texts = {
         folder / RUNS: _joined(folder / RUNS, rows, ["run_id"], runs),
         folder / CURVES: _joined(folder / CURVES, curves, ["run_id", "curve", "step", "value"], runs),
-        folder / LOSSES: _joined(folder / LOSSES, losses, ["run_id", *LOG_COLUMNS], runs),
+        folder / LOSSES: _joined(folder / LOSSES, losses, ["run_id", *COLUMNS], runs),
     }
     ledger, there = Ledger(folder, "csv"), (folder / RUNS).exists()
     changed = [run for run in runs if not (there and ledger.holds(run))]

@@ -61,7 +61,10 @@ def test_a_run_has_parameters_metrics_costs_and_curves(stored):
 def test_a_log_that_is_none_is_said(stored):
     [log] = stored.rglob("log.csv")
     log.write_text("a,b\n1,2\n")
-    with pytest.raises(BenchError, match=r"log.csv, line 2: not a row of a log"):
+    with pytest.raises(BenchError, match=r"log.csv: not the log of a run"):
+        content.collect([stored])
+    log.write_text(LOG.replace("0.25", "x"))
+    with pytest.raises(BenchError, match=r"log.csv, line 3: not a row of a log"):
         content.collect([stored])
 
 

@@ -11,7 +11,7 @@ from bench.results.run_folder import NAMES, RunFolder, finished_runs, run_id_of
 def test_every_file_of_a_run_lies_in_its_folder_under_a_known_name():
     run = RunFolder.of(Path("results"), "toy-3x2", "coop", "0123456789abcdef")
     files = [run.records, run.samples, run.manifest, run.log, run.checkpoint, run.failure, run.traceback, run.damaged_manifest]
-    files.append(run.model)
+    files += [run.model, run.places]
     assert {file.name for file in files} == NAMES
     assert {file.parent for file in files} == {Path("results/toy-3x2/coop/0123456789abcdef")}
     assert run.lock == Path("results/.locks/0123456789abcdef.lock")

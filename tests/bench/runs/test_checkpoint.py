@@ -26,6 +26,22 @@ def test_what_was_written_comes_back(data, tmp_path):
     assert checkpoint.finished_tasks(tmp_path / "file") == 2
 
 
+def test_a_file_that_is_written_is_that_of_the_bytes(tmp_path):
+    """Tensors that share memory, or lie in it otherwise, or have no place in it, too; and nothing is left beside it."""
+    base = torch.arange(12.0)
+    tensors = {"all": base, "part": base[4:8], "turned": base.view(3, 4).t(), "none": torch.zeros(0), "nor": torch.zeros(0, 3)}
+    sealed_file.write(tmp_path / "file", tensors, {"facts": 1})
+    written, wanted = (
+        sealed_file.from_bytes(data) for data in ((tmp_path / "file").read_bytes(), sealed_file.to_bytes(tensors, {"facts": 1}))
+    )
+    assert written[0] == wanted[0] == {"facts": 1} and written[1].keys() == wanted[1].keys() == tensors.keys()
+    assert all(torch.equal(written[1][name], value) and torch.equal(wanted[1][name], value) for name, value in tensors.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "file").write_bytes((tmp_path / "file").read_bytes()[:-1] + b"?")
+    with pytest.raises(Damaged, match="checksum"):
+        sealed_file.from_bytes((tmp_path / "file").read_bytes())
+
+
 def test_scores_of_any_kind_and_length_come_back():
     samples = {
         "prediction/0": torch.tensor([3, 1], dtype=torch.int32),

@@ -3,10 +3,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
+from bench.errors import BenchError, RunFailure
 from bench.learning.evaluation import evaluate
 from bench.streams.stream import Stream, Task
 from bench.system.randomness import Draws
+from methods.closed_form import rail
 from methods.closed_form.rail import RAILDual, RAILPrimal
 
 SMALL = {RAILPrimal: {"expansion": 40}, RAILDual: {}}
@@ -198,6 +199,17 @@ def test_evaluation_after_the_first_task_gets_finite_scores_for_all_candidates(s
 def test_impossible_settings_are_refused(form, wrong):
     with pytest.raises(BenchError):
         form.Settings(**wrong)
+
+
+@pytest.mark.parametrize("form, settings", [(RAILDual, {}), (RAILPrimal, {"solver": "woodbury"})])
+def test_more_pairs_than_memory_end_the_run_in_one_line(small_backbone, make_stream, form, settings, monkeypatch):
+    stream = make_stream()
+    method = build(small_backbone, stream.scenario, form, **settings)
+    method.learn(stream.tasks[0])
+    monkeypatch.setattr(rail, "available_memory", lambda: 1000)
+    with pytest.raises(RunFailure, match=r"all pairs of \d+ training images are held.*--limit-train") as error:
+        method.learn(stream.tasks[1])
+    assert "\n" not in str(error.value)
 
 
 def test_authors_settings():
