@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch.utils import backend_registration, checkpoint
-from torch.utils._pytree import tree_iter, tree_map
 
 from tests.stand_in_device import crossings
 
@@ -157,6 +156,29 @@ ON_THE_CPU = {
 
 # -- every operator ---------------------------------------------------------------------------------------------
 
+# as on CUDA: to which they are copied first
+TAKE_PLACES_OF_THE_CPU = {
+    aten.index.Tensor, aten.index.Tensor_out, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default,
+}  # fmt: skip
+
+
+class _Operator:
+    """What the schema of an operator says, read once."""
+
+    def __init__(self, operator: torch._ops.OpOverload):
+        arguments, returns = operator._schema.arguments, operator._schema.returns
+        aliases = [a.alias_info for a in arguments]
+        self.on_the_cpu = ON_THE_CPU.get(operator, operator)
+        self.written = [(k, a.name) for k, (a, alias) in enumerate(zip(arguments, aliases)) if alias and alias.is_write]
+        self.tensors_only = {k for k, a in enumerate(arguments) if str(a.type) == "Tensor"}
+        self.takes_a_number = torch.Tag.pointwise in operator.tags or operator in TAKE_PLACES_OF_THE_CPU
+        self.views = bool(returns) and returns[0].alias_info is not None
+        self.returns_what_it_writes = self.views and returns[0].alias_info.is_write
+        self.returns = len(returns)
+
+
+_operator = functools.cache(_Operator)
+
 
 def _compute(operator, *args, **kwargs):
     """What torch calls for an operator on tensors of the device."""
@@ -165,53 +187,53 @@ def _compute(operator, *args, **kwargs):
         crossings.note_copy(source, target)
         _inside(target).copy_(_inside(source))
         return target
-    _refuse_two_devices(operator, args, kwargs)
+    facts = _operator(operator)
+    _refuse_two_devices(operator, facts, args, kwargs)
     crossings.note_operator(operator)
-    inside, named = tree_map(_inside, _with_tensors(operator, args)), tree_map(_inside, kwargs)
-    found = ON_THE_CPU.get(operator, operator)(*inside, **named)
-    written = _written(operator, args, kwargs)
-    for tensor, own in zip(written, _written(operator, inside, named), strict=True):
+    inside = [_inside_tensor(x) if k in facts.tensors_only else _map(_inside, x) for k, x in enumerate(args)]
+    named = {name: _map(_inside, x) for name, x in kwargs.items()}
+    found = facts.on_the_cpu(*inside, **named)
+    written = []
+    for place, name in facts.written:
+        tensor, own = (args[place], inside[place]) if place < len(args) else (kwargs[name], named[name])
         if isinstance(tensor, torch.Tensor) and tensor.shape != own.shape:  # it had no element, and was given some
             tensor.data = _as_the_devices(own)
-    returns = operator._schema.returns
-    if returns and returns[0].alias_info is not None and returns[0].alias_info.is_write:
-        return written[0] if len(returns) == 1 else tuple(written)
-    if returns and returns[0].alias_info is not None:  # a view is a tensor of inference mode only if what it shows is one
+        written.append(tensor)
+    if facts.returns_what_it_writes:
+        return written[0] if facts.returns == 1 else tuple(written)
+    if facts.views:  # a view is a tensor of inference mode only if what it shows is one
         with torch.inference_mode(args[0].is_inference()):
-            return tree_map(_outside, found)
-    return tree_map(_outside, found)
+            return _map(_outside, found)
+    return _map(_outside, found)
 
 
-# as on CUDA: to which they are copied first
-TAKE_PLACES_OF_THE_CPU = {
-    aten.index.Tensor, aten.index.Tensor_out, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default,
-}  # fmt: skip
+def _map(function, value):
+    return type(value)(_map(function, x) for x in value) if type(value) in (list, tuple) else function(value)
 
 
-def _written(operator, args, kwargs) -> list[Any]:
-    """The arguments that the operator writes into."""
-    named = {argument.name: value for argument, value in zip(operator._schema.arguments, args)} | kwargs
-    wanted = [argument for argument in operator._schema.arguments if argument.alias_info and argument.alias_info.is_write]
-    return [named[argument.name] for argument in wanted]
+def _inside_tensor(value: Any) -> Any:
+    """torch hands a number over as such, also to an operator that takes a tensor only."""
+    return torch.tensor(value) if isinstance(value, int | float) else _inside(value)
 
 
-def _with_tensors(operator, args) -> list[Any]:
-    """torch hands a number over as such, also where an operator takes a tensor only."""
-    kinds = [str(argument.type) for argument in operator._schema.arguments]
-    return [torch.tensor(x) if kind == "Tensor" and isinstance(x, int | float) else x for x, kind in zip(args, kinds)]
-
-
-def _refuse_two_devices(operator, args, kwargs) -> None:
+def _refuse_two_devices(operator, facts: _Operator, args, kwargs) -> None:
     if operator in TAKE_PLACES_OF_THE_CPU:
         places, args = args[1], (args[0], *args[2:])
         for place in places:
             if place is not None and not _is_ours(place) and operator is not aten.index.Tensor_out:  # torch has copied it once
                 crossings.note_upload(place, str(operator))
-    for value in tree_iter((args, kwargs)):
+    for value in _flat((args, tuple(kwargs.values()))):
         if isinstance(value, torch.Generator):
             raise RuntimeError(f"{operator}: expected a generator of {NAME}, but found one of {value.device.type}")
-        if isinstance(value, torch.Tensor) and value.device.type != NAME:
-            if value.dim() or not (torch.Tag.pointwise in operator.tags or operator in TAKE_PLACES_OF_THE_CPU):
-                raise RuntimeError(
-                    f"{operator}: expected all tensors to be on the same device, but found {NAME}:0 and {value.device}"
-                )
+        if isinstance(value, torch.Tensor) and not _is_ours(value) and (value.dim() or not facts.takes_a_number):
+            raise RuntimeError(
+                f"{operator}: expected all tensors to be on the same device, but found {NAME}:0 and {value.device}"
+            )
+
+
+def _flat(values) -> Iterator[Any]:
+    for value in values:
+        if type(value) in (list, tuple):
+            yield from _flat(value)
+        else:
+            yield value
