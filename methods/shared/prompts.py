@@ -37,6 +37,7 @@ class ContextPrompts:
         self.context_before_name = {"end": context_length, "middle": context_length // 2, "front": 0}[position]
         self.tokens = backbone.tokenize(texts)  # (n, 77)
         self.end = self.tokens.argmax(dim=-1)  # (n,) position of the end-of-text token
+        self.end_on_host = self.end.cpu()  # read once: the text tower is laid out by it in every step
         self.embeddings = backbone.embed_tokens(self.tokens)  # (n, length, w)
         self.slots = self._slots()  # (n, length)
 
@@ -63,7 +64,8 @@ class ContextPrompts:
         start, rest = embeddings[:, :1], embeddings[:, 1 + self.context_length :]
         x = torch.cat([start, context, rest], dim=1)  # (n, length, w)
         x = x.gather(1, self.slots[rows].unsqueeze(-1).expand_as(x))
-        return self.backbone.encode_embedded(x, self.end[rows], shared)
+        end = self.end[rows] if isinstance(rows, torch.Tensor) else self.end_on_host[rows]
+        return self.backbone.encode_embedded(x, end, shared)
 
 
 def readable_names(scenario: Scenario, classes: torch.Tensor) -> list[str]:
