@@ -33,8 +33,9 @@ def prompt_length(tokens: torch.Tensor) -> int:
 
 def encode_tokens(clip: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
     """Token ids (n, 77) -> text features (n, d), un-normalised, with gradients to the tower's weights."""
-    embeddings = clip.token_embedding(tokens[:, : prompt_length(tokens)])
-    return encode_embedded(clip, embeddings, tokens.argmax(dim=-1))
+    end = tokens.argmax(dim=-1).cpu()  # the one wait for a GPU
+    embeddings = clip.token_embedding(tokens[:, : int(end.max()) + 1])
+    return encode_embedded(clip, embeddings, end)
 
 
 def encode_embedded(clip: ClipModel, embeddings: torch.Tensor, end: torch.Tensor, shared: int = 1) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The device "standin:0": its tensors lie in the memory of the CPU and are computed there, but torch takes them for another device's.
+"""The device "standin:0": its tensors lie in the memory of the CPU and are computed there, but torch sees another device.
 
     with stand_in_device() as device:
         torch.zeros(3, device=device) + torch.zeros(3)     # raises, as on a GPU
