@@ -192,12 +192,17 @@ def _compute(operator, *args, **kwargs):
     crossings.note_operator(operator)
     inside = [_inside_tensor(x) if k in facts.tensors_only else _map(_inside, x) for k, x in enumerate(args)]
     named = {name: _map(_inside, x) for name, x in kwargs.items()}
+    # torch asks for a loss of single numbers by a result of one number, which grows
+    single = [name for _, name in facts.written if isinstance(kwargs.get(name), torch.Tensor) and not kwargs[name].dim()]
+    named |= {name: named[name].clone().resize_(0) for name in single}
     found = facts.on_the_cpu(*inside, **named)
     written = []
     for place, name in facts.written:
         tensor, own = (args[place], inside[place]) if place < len(args) else (kwargs[name], named[name])
-        if isinstance(tensor, torch.Tensor) and tensor.shape != own.shape:  # it had no element, and was given some
+        if isinstance(tensor, torch.Tensor) and tensor.shape != own.shape:  # it had one element at most, and was given others
             tensor.data = _as_the_devices(own)
+        elif name in single:
+            _on_the_cpu(tensor).copy_(own)
         written.append(tensor)
     if facts.returns_what_it_writes:
         return written[0] if facts.returns == 1 else tuple(written)
