@@ -4,6 +4,7 @@ The prompt of a class is tokenised with placeholders, "X X X X name.", embedded 
 placeholders are replaced by context vectors. Gradients reach the context through the frozen text tower.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -37,9 +38,13 @@ class ContextPrompts:
         self.context_before_name = {"end": context_length, "middle": context_length // 2, "front": 0}[position]
         self.tokens = backbone.tokenize(texts)  # (n, 77)
         self.end = self.tokens.argmax(dim=-1)  # (n,) position of the end-of-text token
-        self.end_on_host = self.end.cpu()  # read once: the text tower is laid out by it in every step
         self.embeddings = backbone.embed_tokens(self.tokens)  # (n, length, w)
         self.slots = self._slots()  # (n, length)
+
+    @functools.cached_property
+    def end_on_host(self) -> torch.Tensor:
+        """Read once: the text tower is laid out by it in every step."""
+        return self.end.cpu()
 
     def _slots(self) -> torch.Tensor:
         """For each place of the prompt, which token of [start, context, name, rest] comes there."""

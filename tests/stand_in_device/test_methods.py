@@ -11,7 +11,7 @@ from tests.stand_in_device import steps, trials
 from tests.stand_in_device.device import NAME, stand_in_device
 from tests.stand_in_device.limits import beyond_limits
 
-FAST = ("coop", "finetune")  # prompts on stored features, and a whole CLIP on pixels; all others are marked slow
+FAST = ("coop", "l2p")  # prompts on stored features, and prompts on pixels; all others are marked slow
 METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in registry.names("method")]
 VARIATIONS = [
     pytest.param(name, change, id=f"{name}-{'-'.join(f'{key}={value}' for key, value in change.items())}")
