@@ -26,15 +26,14 @@ MORE_WAITS = dict.fromkeys(ENCODES_PROMPTS_BY_TOKENS, 1) | {
     "clap-coop-novi": 2,
     "clap-maple": 2,
     "clap-novi": 2,
-    "clap-attriclip": 9,  # those and the bank
+    "clap-attriclip": 7,  # those and the bank
     "coleclip": 2,
     "derpp": 5,  # which images the buffer keeps
-    "er": 5,
+    "er": 4,
     "moe-adapters": 15,  # which images go to an expert
 }
 MORE_UPLOADS = {
     "bofa": 4,
-    "clap-attriclip": 8,
     "clg-cbm": 5,  # draws of features of earlier classes
     "coda-prompt": 4,
     "coleclip": 6,
@@ -42,10 +41,8 @@ MORE_UPLOADS = {
     "dpw": 12,
     "dualprompt": 4,
     "engine": 6,
-    "er": 9,
+    "er": 5,
     "l2p": 4,
-    "lwf": 5,
-    "lwf-vr": 5,
     "moe-adapters": 4,
     "rapf": 6,
 }

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from bench.system import registry
+from tests.bench.checks.test_contract import PRESETS
 from tests.bench.conftest import cache  # noqa: F401  (a fixture)
 from tests.bench.runs.test_methods_on_a_gpu import APART, records
 from tests.stand_in_device import steps, trials
@@ -16,6 +17,7 @@ METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) fo
 VARIATIONS = [
     pytest.param(name, change, id=f"{name}-{'-'.join(f'{key}={value}' for key, value in change.items())}")
     for name in registry.names("method")
+    if name not in PRESETS
     for change in trials.variations(registry.load("method", name))
 ]
 APART_BY_ROUNDING = 0.02  # of the largest score: other kernels, a few steps later
