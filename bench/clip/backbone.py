@@ -203,9 +203,9 @@ class Backbone:
         projection = self.clip.text_projection
         return projection.out_features if isinstance(projection, torch.nn.Linear) else projection.shape[1]
 
-    @property
+    @functools.cached_property
     def logit_scale(self) -> float:
-        """exp of the learned temperature: 100 for OpenAI's models."""
+        """exp of the learned temperature: 100 for OpenAI's models. It is frozen, and read once: reading makes a GPU wait."""
         return float(self.clip.logit_scale.detach().exp())
 
     def embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:

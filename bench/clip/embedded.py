@@ -69,7 +69,7 @@ class EmbeddedBackbone(Backbone):
             raise NoTower("the projection of the image tower is wanted, and the file has none (image/projection)")
         return torch.from_numpy(self.file.array("image/projection")).to(self.device)
 
-    @property
+    @functools.cached_property
     def logit_scale(self) -> float:
         if self.file.facts.logit_scale is None:
             raise NoTower("the logit scale is wanted, and the metadata of the file have none")

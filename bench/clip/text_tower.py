@@ -12,6 +12,9 @@ activations are computed once more in the backward pass.
 Gradients flow through all of it. The numbers are those of the whole tower up to the rounding of another order of summation.
 """
 
+import functools
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
@@ -30,20 +33,22 @@ def prompt_length(tokens: torch.Tensor) -> int:
 
 def encode_tokens(clip: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
     """Token ids (n, 77) -> text features (n, d), un-normalised, with gradients to the tower's weights."""
-    embeddings = clip.token_embedding(tokens[:, : prompt_length(tokens)])
-    return encode_embedded(clip, embeddings, tokens.argmax(dim=-1))
+    end = tokens.argmax(dim=-1).cpu()  # the one wait for a GPU
+    embeddings = clip.token_embedding(tokens[:, : int(end.max()) + 1])
+    return encode_embedded(clip, embeddings, end)
 
 
 def encode_embedded(clip: ClipModel, embeddings: torch.Tensor, end: torch.Tensor, shared: int = 1) -> torch.Tensor:
     """The text tower of `clip` on token embeddings (n, length, w), read at `end` (n,): (n, d).
 
-    `shared`: so many tokens are the same at the start of all prompts; start-of-text always is.
+    `shared`: so many tokens are the same at the start of all prompts; start-of-text always is. A loop that keeps `end` on the
+    CPU spares a GPU a wait in every step.
     """
     x = embeddings + clip.positional_embedding[: embeddings.shape[1]]
     if not has_plain_blocks(clip):
         mask = clip.attn_mask[: x.shape[1], : x.shape[1]]
         x = clip.transformer(x, attn_mask=mask)  # (n, length, w)
-        return read_text(clip, x[torch.arange(len(x), device=x.device), end])
+        return read_text(clip, x[torch.arange(len(x), device=x.device), end.to(x.device)])
     ends = end.tolist()
     chunks = _chunks(clip, x, ends)
     if len(chunks) == 1:
@@ -103,14 +108,8 @@ def finish_block(block: Block, x: torch.Tensor, attended: torch.Tensor) -> torch
 def _only_what_is_read(clip: ClipModel, x: torch.Tensor, ends: list[int], shared: int) -> torch.Tensor:
     """x (n, length, w) with positions added -> what leaves the last block at end-of-text (n, w)."""
     shared = min(shared, *ends) if len(ends) else shared  # end-of-text belongs to the prompt itself
-    by_length: dict[int, list[int]] = {}
-    for row, end in enumerate(ends):
-        by_length.setdefault(end + 1 - shared, []).append(row)
-    lengths = sorted(by_length)
-    order = [row for length in lengths for row in by_length[length]]
-    groups = [(len(by_length[length]), length) for length in lengths]  # (prompts, own tokens)
-    whole = groups == [(len(ends), x.shape[1] - shared)]  # nothing to sort
-    own = [x[:, shared:]] if whole else [x[by_length[s], shared : shared + s] for s in lengths]
+    groups, chosen, tokens, place = _order(tuple(ends), shared, x.shape[1], x.device)
+    own = [x[:, shared:]] if chosen is None else [x[rows, shared : shared + s] for rows, (_, s) in zip(chosen, groups)]
     rows = torch.cat([x[0, :shared], *(part.flatten(0, 1) for part in own)])  # (all tokens that count, w)
     *earlier, last = clip.transformer.resblocks
     for block in earlier:
@@ -120,16 +119,38 @@ def _only_what_is_read(clip: ClipModel, x: torch.Tensor, ends: list[int], shared
         rows = rows.float() if x.dtype == torch.float32 else rows
     with computing_like(last):
         k, v = project(last, rows, "kv")
-        tokens = torch.tensor([s for n, s in groups for _ in range(n)]).cumsum(0) + (shared - 1)
-        rows = rows[tokens.to(rows.device)]  # (n, w), the prompts by length
+        rows = rows[tokens]  # (n, w), the prompts by length
         (q,) = project(last, rows, "q")
         rows = finish_block(last, rows, _attend_at_end(q, k, v, shared, groups, last.attn.num_heads))
     rows = rows.float() if x.dtype == torch.float32 else rows
-    if whole:
-        return rows
-    place = torch.empty(len(order), dtype=torch.long)
-    place[torch.tensor(order)] = torch.arange(len(order))
-    return rows[place.to(rows.device)]
+    return rows if place is None else rows[place]
+
+
+class _Order(NamedTuple):
+    """Prompts by their length: those of one length form a block."""
+
+    groups: list[tuple[int, int]]  # (prompts, own tokens of each) of every block
+    chosen: list[torch.Tensor] | None  # which prompts a block has; None: there is one block, of all prompts as they are
+    tokens: torch.Tensor  # (n,) where end-of-text stands among all tokens that count
+    place: torch.Tensor | None  # (n,) where a prompt stands among those by length; None: where it stood before
+
+
+@functools.lru_cache(maxsize=16)  # steps of a training loop have the same prompts: their places go to a GPU once
+@torch.inference_mode(False)  # what is kept here serves passes with gradients, too
+def _order(ends: tuple[int, ...], shared: int, length: int, device: torch.device) -> _Order:
+    by_length: dict[int, list[int]] = {}
+    for row, end in enumerate(ends):
+        by_length.setdefault(end + 1 - shared, []).append(row)
+    lengths = sorted(by_length)
+    groups = [(len(by_length[length]), length) for length in lengths]
+    tokens = (torch.tensor([s for n, s in groups for _ in range(n)]).cumsum(0) + (shared - 1)).to(device)
+    if groups == [(len(ends), length - shared)]:
+        return _Order(groups, None, tokens, None)
+    rows = torch.tensor([row for s in lengths for row in by_length[s]], dtype=torch.long)
+    place = torch.empty(len(rows), dtype=torch.long)
+    place[rows] = torch.arange(len(rows))
+    chosen = [torch.tensor(by_length[s]).to(device) for s in lengths]
+    return _Order(groups, chosen, tokens, place.to(device))
 
 
 def _heads(x: torch.Tensor, n: int, heads: int) -> torch.Tensor:

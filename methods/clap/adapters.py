@@ -94,7 +94,8 @@ class ProbabilisticAdapters(torch.nn.Module):
 
     def forward(self, u: torch.Tensor, owners: torch.Tensor) -> Gaussian:
         """The distributions of classes with attended text features u (K, d); owners (K,): the pair of each, ascending."""
-        counts = torch.bincount(owners, minlength=len(self))
+        pairs = torch.arange(len(self), device=owners.device)
+        counts = (owners == pairs.unsqueeze(1)).sum(dim=1)  # bincount would make a GPU wait
         place = torch.arange(len(owners), device=u.device) - (counts.cumsum(0) - counts)[owners]  # within its pair
         x = u.new_zeros(len(self), int(counts.max()), self.width)  # (T, most classes of a pair, d)
         x = x.index_put((owners, place), u)
@@ -116,7 +117,8 @@ class ProbabilisticAdapters(torch.nn.Module):
 
 def sum_over_tasks(values: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
     """sum over tasks of the mean of `values` (K,) over the classes of that task; tasks (K,) owns them."""
-    return (values / torch.bincount(tasks)[tasks]).sum()
+    classes_of_task = (tasks.unsqueeze(1) == tasks).sum(dim=1)  # (K,); bincount would make a GPU wait
+    return (values / classes_of_task).sum()
 
 
 def divergence(q: Gaussian, prior: Gaussian | None, tasks: torch.Tensor) -> torch.Tensor:

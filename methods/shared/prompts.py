@@ -4,6 +4,7 @@ The prompt of a class is tokenised with placeholders, "X X X X name.", embedded 
 placeholders are replaced by context vectors. Gradients reach the context through the frozen text tower.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -40,6 +41,11 @@ class ContextPrompts:
         self.embeddings = backbone.embed_tokens(self.tokens)  # (n, length, w)
         self.slots = self._slots()  # (n, length)
 
+    @functools.cached_property
+    def end_on_host(self) -> torch.Tensor:
+        """Read once: the text tower is laid out by it in every step."""
+        return self.end.cpu()
+
     def _slots(self) -> torch.Tensor:
         """For each place of the prompt, which token of [start, context, name, rest] comes there."""
         context, before = self.context_length, self.context_before_name
@@ -63,7 +69,8 @@ class ContextPrompts:
         start, rest = embeddings[:, :1], embeddings[:, 1 + self.context_length :]
         x = torch.cat([start, context, rest], dim=1)  # (n, length, w)
         x = x.gather(1, self.slots[rows].unsqueeze(-1).expand_as(x))
-        return self.backbone.encode_embedded(x, self.end[rows], shared)
+        end = self.end[rows] if isinstance(rows, torch.Tensor) else self.end_on_host[rows]
+        return self.backbone.encode_embedded(x, end, shared)
 
 
 def readable_names(scenario: Scenario, classes: torch.Tensor) -> list[str]:

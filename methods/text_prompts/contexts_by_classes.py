@@ -22,7 +22,7 @@ def encode_contexts_by_classes(prompts: ContextPrompts, contexts: torch.Tensor, 
     Gradients flow to the contexts. More than `pairs_at_once` pairs are encoded in parts; where gradients are wanted, the
     activations of each part are computed again in the backward pass, so memory stays that of one part.
     """
-    if not (prompts.slots == torch.arange(prompts.slots.shape[1], device=prompts.slots.device)).all():
+    if prompts.context_before_name != prompts.context_length:
         raise ValueError("the context must stand in front of the name")
     start, names = prompts.embeddings[:1, :1], prompts.embeddings[:, 1 + prompts.context_length :]  # (1, 1, w), (c, s, w)
     ends = prompts.end - (1 + prompts.context_length)  # (c,) position of end-of-text in `names`

@@ -134,7 +134,7 @@ class CODAPrompt(PromptedVision):
 
     def _rows(self, layer: int, task: int | None) -> list[torch.Tensor]:
         """P, K, A up to the last filled row; while task t is learned, the rows before its own are detached."""
-        last = int(self.filled)
+        last = int(self.filled) if task is None else (task + 1) * self.per_task  # training does not wait for the number
         parts = [part[layer, :last] for part in (self.components, self.keys, self.attention)]
         if task is None:
             return parts

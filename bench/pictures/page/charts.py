@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bench.pictures.labels import spread_out
 from bench.pictures.page.looks import MUTED, Look
 from bench.pictures.page.template import short
-from bench.pictures.style import spread_out
 from bench.reports.formats import percent, points
 
 WIDTH, HEIGHT = 460.0, 300.0
