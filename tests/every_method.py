@@ -7,6 +7,9 @@ import pytest
 
 from bench.system import registry
 
+# presets of other methods: the same code with other settings
+PRESETS = ("clap-coop-novi", "clap-novi", "l2-wc", "lwf-vr", "we", "zscl-minus", "zscl-star")
+
 
 def every_method(quick: Iterable[str], names: Iterable[str] | None = None) -> list[Any]:
     """Parameters for a test of every method, or of those named; all but the quick ones are left to `make test-all`."""

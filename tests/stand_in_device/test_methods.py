@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from bench.system import registry
-from tests.bench.checks.test_contract import PRESETS
 from tests.bench.conftest import cache  # noqa: F401  (a fixture)
 from tests.bench.runs.test_methods_on_a_gpu import APART, records
+from tests.every_method import PRESETS
 from tests.stand_in_device import steps, trials
 from tests.stand_in_device.device import NAME, stand_in_device
 from tests.stand_in_device.limits import beyond_limits
