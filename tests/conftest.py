@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.arithmetic  # noqa: F401  (before torch)
 from tests.conformance.fixture import TinyWorld
 from tests.small_world import make_stream, small_backbone  # noqa: F401  (fixtures)
 

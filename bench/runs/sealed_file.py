@@ -6,6 +6,7 @@ safetensors notices a file that was cut short but no changed byte, so the metada
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -33,16 +34,26 @@ def to_bytes(tensors: dict[str, "torch.Tensor"], facts: dict[str, Any]) -> bytes
 
 def write(path: Path, tensors: dict[str, "torch.Tensor"], facts: dict[str, Any]) -> None:
     """The same file on disk, whole or not at all. Tensors go there as they are, so that gigabytes are not held several times."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with written_atomically(path) as temporary:
-        save_file(_apart(tensors), temporary, metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
+        try:
+            save_file(_apart(tensors), temporary, metadata={"facts": json.dumps(facts), "sha256": _BLANK.decode()})
+        except SafetensorError as error:
+            raise _of_the_system(error) from error
         with open(temporary, "rb+") as file:
             start = _place_of_digest(_header(file))
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()  # of the file with blank digits, as it is now
             file.seek(start)
             file.write(digest.encode())
+
+
+def _of_the_system(error: Exception) -> Exception:
+    """What safetensors could not write, as Python says it: a full disk is no fault of the tensors."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else error
 
 
 def _apart(tensors: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:

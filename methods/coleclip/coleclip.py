@@ -182,13 +182,14 @@ class CoLeCLIP(Method):
     def logits(self, batch: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
         n, scale = int(self.n_tasks), self.backbone.logit_scale
         of_prompts, of_images = unit_outputs(prompted_images(self.backbone.clip.visual, batch, self.prompts[:n]))
-        entries = [self.names.of_class[c] for c in classes]
-        vectors = self.vocabulary[entries]  # (C, d)
+        of_class = [self.names.of_class[c] for c in classes]
+        entries = list(dict.fromkeys(of_class))  # each once: classes of one name have equal scores, to the last bit
+        vectors = self.vocabulary[entries]
         scores = scale * of_images @ vectors.T
         owned = self.names.owned(n, entries).to(self.device)
-        if not owned.any():
-            return scores
-        return torch.where(owned.any(dim=0), best_of_tasks(scale * of_prompts @ vectors.T, owned), scores)
+        if owned.any():
+            scores = torch.where(owned.any(dim=0), best_of_tasks(scale * of_prompts @ vectors.T, owned), scores)
+        return scores[:, [entries.index(entry) for entry in of_class]]
 
 
 class TaskTraining(torch.nn.Module):

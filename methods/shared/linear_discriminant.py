@@ -67,4 +67,5 @@ def task_precision(centred: torch.Tensor) -> torch.Tensor:
     if not trace > 0:
         return torch.zeros_like(scatter)
     scatter.diagonal().add_(trace)
-    return width * torch.linalg.inv(scatter)
+    inverse = torch.linalg.inv(scatter).contiguous()  # as a checkpoint gives it back: another layout, other last bits
+    return width * inverse

@@ -267,6 +267,8 @@ def _doors(path: Path):
         }
         if called in allowed and not allowed[called]:
             yield node.lineno, f"{called} without its guard"
+        elif called == "exec" and path.name == "written_classes.py":
+            continue  # it makes functions of the sources of this package, which importing would execute as well
         elif called in (*forbidden, "eval", "exec", "os.system", "os.popen") or given.get("shell") == "True":
             yield node.lineno, called
         elif called.endswith(".extractall") and called not in allowed:

@@ -11,7 +11,7 @@ import torch
 
 from bench.learning.stated import scenarios_of
 from bench.results import training_log
-from bench.runs import runner
+from bench.runs import checkpoint
 from bench.runs.checkpoint import finished_tasks
 from bench.system import registry
 from tests.bench.small_runs import TASKS, execute, small_run
@@ -34,14 +34,13 @@ class Killed(BaseException):
 def killed_after_next_checkpoint(run, cache, monkeypatch, kind="class-incremental") -> int:
     """Carry the run on from where it is until it has written a checkpoint; how many tasks that holds."""
 
-    def write_and_die(path, data):
-        write(path, data)
-        if path == run.checkpoint:
-            raise Killed
+    def write_and_die(*arguments):
+        write(*arguments)
+        raise Killed
 
-    write = runner.write_atomically
+    write = checkpoint.write
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(runner, "write_atomically", write_and_die)
+        patched.setattr(checkpoint, "write", write_and_die)
         execute(run, cache, kind=kind)
     return finished_tasks(run.checkpoint)
 
