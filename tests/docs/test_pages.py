@@ -10,8 +10,11 @@ from tests.docs import page_commands
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 BEHIND_OUTPUT = re.compile(r"<!-- (?:run|output): (bench (?:run|table|show|metrics) .+?) -->")  # for docs/regenerate.py
+LONG = ("clusters", "embeddings", "real-data", "reproducing", "tuning")  # together as long as all others
 FOLLOWED = [
-    pytest.param(name, marks=pytest.mark.slow if page_commands.is_slow(page) else ())
+    pytest.param(
+        name, marks=pytest.mark.slow if page_commands.is_slow(page) else pytest.mark.thorough if name in LONG else ()
+    )
     for name, page in PAGES.items()
     if any(block.word == "tested" for block in page_commands.blocks(page))
 ]

@@ -306,6 +306,7 @@ def test_a_file_of_a_transformers_folder_is_not_taken_without_its_settings(tmp_p
 # -- what results record ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_manifest_records_activation_precision_preprocessing_and_files(bench, tmp_path):
     found = bench("run", "--protocol", "mini60-6x10", "--methods", "zero-shot", "--limit-train", "1", "--limit-test", "1")
     assert found.returncode == 0, found.stderr

@@ -87,6 +87,7 @@ def test_predict_equals_the_evaluation_and_learning_on_equals_one_run(kept, benc
     assert known.returncode == 2 and "a task brings new ones" in known.stderr and not (tmp_path / "newer").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["coop", "ranpac"])
 def test_a_method_that_draws_goes_on_as_one_run_over_the_whole_stream(method, bench, world, tmp_path):
     """`+tasks=6` is the whole stream up to there, under the names that its draws have; learning the seventh goes on with them."""
@@ -101,6 +102,7 @@ def test_a_method_that_draws_goes_on_as_one_run_over_the_whole_stream(method, be
     assert all((one.state[name] == other.state[name]).all() for name in one.state)
 
 
+@pytest.mark.thorough
 def test_names_that_were_never_learned(kept, bench, world):
     image = next((world / "seventh" / "test").rglob("*.png"))
     found = bench("predict", kept["coop"], image, "--classes", 'zebra crossing, "cup, broken",bird', "--top", "9")
@@ -127,6 +129,7 @@ def test_bad_input_is_one_line(kept, bench, world, tmp_path):
         assert len(found.stderr.strip().splitlines()) == 1, found.stderr
 
 
+@pytest.mark.thorough
 def test_a_run_without_its_model_is_carried_out_again(bench, tmp_path):
     arguments = ("run", "--protocol", "mini60-6x10", "--limit-train", "2", "--limit-test", "1", "--methods", "simplecil")
     assert bench(*arguments).returncode == 0

@@ -232,6 +232,7 @@ def test_a_manifest_holds_what_the_run_was_made_from(run, tmp_path):
     assert "begun_in" not in manifest and "images" not in manifest["identity"]
 
 
+@pytest.mark.thorough
 def test_reference_data_of_ones_own_that_were_exchanged_are_seen(run, tmp_path):
     write_folder(tmp_path / "others", classes=("pear", "fig"))
     (tmp_path / "words.txt").write_text("a tree\na house\n")
@@ -323,6 +324,7 @@ def test_edited_code_is_said_and_run_again_on_request(plug_in):
     assert "other code" not in "".join(plug_in.run()[1:])
 
 
+@pytest.mark.thorough
 def test_half_a_run_by_other_code_starts_over_with_a_word(plug_in, tmp_path):
     process = plug_in.start(SLEEP_IN_TASK="2")
     end = time.monotonic() + 120

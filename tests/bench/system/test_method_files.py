@@ -145,6 +145,7 @@ def test_a_class_of_this_process_is_a_method_here_alone():
         method_classes.given(MethodFile)
 
 
+@pytest.mark.thorough
 def test_runs_of_a_file_go_through_workers_and_are_found_again(write, bench, tmp_path):
     cosines = "batch @ self.backbone.classifier(self.scenario.prompts_of(classes)).T"
     text = METHOD.replace("batch[:, : len(classes)]", cosines)

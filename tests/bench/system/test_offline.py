@@ -80,6 +80,7 @@ def test_offline_missing_weights_are_one_line_and_no_connection_is_tried(
     assert "download https://" in lines[0] and "--pretrained" in lines[0] and "Traceback" not in found.output
 
 
+@pytest.mark.thorough
 def test_weights_that_cannot_be_reached_are_one_line_without_a_library_s_log(no_network, cache):
     found = run("--backbone", "ViT-B-16", "--pretrained", "openai", cache=cache)
     assert found.exit_code == 2 and no_network
@@ -208,7 +209,13 @@ def test_a_folder_that_nobody_asks_for_is_no_error_and_one_that_is_names_the_opt
             0,
             "Last",
         ),
-        (["run", "--protocol", "mini60-6x10", "--methods", "zero-shot", "--jobs", "2"], {"BENCH_CACHE": "cache"}, 0, "Last"),
+        pytest.param(
+            ["run", "--protocol", "mini60-6x10", "--methods", "zero-shot", "--jobs", "2"],
+            {"BENCH_CACHE": "cache"},
+            0,
+            "Last",
+            marks=pytest.mark.thorough,
+        ),
         (["run", "--protocol", "mini60-6x10", "--methods", "zero-shot"], {}, 2, "name one with --cache-dir or BENCH_CACHE"),
         (
             ["run", "--protocol", "cifar100-10x10", "--methods", "zero-shot"],
