@@ -86,7 +86,12 @@ def one_line(error: BaseException | str) -> str:
     ('first second', 'ValueError', 300)
     """
     text = getattr(error, "strerror", None) if isinstance(error, OSError) else None
-    text = printable(text or str(error)) or type(error).__name__
+    if not text:
+        try:
+            text = str(error)
+        except Exception:  # its own __str__ is broken
+            text = ""
+    text = printable(text) or type(error).__name__
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 

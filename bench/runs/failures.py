@@ -47,7 +47,9 @@ def of_error(run: "Run", error: BaseException) -> Failure:
         reason = f"{reason.split('. ')[0]}; {memory}"
     elif not isinstance(error, RunFailure):  # which says what to do; it is no mistake in a line
         reason = with_place(reason, error, registry.place_of_method(run.method_given))
-    return _now("machine" if isinstance(error, OSError) else "run", reason, "".join(traceback.format_exception(error)))
+    # half a character cannot be kept
+    trace = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
+    return _now("machine" if isinstance(error, OSError) else "run", reason, trace)
 
 
 def of_machine(reason: str) -> Failure:

@@ -132,7 +132,7 @@ def carry_out(
         with claim(run):
             try:
                 return Outcome(run, execute(loaded, backbone, folders, lambda moment: report(run, moment)))
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # a method may end like a script
                 if isinstance(error, (BenchError, *foreign)):
                     raise
                 if isinstance(error, OSError) and (error.errno in NO_DISK or refused(error, folders, run.out)):

@@ -194,6 +194,23 @@ def test_a_method_that_cannot_be_imported_names_its_line(broken, tmp_path):
     assert found.exit_code == 2 and "ZeroDivisionError: division by zero (broken.py:22, in <module>)" in found.stderr
 
 
+class Speechless(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(("error", "reason"), [(Speechless(), "Speechless"), (ValueError("half \udcff"), "half")])
+def test_an_exception_without_printable_words_is_recorded(run, error, reason):
+    failures.record(run, failures.of_error(run, raised(error)))
+    assert reason in failures.of(run)[-1].reason and run.files.traceback.read_text().startswith("Traceback")
+
+
+def test_a_method_that_ends_like_a_script_has_failed(broken, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN.replace('raise ValueError("no idea what to do")', "raise SystemExit(3)"))
+    found = broken(*RUN)
+    assert found.exit_code == 1 and "failed: SystemExit: 3 (broken.py:17, in helper)" in found.stderr
+
+
 def test_a_killed_worker_leaves_no_older_traceback(run):
     failures.record(run, failures.of_error(run, raised(ValueError("first"))))
     assert run.files.traceback.exists()
