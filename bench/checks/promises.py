@@ -31,7 +31,7 @@ def tried(promise: Callable[[Subject], str], subject: Subject, target: str = "")
     name = (promise.__doc__ or promise.__name__).strip()
     try:
         complaint = promise(subject)
-    except Exception as error:  # whatever a plug-in raises is a broken promise
+    except (Exception, SystemExit) as error:  # whatever a plug-in raises is a broken promise
         complaint = with_place(f"{type(error).__name__}: {one_line(error)}", error, target)
         return Result(name, False, complaint, "".join(traceback.format_exception(error)))
     return Result(name, not complaint, complaint)

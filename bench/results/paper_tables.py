@@ -84,7 +84,7 @@ def find(name: str) -> PaperTable:
     """The table of that name, or an error that offers the closest ones."""
     if name not in names():
         raise unknown_name("table", name, names())
-    text = files("bench.shipped").joinpath("paper_tables", name + SUFFIX).read_text(encoding="utf-8")
+    text = (files("bench.shipped") / "paper_tables" / (name + SUFFIX)).read_text(encoding="utf-8")
     study = tomllib.loads(text)
     said: dict[str, Any] = study["paper"]
     facts: dict[str, str] = {what: said[what] for what in ("seeds", "orders", "exemplars", "training") if what in said}

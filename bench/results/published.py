@@ -75,7 +75,7 @@ def as_printed(percentage: float) -> str:
 
 def mtil_orders() -> dict[str, list[str]]:
     """The data sets of MTIL in the order in which they are learned: {"I": [...], "II": [...]}."""
-    with files("bench.shipped").joinpath("published", "mtil_orders.csv").open(encoding="utf-8") as file:
+    with (files("bench.shipped") / "published" / "mtil_orders.csv").open(encoding="utf-8") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: (row["order"], int(row["position"])))
     orders: dict[str, list[str]] = {}
     for row in rows:
