@@ -108,7 +108,11 @@ def names_of(classes: str) -> str | list[str]:
     """
     if classes in ("seen", "all"):
         return classes
-    names = [name.strip() for name in next(csv.reader([classes], skipinitialspace=True), [])]
+    try:
+        row = next(csv.reader([classes], skipinitialspace=True), [])
+    except csv.Error as error:  # a line break, a text without end
+        raise BenchError("--classes: names without line breaks are wanted, separated by commas") from error
+    names = [name.strip() for name in row]
     if not names or not all(names):
         raise BenchError("--classes: seen, all, or names separated by commas are wanted")
     if any(printable(name) != name for name in names):

@@ -118,6 +118,7 @@ def test_bad_input_is_one_line(kept, bench, world, tmp_path):
         ("predict", run, "missing.png"),
         ("predict", run, "empty"),
         ("predict", run, image, "--classes", ","),
+        ("predict", run, image, "--classes", "cat\ndog"),
         ("predict", "results", image),  # two models
         ("predict", "empty", image),
         ("learn", run, "--task", "empty", "-o", "x"),
