@@ -108,7 +108,11 @@ def names_of(classes: str) -> str | list[str]:
     """
     if classes in ("seen", "all"):
         return classes
-    names = [name.strip() for name in next(csv.reader([classes], skipinitialspace=True), [])]
+    try:
+        row = next(csv.reader([classes], skipinitialspace=True), [])
+    except csv.Error as error:  # a line break, a text without end
+        raise BenchError("--classes: names without line breaks are wanted, separated by commas") from error
+    names = [name.strip() for name in row]
     if not names or not all(names):
         raise BenchError("--classes: seen, all, or names separated by commas are wanted")
     if any(printable(name) != name for name in names):
@@ -140,10 +144,10 @@ def _ranked(
 
 
 def _plain(answers: Sequence[Answer]) -> str:
-    lines = {one.image: f"{printable(one.image)}:" for one in answers}
-    for one in answers:
-        lines[one.image] += f"{',' if one.rank > 1 else ''} {one.name} {100 * one.probability:.1f}"
-    return "\n".join(lines.values())
+    return "\n".join(
+        f"{printable(image)}: " + ", ".join(f"{one.name} {100 * one.probability:.1f}" for one in classes)
+        for image, classes in _by_image(answers)
+    )
 
 
 def _csv(answers: Sequence[Answer]) -> str:
@@ -155,7 +159,15 @@ def _csv(answers: Sequence[Answer]) -> str:
 
 
 def _json(answers: Sequence[Answer]) -> str:
-    found: dict[str, list[dict]] = {}
-    for one in answers:
-        found.setdefault(one.image, []).append(dict(zip(COLUMNS[1:], one.cells[1:])))
-    return json.dumps([{"image": image, "classes": classes} for image, classes in found.items()], indent=1, ensure_ascii=False)
+    found = [
+        {"image": image, "classes": [dict(zip(COLUMNS[1:], one.cells[1:])) for one in classes]}
+        for image, classes in _by_image(answers)
+    ]
+    return json.dumps(found, indent=1, ensure_ascii=False)
+
+
+def _by_image(answers: Sequence[Answer]) -> Iterator[tuple[str, list[Answer]]]:
+    """Every image with its best classes; one that was named twice comes twice."""
+    starts = [k for k, one in enumerate(answers) if one.rank == 1]
+    for start, end in zip(starts, [*starts[1:], len(answers)]):
+        yield answers[start].image, list(answers[start:end])

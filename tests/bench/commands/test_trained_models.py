@@ -107,6 +107,8 @@ def test_names_that_were_never_learned(kept, bench, world):
     image = next((world / "seventh" / "test").rglob("*.png"))
     found = bench("predict", kept["coop"], image, "--classes", 'zebra crossing, "cup, broken",bird', "--top", "9")
     assert found.returncode == 0 and all(name in found.stdout for name in ("zebra crossing", "cup, broken", "bird")), found.stderr
+    twice = bench("predict", kept["coop"], image, image, "--top", "1").stdout.splitlines()
+    assert len(twice) == 2 and twice[0] == twice[1]
     refused = bench("predict", kept["simplecil"], image, "--classes", "zebra")
     assert refused.returncode == 2 and "only classes that it has learned" in refused.stderr
 
@@ -120,6 +122,7 @@ def test_bad_input_is_one_line(kept, bench, world, tmp_path):
         ("predict", run, "missing.png"),
         ("predict", run, "empty"),
         ("predict", run, image, "--classes", ","),
+        ("predict", run, image, "--classes", "cat\ndog"),
         ("predict", "results", image),  # two models
         ("predict", "empty", image),
         ("learn", run, "--task", "empty", "-o", "x"),
