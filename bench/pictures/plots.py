@@ -16,6 +16,7 @@ from bench.pictures.file_names import slug, stem
 from bench.pictures.form import Form
 from bench.pictures.front import Point, accuracy_against_cost
 from bench.pictures.labels import FEW
+from bench.pictures.notes import averaged, hollow, where
 from bench.pictures.picture import AS_EVER, Picture, save
 from bench.pictures.rankings import critical_difference, ranking_picture
 from bench.pictures.style import DURATIONS, FORMATS, INK, REFERENCE, SIZES, Style, styles
@@ -94,28 +95,9 @@ def _competing(group: Group, otherwise: str) -> str:
     return "each task's own classes compete" if group.task_incremental else otherwise
 
 
-def _averaged(methods: Iterable[MethodRuns], band: str = "") -> str:
-    counts = sorted({len(own.runs) for own in methods})
-    if counts == [1]:
-        return "one run each"
-    many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"mean over {many} runs" + (f", {band}: ± standard deviation" if band else "")
-
-
-def _hollow(methods: Iterable[MethodRuns]) -> list[str]:
-    return ["hollow: learned all tasks at once"] if any(own.joint for own in methods) else []
-
-
-def _where(group: Group) -> str:
-    limits = group.conditions["limits"]
-    said = ("limits=", "train=", "test=", "data=", "validation=")
-    apart = [part for part in group.apart.split(";") if part and not part.startswith(said)]
-    return ", ".join([group.protocol, *([restrictions(limits)] if limits else []), *apart])
-
-
 def _picture(group: Group, kind: str, name: str, title: str, note: str, draw: Callable[..., "Figure"]) -> Picture:
     warning = restrictions(group.conditions["limits"]) if group.conditions["limits"] else ""
-    return Picture(kind, f"{stem(group)}_{name}", title, _where(group), note, draw, warning)
+    return Picture(kind, f"{stem(group)}_{name}", title, where(group), note, draw, warning)
 
 
 def _loud(methods: Iterable[MethodRuns], look_of: Looks) -> list[MethodRuns]:
@@ -135,7 +117,7 @@ def _curves(
     if not lines:
         return []
     band = "band" if len(_loud(drawn, look_of)) <= FEW else ""
-    note = "; ".join([note, _averaged(drawn, band), *_hollow(drawn)])
+    note = "; ".join([note, averaged(drawn, band), *hollow(drawn)])
     return [_picture(group, kind, kind, title, note, partial(figures.curves, lines))]
 
 
@@ -158,7 +140,7 @@ def _matrix(group: Group, found: Results, look_of: Looks) -> list[Picture]:
     return [
         _picture(
             group, "matrix", f"matrix_{slug(own.label)}", f"Accuracy of {own.label} on each task, in percent",
-            f"{note}; {_averaged([own])}", partial(figures.heat_map, matrices[own.label], group.tasks, low),
+            f"{note}; {averaged([own])}", partial(figures.heat_map, matrices[own.label], group.tasks, low),
         )
         for own in _loud(group.methods, look_of) if not np.isnan(matrices[own.label]).all()
     ]  # fmt: skip
@@ -200,9 +182,9 @@ def _against(
             drawn.append(own)
     if not points:
         return []
-    line = "line: Pareto front, no cheaper method is as accurate" + (" (upper bounds aside)" if _hollow(drawn) else "")
+    line = "line: Pareto front, no cheaper method is as accurate" + (" (upper bounds aside)" if hollow(drawn) else "")
     left_out = [f"left out, cost not known: {', '.join(unknown)}"] if unknown else []
-    note = "; ".join([said, _averaged(drawn, "bars"), line, *_hollow(drawn), *left_out])
+    note = "; ".join([said, averaged(drawn, "bars"), line, *hollow(drawn), *left_out])
     return [_picture(group, kind, kind, title, note, partial(accuracy_against_cost, points, *axis, reference))]
 
 

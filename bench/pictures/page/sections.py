@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.pictures import series
 from bench.pictures.file_names import slug
+from bench.pictures.notes import averaged, hollow, where
 from bench.pictures.page import charts
 from bench.pictures.page.charts import Chart, Curve, Spot
 from bench.pictures.page.heat import Heat, heat
@@ -25,7 +26,6 @@ from bench.results.conditions import ZERO_SHOT
 from bench.results.groups import Group, MethodRuns
 from bench.results.loaded import Results
 from bench.results.metrics import DEFAULTS, METRICS, final_scores
-from bench.results.records import restrictions
 from bench.results.run_data import TASK_AGNOSTIC, RunData
 from bench.system.progress import followed
 
@@ -143,7 +143,7 @@ def _curves(group: Group, title: str, note: str, values: Callable[[RunData], np.
             found.append(Curve(own.label, looks[own.label], mean, spread))
             drawn.append(own)
     if found:
-        yield charts.curves(title, "; ".join([note, _averaged(drawn, "band"), *_hollow(drawn)]), _where(group), found)
+        yield charts.curves(title, "; ".join([note, averaged(drawn, "band"), *hollow(drawn)]), where(group), found)
 
 
 def _cost(group: Group, results: Results, looks: Looks) -> Iterator[Chart]:
@@ -161,8 +161,8 @@ def _cost(group: Group, results: Results, looks: Looks) -> Iterator[Chart]:
             drawn.append(own)
             devices |= {manifest.get("environment", {}).get("device", "unknown device").strip() for manifest in manifests}
     if spots:
-        note = "; ".join([f"time spent in learning on {', '.join(sorted(devices))}", _averaged(drawn, "bars"), *_hollow(drawn)])
-        yield charts.cost("Accuracy at the end against training time", note, _where(group), spots, reference)
+        note = "; ".join([f"time spent in learning on {', '.join(sorted(devices))}", averaged(drawn, "bars"), *hollow(drawn)])
+        yield charts.cost("Accuracy at the end against training time", note, where(group), spots, reference)
 
 
 def _matrices(group: Group) -> list[Heat]:
@@ -170,7 +170,7 @@ def _matrices(group: Group) -> list[Heat]:
     values = np.concatenate([matrix[~np.isnan(matrix)] for matrix in matrices.values()])
     low = min(0.9, np.floor(10 * values.min(initial=1.0)) / 10)  # the same colours for all methods
     return [
-        heat(own.label, _averaged([own]), matrices[own.label], group.tasks, low)
+        heat(own.label, averaged([own]), matrices[own.label], group.tasks, low)
         for own in group.methods
         if not np.isnan(matrices[own.label]).all()
     ]
@@ -187,7 +187,7 @@ def _reliability(group: Group, looks: Looks) -> Iterator[Chart]:
         note = f"all {group.scored} images after the last task; {calibration.BINS} bins, area: share of the images; {pooled}"
         look = charts.GREY if own.method == ZERO_SHOT else looks[own.label]
         title = f"Reliability of {own.label}"
-        yield charts.reliability(title, note, _where(group), own.label, look, series.bins(confidence, correct), ece)
+        yield charts.reliability(title, note, where(group), own.label, look, series.bins(confidence, correct), ece)
 
 
 # -- words ------------------------------------------------------------------------------------------------------
@@ -203,22 +203,3 @@ def matrix_note(group: Group) -> str:
     """How to read the matrices of a group."""
     learned = "learned tasks: the classes learned so far compete; future tasks (framed, or right of the line): all classes"
     return _competing(group, learned)
-
-
-def _averaged(methods: list[MethodRuns], band: str = "") -> str:
-    counts = sorted({len(own.runs) for own in methods})
-    if counts == [1]:
-        return "one run each" if len(methods) > 1 else "one run"
-    many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"mean over {many} runs" + (f", {band}: ± standard deviation" if band else "")
-
-
-def _hollow(methods: list[MethodRuns]) -> list[str]:
-    return ["hollow: learned all tasks at once"] if any(own.joint for own in methods) else []
-
-
-def _where(group: Group) -> str:
-    limits = group.conditions["limits"]
-    said = ("limits=", "train=", "test=", "data=", "validation=")
-    apart = [part for part in group.apart.split(";") if part and not part.startswith(said)]
-    return ", ".join([group.protocol, *([restrictions(limits)] if limits else []), *apart])
