@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import tests.arithmetic  # noqa: F401  (before torch)
+from tests import forked_bench
 from tests.conformance.fixture import TinyWorld
 from tests.small_world import make_stream, small_backbone  # noqa: F401  (fixtures)
 
@@ -40,3 +41,10 @@ def pytest_configure(config):
 def tiny(tmp_path_factory) -> TinyWorld:
     """A tiny random CLIP and 96 images of 8 classes: for comparing numbers, not for accuracy."""
     return TinyWorld(tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory):
+    """Where processes that have imported everything come from."""
+    with forked_bench.running(tmp_path_factory.mktemp("forked")) as server:
+        yield server

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from bench.commands.completion import one_of
 from bench.commands.further_texts import PACKAGES, further_texts
-from bench.commands.options import CACHE_DIR, DATA_DIR, chosen_folders
+from bench.commands.options import CACHE_DIR, DATA_DIR, PLURALS, chosen_folders
 from bench.errors import BenchError, unknown_name
 from bench.learning import recipes as tuned_recipes
 from bench.learning.settings import search_space
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bench.streams.scenario import Scenario
 
 KINDS = ("method", "protocol", "dataset")
+LISTS = (*PLURALS, "backbones", "metrics", "tables")  # of bench list
 PUBLISHED = "published"  # in the place of a name: the numbers of papers
 SHOWN = (  # of a method
     "Settings", "recipes", "paper", "trains", "conformance", "inputs", "needs", "on_embeddings", "zero_shot", "joint",
@@ -103,6 +104,8 @@ def show(name: str, data_dir: Path | None = None, cache_dir: Path | None = None,
         pages.append(page(name))
     if not pages and names.looks_possible(name):
         pages.append(_made_from_its_name(name, folders))
+    if not pages and name in LISTS:
+        raise BenchError(f"bench show takes one name; bench list {name} names them")
     if not pages:
         known = [n for kind in KINDS for n in registry.names(kind)]
         raise unknown_name("name", name, [*known, *_further_names()])

@@ -116,12 +116,15 @@ def in_process(runs: Sequence[Run], place: Place, report: Report) -> Iterator[Ou
 
 
 def carry_out(
-    run: Run, folders: Folders, report: Report = lambda run, moment: None, foreign: tuple[type[Exception], ...] = ()
+    run: Run,
+    folders: Folders,
+    report: Report = lambda run, moment: None,
+    foreign: Callable[[BaseException], bool] = lambda _: False,
 ) -> Outcome:
     """One run, here and now. What its code does wrong is recorded; only what stops every run is raised: a full disk, a cache or
     results folder that cannot be written.
 
-    foreign: exceptions that reach a run from outside, out of a signal handler, and are raised again.
+    foreign: is this exception one that has reached the run from outside, out of a signal handler? It is raised again.
     """
     from bench.runs.runner import execute
 
@@ -133,7 +136,7 @@ def carry_out(
             try:
                 return Outcome(run, execute(loaded, backbone, folders, lambda moment: report(run, moment)))
             except (Exception, SystemExit) as error:  # a method may end like a script
-                if isinstance(error, (BenchError, *foreign)):
+                if isinstance(error, BenchError) or foreign(error):
                     raise
                 if isinstance(error, OSError) and (error.errno in NO_DISK or refused(error, folders, run.out)):
                     raise

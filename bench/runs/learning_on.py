@@ -7,6 +7,7 @@ of a run over seven, for the methods that promise it (Method.continues_as_one_ru
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def learn(run: Path, folder: Path, new: Path, device: str | None, folders: Folde
 
     method_given: its method as FILE.py:CLASS, where that does not lie where the model was made.
     """
-    _refuse_existing(new)
+    _refuse_place(new)
     kept = kept_model.read(run)
     kind = trained_model.kind_of(kept, method_given)
     _refuse(kept, kind)
@@ -75,9 +76,12 @@ def learn(run: Path, folder: Path, new: Path, device: str | None, folders: Folde
     return learned
 
 
-def _refuse_existing(new: Path) -> None:
+def _refuse_place(new: Path) -> None:
     if new.exists() and (not new.is_dir() or any(new.iterdir())):
         raise BenchError(f"-o {new}: there is something already; name a folder that is new or empty")
+    above = next(folder for folder in [new, *new.absolute().parents] if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):  # told now, and not when the task has been learned
+        raise BenchError(f"-o {new}: nothing can be written in {above}")
 
 
 def _refuse(kept: KeptModel, kind: type[Method]) -> None:

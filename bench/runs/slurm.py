@@ -113,6 +113,7 @@ class Job:
     def __init__(self, place: Place, outcome: str):
         self.place = place
         self.outcome = outcome
+        self.leaves = False  # on its way back into the queue
 
     def __call__(self, facts: dict[str, Any]) -> str:
         from submitit.core.utils import UncompletedJobError
@@ -120,7 +121,7 @@ class Job:
         run = Run.from_json(facts)
         try:
             with limited_threads(self.place.threads):
-                outcome = self._patiently(run, UncompletedJobError)
+                outcome = self._patiently(run)
         except UncompletedJobError:  # raised by submitit, wherever the run was
             failure = failures.of_machine(
                 "its job has timed out too often; --slurm max_timeouts=N allows more, time_min=N longer jobs"
@@ -134,13 +135,20 @@ class Job:
         """Go on from the last finished task, which is on disk: in the middle of a step there is nothing worth saving."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, facts)
+        self.leaves = True
+        return DelayedSubmission(Job(self.place, self.outcome), facts)
 
-    def _patiently(self, run: Run, foreign: type[Exception]) -> Outcome:
+    def _of_the_queue(self, error: BaseException) -> bool:
+        """Raised by submitit's signal handler, wherever the run is: out of time once more, or on its way back into the queue."""
+        from submitit.core.utils import UncompletedJobError
+
+        return isinstance(error, UncompletedJobError) or (self.leaves and isinstance(error, SystemExit))
+
+    def _patiently(self, run: Run) -> Outcome:
         """An earlier job of this run may have been killed on another machine: its claim counts until it is stale."""
         end = time.monotonic() + claims.STALE_SECONDS + 2 * claims.BEAT_SECONDS
         while True:
-            outcome = carry_out(run, self.place.folders, foreign=(foreign,))
+            outcome = carry_out(run, self.place.folders, foreign=self._of_the_queue)
             if outcome.status != "running elsewhere" or time.monotonic() > end:
                 return outcome
             time.sleep(10)

@@ -15,12 +15,15 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def bench(tmp_path, cache):
-    """bench("run", "--protocol", ...) in a process of its own, in an empty folder."""
+def bench(tmp_path, cache, forked):
+    """bench("run", "--protocol", ...) in a process of its own, in an empty folder. fresh: one that has nothing imported yet."""
 
-    def call(*arguments: str, **options) -> subprocess.CompletedProcess:
+    def call(*arguments: str, fresh: bool = False, **options) -> subprocess.CompletedProcess:
         environment = os.environ | {"BENCH_CACHE": str(cache), "COLUMNS": "200"}
-        command = [sys.executable, "-m", "bench", *map(str, arguments)]
+        words = [str(argument) for argument in arguments]
+        if not fresh and not options and forked.fits(environment):
+            return forked.run(words, tmp_path, environment, 1800)
+        command = [sys.executable, "-m", "bench", *words]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800, **options)
 
     return call

@@ -20,6 +20,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import forked_bench
+
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = re.compile(r"(\w+=\S* +)*(bench|pip|python|pytest|make|source)(?= |$)(?! *[=:])")
 MARKER = re.compile(r"<!-- (?P<word>tested|not tested|file|before|slow page)(: *(?P<rest>.+?))? -->")
@@ -36,6 +38,7 @@ PROGRAMS = {  # as they are found on the reader's path; -P: the current folder i
         'exec "{python}" -m pip "$@" --no-index'
     ),
 }
+FORKED = 'exec "{python}" -S -P "{forked}" "{address}" "$@"'  # the same, from a process that has imported everything
 
 
 class PageError(Exception):
@@ -131,14 +134,19 @@ def complaints(page: str) -> list[str]:
 class Reader:
     """Somebody who does what a page says, in a folder of their own."""
 
-    def __init__(self, folder: Path, cache: Path):
+    def __init__(self, folder: Path, cache: Path, forked: forked_bench.ForkedBench | None = None):
         self.here = folder / "here"
         self.here.mkdir()
         programs, site = folder / "programs", folder / "site"
         programs.mkdir()
-        for name, script in PROGRAMS.items():
+        places = {"python": sys.executable, "site": site}
+        scripts = dict(PROGRAMS)
+        if forked:
+            scripts["bench"] = FORKED
+            places |= {"forked": forked_bench.__file__, "address": forked.address}
+        for name, script in scripts.items():
             path = programs / name
-            path.write_text(f"#!/bin/sh\n{script.format(python=sys.executable, site=site)}\n")
+            path.write_text(f"#!/bin/sh\n{script.format(**places)}\n")
             path.chmod(0o755)
         self.environment = os.environ | {
             "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),

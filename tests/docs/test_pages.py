@@ -38,8 +38,8 @@ def test_a_page_shows_the_commands_behind_its_output(name):
 
 
 @pytest.mark.parametrize("name", FOLLOWED)
-def test_the_commands_of_a_page_work_in_their_order(name, tmp_path, cache):
-    assert page_commands.Reader(tmp_path, cache).follow(PAGES[name]) > 0
+def test_the_commands_of_a_page_work_in_their_order(name, tmp_path, cache, forked):
+    assert page_commands.Reader(tmp_path, cache, forked).follow(PAGES[name]) > 0
 
 
 # -- the reader of pages itself ---------------------------------------------------------------------------------

@@ -141,3 +141,4 @@ def test_show_prints_paper_and_every_hyper_parameter(bench):
     for wanted in ("class-incremental", "a photo of a {}.", "mini60", "classes 51-60"):
         assert wanted in page
     assert "did you mean" in complaint(bench("show", "cgl"))
+    assert "bench list metrics names them" in complaint(bench("show", "metrics"))

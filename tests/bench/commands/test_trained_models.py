@@ -5,8 +5,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -41,13 +39,12 @@ def world(tmp_path_factory, cache):
 
 
 @pytest.fixture(scope="module")
-def results(world, cache, tmp_path_factory):
+def results(world, cache, forked, tmp_path_factory):
     """Runs over the first six tasks."""
     out = tmp_path_factory.mktemp("kept") / "results"
     protocol = f"folder:{world / 'six'}-6x2+order=natural"
-    command = [sys.executable, "-m", "bench", "run", "--protocol", protocol, "--methods", ",".join(METHODS), *FEW]
-    environment = os.environ | {"BENCH_CACHE": str(cache)}
-    found = subprocess.run([*command, "--out", out], env=environment, capture_output=True, text=True)
+    command = ["run", "--protocol", protocol, "--methods", ",".join(METHODS), *FEW, "--out", str(out)]
+    found = forked.run(command, world, os.environ | {"BENCH_CACHE": str(cache)}, 600)
     assert found.returncode == 0, found.stderr
     return out
 
@@ -126,6 +123,7 @@ def test_bad_input_is_one_line(kept, bench, world, tmp_path):
         ("predict", "results", image),  # two models
         ("predict", "empty", image),
         ("learn", run, "--task", "empty", "-o", "x"),
+        ("learn", run, "--task", world / "seventh", "-o", "text.png/new"),
     ):
         found = bench(*arguments)
         assert found.returncode == 2 and not found.stdout, arguments

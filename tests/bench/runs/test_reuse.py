@@ -275,8 +275,8 @@ PLUG_IN = """
 
 
 @pytest.fixture
-def plug_in(tmp_path, cache):
-    """A method in a folder of its author's, with an entry point; run(...) is `bench run` of it in a fresh process."""
+def plug_in(tmp_path, cache, forked):
+    """A method in a folder of its author's, with an entry point; run(...) is `bench run` of it in a process of its own."""
     place = tmp_path / "plug-in"
     info = place / "novel-1.0.dist-info"
     info.mkdir(parents=True)
@@ -284,23 +284,23 @@ def plug_in(tmp_path, cache):
     (info / "entry_points.txt").write_text("[bench.methods]\nnovel = novel:Novel\n")
     (place / "novel.py").write_text(textwrap.dedent(PLUG_IN))
     (place / "novel_parts.py").write_text("SIGN = 1\n")
-    command = [sys.executable, "-m", "bench", "run", "--protocol", "mini60-6x10", "--methods", "novel", *SHORT, "--out", "r"]
+    command = ["run", "--protocol", "mini60-6x10", "--methods", "novel", *SHORT, "--out", "r"]
+    path = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"BENCH_CACHE": str(cache), "PYTHONPATH": path, "COLUMNS": "200"}
 
     class PlugIn:
         folder = place
 
         @staticmethod
         def start(*more: str, **variables: str) -> subprocess.Popen:
-            path = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
-            environment = os.environ | {"BENCH_CACHE": str(cache), "PYTHONPATH": path, "COLUMNS": "200"} | variables
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            return subprocess.Popen([*command, *more], cwd=tmp_path, env=environment, **pipes)
+            fresh = [sys.executable, "-m", "bench", *command, *more]
+            return subprocess.Popen(fresh, cwd=tmp_path, env=environment | variables, **pipes)
 
-        @classmethod
-        def run(cls, *more: str) -> tuple[int, str, str]:
-            process = cls.start(*more)
-            out, err = process.communicate(timeout=300)
-            return process.returncode, out, err
+        @staticmethod
+        def run(*more: str) -> tuple[int, str, str]:
+            found = forked.run([*command, *more], tmp_path, environment, 300)
+            return found.returncode, found.stdout, found.stderr
 
     return PlugIn
 

@@ -10,10 +10,25 @@ import pytest
 
 from bench.errors import BenchError
 from bench.images.dataset import Folders
-from bench.runs import failures, slurm
+from bench.runs import failures, runner, slurm
 from bench.runs.launch import Place
 from tests import one_machine_slurm
 from tests.bench.launched import kill_first, results, runs_of
+
+# Its runs last as long on every machine: what is fast enough for its minute on one would never time out there.
+SLOW = """
+import time
+
+from methods.fine_tuning.finetune import FineTune
+
+
+class Slow(FineTune):
+    \"\"\"Fine-tuning that takes two and a half seconds more for every task.\"\"\"
+
+    def learn(self, task):
+        time.sleep(2.5)
+        super().learn(task)
+"""
 
 STUDY = """
 backbone = "mini"
@@ -33,8 +48,7 @@ set.finetune.epochs = 4
 
 [[runs]]                        # longer than the minute that its job has
 protocols = "mini60-30x2"
-methods = "finetune"
-set.finetune.epochs = 20
+methods = "./slow.py:Slow"
 """
 
 
@@ -90,6 +104,28 @@ def test_a_job_that_timed_out_too_often_has_not_failed_by_itself(tmp_path, monke
     assert failures.of(run)[-1].cause == "machine"
 
 
+def test_a_job_that_goes_back_into_the_queue_is_no_failure_of_its_run(tmp_path, monkeypatch):
+    pytest.importorskip("submitit.helpers")
+    run = runs_of(["zero-shot"], tmp_path)[0]
+    folders = Folders(tmp_path / "no-data", tmp_path / "cache")
+    job = slurm.Job(Place(folders, 1), str(tmp_path / "outcome.json"))
+
+    def is_told_to_leave(*_):  # as submitit's signal handler does it
+        job.checkpoint(run.to_json())
+        raise SystemExit(-1)
+
+    def ends_like_a_script(*_):
+        raise SystemExit(-1)
+
+    monkeypatch.setattr(runner, "execute", is_told_to_leave)
+    with pytest.raises(SystemExit):
+        job(run.to_json())
+    assert not failures.of(run) and not (tmp_path / "outcome.json").exists()
+    again = job.checkpoint(run.to_json()).function
+    monkeypatch.setattr(runner, "execute", ends_like_a_script)
+    assert again(run.to_json()) == "failed" and failures.of(run)[-1].cause != "machine"
+
+
 @pytest.fixture(scope="module")
 def cluster():
     pytest.importorskip("submitit", reason="submitit is not installed")
@@ -114,6 +150,7 @@ def logs(out) -> str:
 @pytest.mark.slurm
 def test_with_a_killed_and_a_timed_out_job_the_results_are_those_of_a_local_run(cluster, bench, start_bench, tmp_path):
     (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "slow.py").write_text(SLOW)
     assert bench("run", "--study", "study.toml", "--out", "local", "--jobs", "2").returncode == 0
     command = ("run", "--study", "study.toml", "--out", "cluster", "--launcher", "slurm")
     killed = runs_of(["finetune"], tmp_path / "cluster", set=["finetune.epochs=4"])[0]
@@ -133,29 +170,20 @@ def test_with_a_killed_and_a_timed_out_job_the_results_are_those_of_a_local_run(
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_a_preempted_job_goes_on_and_a_second_launch_waits_for_the_queued_jobs(cluster, start_bench, tmp_path):
-    options = ("--protocol", "mini60-6x10", "--limit-train", "2", "--limit-test", "1", "--methods", "finetune", "--device", "cpu")
-    command = (
-        "run",
-        *options,
-        "--set",
-        "finetune.epochs=30",
-        "--launcher",
-        "slurm",
-        "--slurm",
-        "poll_s=1",
-        "--slurm",
-        "time_min=50",
-    )
-    run = runs_of(["finetune"], tmp_path / "results", set=["finetune.epochs=30"])[0]
+    (tmp_path / "slow.py").write_text(SLOW)
+    few = ("--limit-train", "2", "--limit-test", "1", "--device", "cpu")
+    jobs = ("--launcher", "slurm", "--slurm", "poll_s=1", "--slurm", "time_min=50")
+    command = ("run", "--protocol", "mini60-30x2", "--methods", "./slow.py:Slow", *few, *jobs)
     first = start_bench(*command)
     end = time.monotonic() + 120
-    while not run.checkpoint.exists():
-        assert time.monotonic() < end, logs(tmp_path / "results")
+    while not (begun := list((tmp_path / "results").rglob("checkpoint*"))):
+        assert first.poll() is None and time.monotonic() < end, logs(tmp_path / "results")
         time.sleep(0.1)
     first.kill()
     first.wait()
     subprocess.run(["srun", "-p", "urgent", "-n", "1", "-c", "4", "true"], check=True, timeout=120, env=os.environ)
     assert start_bench(*command).wait(timeout=900) == 0
-    assert run.finished and "earlier_failures" in json.loads((run.folder / "manifest.json").read_text())
+    (facts,) = (tmp_path / "results").glob("mini60-30x2/*/*/manifest.json")
+    assert facts.parent == begun[0].parent and "earlier_failures" in json.loads(facts.read_text())
     assert len(list((tmp_path / "results" / ".slurm").glob("*/*_submitted.pkl"))) == 1  # nothing was submitted twice
     assert "preempted" in logs(tmp_path / "results").lower()
