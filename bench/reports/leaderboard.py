@@ -27,6 +27,7 @@ from bench.results.metrics import DEFAULTS, METRICS
 from bench.results.run_data import TASK_INCREMENTAL, RunData
 from bench.results.run_folder import MANIFEST, RECORDS, RunFolder
 from bench.system.digests import of_plain_data
+from bench.system.files import file_digest
 from bench.system.progress import followed
 
 IMAGES, WEIGHTS = "images", "weights"  # digests that belong to the conditions beside those of the records
@@ -94,7 +95,7 @@ def boards(paths: Sequence[Path], said: Said = str) -> list[Board]:
             raise BenchError(f"{path}: no such file or folder; bench run writes results, bench publish files of them")
     known = {(run["run_id"], run["records_sha256"]) for run in published}
     places = [_of_published(theirs) for theirs in grouped(published)]
-    read: set[Path] = set()  # folders of runs, so that one that lies below two of the paths counts once
+    read: set[str] = set()  # runs, so that one that lies below two of the paths, or was copied there, counts once
     for path in followed(folders, "reading folders", len(folders)):
         places += _of_folder(path, said(path), known, read)
     if not places:
@@ -160,11 +161,11 @@ def _of_published(theirs: MeasuredMethod) -> Place:
     )
 
 
-def _of_folder(path: Path, who: str, known: set[tuple[str, str]], read: set[Path]) -> list[Place]:
+def _of_folder(path: Path, who: str, known: set[tuple[str, str]], read: set[str]) -> list[Place]:
     """The runs of a results folder, without those that stand in a published file (known) and those that were read already."""
     results = load([path])
-    lie = {folder.name: folder for file in records.find(path) if (folder := file.parent.resolve()) not in read}
-    read |= set(lie.values())
+    lie = {folder.name: folder for file in records.find(path) if _carried_out(folder := file.parent.resolve()) not in read}
+    read |= {_carried_out(folder) for folder in lie.values()}
     days = {run_id: _day(folder) for run_id, folder in lie.items() if RunFolder(folder).finished}
     places = []
     for group in comparable(results.table):
@@ -172,6 +173,12 @@ def _of_folder(path: Path, who: str, known: set[tuple[str, str]], read: set[Path
             for made in _alike(own, results, known, lie):
                 places.append(_of_runs(made, group.conditions, results, who, days))
     return places
+
+
+def _carried_out(folder: Path) -> str:
+    """What tells a run from the same one carried out elsewhere: its manifest holds the seconds it took. A copy has the same."""
+    manifest = folder / MANIFEST
+    return file_digest(manifest) + file_digest(folder / RECORDS) if manifest.is_file() else str(folder)
 
 
 def _day(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Leaderboards rank only what was measured under equal conditions, and average only what one maker measured with one code."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -93,9 +94,19 @@ def test_published_files_say_who_and_when_and_are_not_counted_twice(tmp_path):
 
 
 def test_the_same_folder_twice_gives_no_second_row(tmp_path):
-    write_run(tmp_path, flat(0.7), method="coop")
-    (board,) = boards([tmp_path, tmp_path])
+    write_run(tmp_path / "one", flat(0.7), method="coop")
+    (board,) = boards([tmp_path / "one", tmp_path / "one"])
     assert len(board.places) == 1
+
+
+def test_a_copied_run_gives_no_second_row_and_the_same_run_carried_out_elsewhere_does(tmp_path):
+    run = write_run(tmp_path / "one", flat(0.7), method="coop")
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    assert [len(board.places) for board in boards([tmp_path / "one", tmp_path / "copy"])] == [1]
+    manifest = tmp_path / "copy" / run.relative_to(tmp_path / "one") / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(facts | {"cost": facts.get("cost", {}) | {"seconds_prepare": 12.5}}))
+    assert [len(board.places) for board in boards([tmp_path / "one", tmp_path / "copy"])] == [2]
 
 
 def test_a_changed_number_in_a_published_file_is_refused(tmp_path):
