@@ -3,8 +3,8 @@
 Where torch rounds as AVX-512 does, one unit of a generator of CGIL ends at other weights than in its authors' vectors, by 171
 times the limit; without, the largest error is half of the limit. AVX2 is what nearly every machine has.
 
-One thread: sums have one order on every machine, and processes of pytest's -n do not wait for each other's threads: vectors of DIKI
-took 60 seconds of processor time with two threads on two busy cores, and 26 with one).
+One thread: sums have one order on every machine, and processes of pytest's -n do not wait for each other's threads. Vectors of
+DIKI took 60 seconds of processor time with two threads on two busy cores, and 26 with one.
 """
 
 import os
