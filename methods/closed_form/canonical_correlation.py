@@ -20,14 +20,17 @@ Wt stands there twice: the textbook's U is C^T V_r / rho (`whiten_once`). Signs 
 r leaves out the direction that crosses the threshold, so with two classes, which have one direction, it would leave none.
 Here the first one always stays.
 
-Everything is in double precision, for the inverse roots divide by 1e-2. Only Wz needs a decomposition of D x D; St differs from
-ridge I in the span of P alone, and C C^T has the spectrum of a matrix of C x C.
+Everything is in double precision, for the inverse roots divide by 1e-2. Only Wz needs a decomposition of D x D, or of as many
+rows as there are images if those are few (scatter.py); St differs from ridge I in the span of P alone, and C C^T has the spectrum
+of a matrix of C x C.
 """
 
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+from methods.closed_form.scatter import Scatter
 
 
 class Directions(NamedTuple):
@@ -45,7 +48,6 @@ class RunningCorrelation(torch.nn.Module):
 
     counts: torch.Tensor
     image_mean: torch.Tensor
-    image_scatter: torch.Tensor
     text_scatter: torch.Tensor
     cross_scatter: torch.Tensor
 
@@ -55,7 +57,7 @@ class RunningCorrelation(torch.nn.Module):
         double = torch.float64
         self.register_buffer("counts", torch.zeros(0, dtype=double))  # images of each class (C,)
         self.register_buffer("image_mean", torch.zeros(width, dtype=double))  # mu_z (D,)
-        self.register_buffer("image_scatter", torch.zeros(width, width, dtype=double))  # Szz (D, D)
+        self.image_scatter = Scatter(width)  # Szz (D, D)
         self.register_buffer("text_scatter", torch.zeros(0, 0, dtype=double))  # A (C, C)
         self.register_buffer("cross_scatter", torch.zeros(0, width, dtype=double))  # R (C, D)
 
@@ -67,7 +69,7 @@ class RunningCorrelation(torch.nn.Module):
         self.cross_scatter = F.pad(self.cross_scatter, (0, 0, 0, new))
         images = images.double()
         centred = torch.cat([self._add_batch(*batch) for batch in zip(images.split(batch_size), labels.split(batch_size))])
-        self.image_scatter.addmm_(centred.T, centred)  # one product for all batches
+        self.image_scatter.add(centred)  # one product for all batches
         self.cross_scatter.index_add_(0, labels, centred)
 
     def _add_batch(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -78,7 +80,7 @@ class RunningCorrelation(torch.nn.Module):
         if self.pooled and n:
             weight = size * n / (size + n)
             image_gap, text_gap = mean - self.image_mean, counts / size - self.counts / n  # of the means; texts in terms of P
-            self.image_scatter.addr_(image_gap, weight * image_gap)
+            self.image_scatter.add(weight.sqrt() * image_gap[None])
             self.cross_scatter.addr_(weight * text_gap, image_gap)
             self.text_scatter.addr_(text_gap, weight * text_gap)
         self.image_mean += (mean - self.image_mean) * (size / (n + size))
@@ -95,9 +97,8 @@ class RunningCorrelation(torch.nn.Module):
         if not self.text_scatter.any():  # no batch held images of two classes: their texts did not vary
             none = texts.new_zeros(texts.shape[1], 0)
             return Directions(self.image_mean.clone(), none, text_mean, none, none[0])
-        variances, vectors = torch.linalg.eigh(self.image_scatter / (n - 1) + ridge * _identity(self.image_scatter))
-        whiten = (vectors * variances.clamp_min(floor).rsqrt()) @ vectors.T  # Wz (D, D)
-        cross = self.cross_scatter / (n - 1) @ whiten  # (C, D): C is Wt P^T times this, transposed
+        whiten = self.image_scatter.inverse_root(n, ridge, floor)  # x Wz (b, D) of x
+        cross = whiten(self.cross_scatter / (n - 1))  # (C, D): C is Wt P^T times this, transposed
 
         basis, corner = torch.linalg.qr(texts.T)  # P^T = basis (D, k) corner (k, C)
         within = corner @ self.text_scatter @ corner.T / (n - 1)
@@ -110,7 +111,7 @@ class RunningCorrelation(torch.nn.Module):
 
         power = -1.0 if whiten_once else -1.5
         text_directions = basis @ (turns * spread**power) @ turns.T @ corner @ (cross @ chosen)  # St^power P^T cross V_r
-        image_map = whiten @ chosen * rho
+        image_map = whiten(chosen.T).T * rho
         return Directions(self.image_mean.clone(), image_map, text_mean, text_directions / rho.clamp_min(least_rho) * rho, rho)
 
 

@@ -6,7 +6,7 @@ over all samples so far: H (n, m) = expand(inputs (n, d)), Y (n, C) one-hot. Thr
 they keep and in their cost; all in float64, whatever the inputs are, for lambda is small beside H^T H:
 
     GramRidge         keeps H^T H (m, m) and H^T Y (m, C); a solution costs m^3 / 3. For n up to m / 2 the same in n rows
-    RecursiveRidge    keeps the inverse (m, m) and W; a sample costs 4 m^2, there is nothing to solve
+    RecursiveRidge    keeps the inverse (m, m) and W; a sample costs 4 m^2, there is nothing to solve. For n up to m / 2 as above
     SampleRidge       keeps the inputs (n, d) and alpha (n, C); b samples more cost 2 n^2 b + n b (m + C): for n well below m.
                       Also for kernels
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from methods.closed_form.few_samples import FewSamples
-from methods.closed_form.triangle import packed, unpacked
+from methods.closed_form.triangle import keep_triangle, mirror
 
 Expand = Callable[[torch.Tensor], torch.Tensor]
 ROWS = 1024  # samples expanded at a time
@@ -62,9 +62,7 @@ class GramRidge(torch.nn.Module):
         self.few = FewSamples()
         self.register_buffer("gram", torch.zeros(0, 0, dtype=torch.float64))  # (m, m), empty while samples are few
         self.register_buffer("cross", torch.zeros(0, 0, dtype=torch.float64))  # (m, C)
-        self.register_state_dict_post_hook(_pack_gram)
-        self.register_load_state_dict_pre_hook(_complete_state)
-        self.register_load_state_dict_post_hook(_unpack_gram)
+        keep_triangle(self, "gram", "cross")
 
     @torch.no_grad()
     def add(self, inputs: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
@@ -94,26 +92,16 @@ class GramRidge(torch.nn.Module):
         return self.few.sums() if len(self.few.root) else (self.gram, self.cross)
 
 
-def _pack_gram(ridge: GramRidge, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
-    if len(ridge.gram):
-        state[f"{prefix}gram"] = packed(ridge.gram)
-
-
-def _complete_state(ridge: GramRidge, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
-    """Models that were kept before there were rows of few samples have none."""
-    for name, held in ridge.few.named_buffers():
-        state.setdefault(f"{prefix}few.{name}", held)
-
-
-def _unpack_gram(ridge: GramRidge, _: object) -> None:
-    if len(ridge.gram) != ridge.gram.shape[1]:  # a whole one is from before the triangle was stored
-        ridge.gram = unpacked(ridge.gram, len(ridge.cross))
-
-
 class RecursiveRidge(torch.nn.Module):
     """Recursive least squares, `rows` samples H (b, m) with targets Y (b, C) at a time:
 
         R <- R - R H^T (I + H R H^T)^-1 H R,     W <- W + R H^T (Y - H W) with the new R,     R = I / lambda at first
+
+    Up to m / 2 samples are held in as many rows F instead (few_samples.py), from which the recursion starts with
+
+        R = (I - F^T (F F^T + lambda I)^-1 F) / lambda
+
+    R is symmetric, and is made so to the last bit after every addition: the state has its lower triangle.
     """
 
     inverse: torch.Tensor
@@ -122,21 +110,41 @@ class RecursiveRidge(torch.nn.Module):
     def __init__(self, expand: Expand, ridge: float, rows: int):
         super().__init__()
         self.expand, self.ridge, self.rows = expand, ridge, rows
-        self.register_buffer("inverse", torch.zeros(0, 0, dtype=torch.float64))  # R (m, m), empty before the first sample
+        self.few = FewSamples()
+        self.register_buffer("inverse", torch.zeros(0, 0, dtype=torch.float64))  # R (m, m), empty while samples are few
         self.register_buffer("weights", torch.zeros(0, 0, dtype=torch.float64))  # W (m, C)
+        keep_triangle(self, "inverse", "weights")
 
     @torch.no_grad()
     def add(self, inputs: torch.Tensor, labels: torch.Tensor, n_classes: int) -> None:
         """Add inputs (n, d) with labels (n,) among the n_classes classes so far."""
+        columns = self.expand(inputs[:1]).shape[1]
+        if not len(self.inverse) and 2 * (len(self.few.root) + len(inputs)) <= columns:
+            h = torch.cat([h for h, _ in _portions(self.expand, inputs, labels, ROWS)])
+            self.few.add(h, one_hot(labels, n_classes))
+            self.weights = self.few.solve(self.ridge)
+            return
+        if not len(self.inverse):
+            self.inverse = self.inverse_so_far(columns)
+            self.few.clear()
+        if not len(self.weights):
+            self.weights = self.inverse.new_zeros(columns, 0)
         for h, y in _portions(self.expand, inputs, labels, self.rows):
-            if not len(self.inverse):
-                self.inverse = torch.eye(h.shape[1], dtype=h.dtype, device=h.device).div_(self.ridge)
-                self.weights = h.new_zeros(h.shape[1], 0)
             self.weights = widen(self.weights, n_classes)
             projected = h @ self.inverse  # H R (b, m)
             gain = solve_shifted(projected @ h.T, 1.0, projected)  # (I + H R H^T)^-1 H R (b, m): H times the new R
             self.inverse.addmm_(projected.T, gain, alpha=-1)
             self.weights.addmm_(gain.T, one_hot(y, n_classes) - h @ self.weights)
+        mirror(self.inverse)
+
+    def inverse_so_far(self, columns: int) -> torch.Tensor:
+        """R (m, m), however it is held."""
+        if len(self.inverse):
+            return self.inverse
+        identity, root = torch.eye(columns, dtype=torch.float64, device=self.weights.device), self.few.root
+        if len(root):
+            identity.addmm_(root.T, solve_shifted(self.few.products, self.ridge, root), alpha=-1)
+        return identity.div_(self.ridge)
 
 
 class SampleRidge(torch.nn.Module):

@@ -1,4 +1,8 @@
-"""Half of a symmetric matrix: its lower triangle in a rectangle without gaps, as in LAPACK's rectangular full packed format."""
+"""Half of a symmetric matrix: its lower triangle in a rectangle without gaps, as in LAPACK's rectangular full packed format.
+
+A checkpoint of half the size. What goes on from it does so to the last bit if no more than the triangle is ever read, or if what
+lies above it mirrors it.
+"""
 
 import torch
 
@@ -22,3 +26,27 @@ def unpacked(rectangle: torch.Tensor, size: int) -> torch.Tensor:
     lower[:k, :k], lower[k:, k:] = rectangle[1 : k + 1].tril(), rectangle[:k].T.tril()
     lower[k:, :k] = rectangle[k + 1 :]
     return (lower + lower.tril(-1).T)[:size, :size].contiguous()
+
+
+def mirror(square: torch.Tensor, rows: int = 1024) -> None:
+    """Write what lies below the diagonal above it, in place, some rows at a time."""
+    for start in range(0, len(square), rows):
+        end = min(start + rows, len(square))
+        corner = square[start:end, start:end]
+        corner.copy_(corner.tril() + corner.tril(-1).T)
+        square[:start, start:end] = square[start:end, :start].T
+
+
+def keep_triangle(module: torch.nn.Module, name: str, beside: str) -> None:
+    """In the module's state, its symmetric buffer of this name (m, m) is packed; the buffer `beside` has m rows."""
+
+    def pack(_: torch.nn.Module, state: dict[str, torch.Tensor], prefix: str, *__: object) -> None:
+        if len(square := module.get_buffer(name)):
+            state[f"{prefix}{name}"] = packed(square)
+
+    def unpack(_: torch.nn.Module, __: object) -> None:
+        if len(held := module.get_buffer(name)):
+            setattr(module, name, unpacked(held, len(module.get_buffer(beside))))
+
+    module.register_state_dict_post_hook(pack)
+    module.register_load_state_dict_post_hook(unpack)

@@ -114,7 +114,7 @@ def statistics(running: RunningCorrelation, texts: torch.Tensor) -> dict[str, to
     n = running.counts.sum()
     return {
         "n": n,
-        "Szz": running.image_scatter.clone(),  # the next task changes it in place
+        "Szz": running.image_scatter.whole(),
         "Stt": texts.T @ running.text_scatter @ texts,
         "Szt": running.cross_scatter.T @ texts,
         "mz": running.image_mean.clone(),

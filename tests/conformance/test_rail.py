@@ -76,7 +76,7 @@ def inverse_of(primal: RAILPrimal) -> torch.Tensor:
     """(H^T H + lambda I)^-1 as each solver implies it."""
     ridge = primal.settings.ridge
     if primal.settings.solver == "recursive":
-        return primal.ridge.inverse.clone()  # the next task changes it in place
+        return primal.ridge.inverse_so_far(primal.settings.expansion).clone()  # the next task changes it in place
     gram = primal.ridge.sums()[0] if primal.settings.solver == "gram" else None
     if gram is None:
         h = primal.expand(primal.ridge.inputs).double()

@@ -117,3 +117,24 @@ def test_where_no_batch_held_two_classes_nothing_is_correlated():
         found = running.directions(texts, **RULES)
         assert found.correlations.shape == (0,) and found.image_map.shape == found.text_map.shape == (10, 0)
         torch.testing.assert_close(found.image_mean, images[chosen].mean(dim=0))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("rules", [{}, {"floor": 0.5}, {"ridge": 1.0}])
+def test_few_images_are_solved_among_themselves_and_go_on_to_the_last_bit(pooled, rules):
+    images, labels, texts = drawn(60, 4, width=40)
+    running, resumed = RunningCorrelation(40, pooled), RunningCorrelation(40, pooled)
+    for first, last, few in ((0, 10, True), (10, 15, True), (15, 60, False)):
+        running.add(images[first:last], labels[first:last], 4, batch_size=5)
+        assert running.image_scatter.is_few == few
+        found = running.directions(texts, **{**RULES, **rules})
+        wanted = literal(images[:last], labels[:last], texts, 5, pooled, **rules)
+        torch.testing.assert_close(found.correlations, wanted[4], rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(cosines(found, images, texts), cosines(wanted, images, texts), rtol=1e-5, atol=1e-6)
+        state = running.state_dict()
+        for name, value in state.items():  # as Method.load_state_dict does
+            resumed.get_buffer(name).data = torch.empty_like(value)
+        resumed.load_state_dict(state)
+        again = resumed.directions(texts, **{**RULES, **rules})
+        assert torch.equal(found.image_map, again.image_map) and torch.equal(found.text_map, again.text_map)
+        running, resumed = resumed, RunningCorrelation(40, pooled)

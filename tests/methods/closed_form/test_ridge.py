@@ -45,13 +45,37 @@ def test_all_three_ways_give_the_solution_over_all_samples_after_every_task(rows
 
 
 def test_the_inverse_of_the_recursion_is_that_of_all_samples():
-    recursive, h = RecursiveRidge(expand, RIDGE, rows=4), []
+    recursive, inputs = RecursiveRidge(expand, RIDGE, rows=4), []
     for x, y, n_classes in tasks():
         recursive.add(x, y, n_classes)
-        h.append(expand(x).double())
-    h = torch.cat(h)
-    expected = torch.linalg.inv(h.T @ h + RIDGE * torch.eye(h.shape[1], dtype=h.dtype))
+        inputs.append(x)
+    expected = inverse_of(torch.cat(inputs))
     torch.testing.assert_close(recursive.inverse, expected, rtol=1e-9, atol=1e-12)
+    assert torch.equal(recursive.inverse, recursive.inverse.T)
+
+
+@pytest.mark.parametrize("first", [4, 20])  # few enough for rows, and so many that the recursion has begun
+def test_the_recursion_goes_on_from_a_stored_state_to_the_last_bit(first):
+    generator = torch.Generator().manual_seed(3)
+    inputs, labels = torch.randn(30, 5, generator=generator), torch.randint(4, (30,), generator=generator)
+    ridge = RecursiveRidge(expand, RIDGE, rows=3)
+    ridge.add(inputs[:first], labels[:first], 4)
+    assert len(ridge.inverse) == (0 if first == 4 else 11)
+    inverse = ridge.inverse_so_far(11)
+    torch.testing.assert_close(inverse, inverse_of(inputs[:first]), rtol=1e-9, atol=1e-12)
+    resumed, state = RecursiveRidge(expand, RIDGE, rows=3), ridge.state_dict()
+    assert sum(value.numel() for value in state.values() if value is not state["weights"]) < 11 * 11
+    for name, value in state.items():  # as Method.load_state_dict does
+        resumed.get_buffer(name).data = torch.empty_like(value)
+    resumed.load_state_dict(state)
+    for one in (ridge, resumed):
+        one.add(inputs[first:], labels[first:], 6)
+    assert torch.equal(ridge.weights, resumed.weights) and torch.equal(ridge.inverse, resumed.inverse)
+
+
+def inverse_of(inputs):
+    h = expand(inputs).double()
+    return torch.linalg.inv(h.T @ h + RIDGE * torch.eye(h.shape[1], dtype=h.dtype))
 
 
 @pytest.mark.parametrize("first", [4, 20])  # few enough for rows, and so many that the sums are taken
