@@ -101,6 +101,10 @@ def test_the_page_on_results_names_what_a_failure_writes(tmp_path):
     assert all(f"`{name}`" in text for name in found["attempts"][0])
 
 
+def test_the_page_on_tuning_shows_what_the_recipes_that_ship_say():
+    assert script("recipes_table").render().strip() in page("tuning.md")
+
+
 # -- papers -----------------------------------------------------------------------------------------------------
 
 

@@ -202,7 +202,13 @@ def test_a_folder_that_nobody_asks_for_is_no_error_and_one_that_is_names_the_opt
     ("arguments", "given", "code", "said"),
     [
         (["data", "list"], {}, 2, "name one with --data-dir or BENCH_DATA"),
-        (["run", "--protocol", "mini60-6x10", "--methods", "zero-shot", "--dry-run"], {"BENCH_CACHE": "cache"}, 0, "1 to do"),
+        pytest.param(
+            ["run", "--protocol", "mini60-6x10", "--methods", "zero-shot", "--dry-run"],
+            {"BENCH_CACHE": "cache"},
+            0,
+            "1 to do",
+            marks=pytest.mark.thorough,
+        ),
         (
             ["run", "--protocol", "mini60-6x10", "--methods", "zero-shot", "--limit-test", "1"],
             {"BENCH_CACHE": "cache"},
@@ -217,13 +223,14 @@ def test_a_folder_that_nobody_asks_for_is_no_error_and_one_that_is_names_the_opt
             marks=pytest.mark.thorough,
         ),
         (["run", "--protocol", "mini60-6x10", "--methods", "zero-shot"], {}, 2, "name one with --cache-dir or BENCH_CACHE"),
-        (
+        pytest.param(
             ["run", "--protocol", "cifar100-10x10", "--methods", "zero-shot"],
             {"BENCH_CACHE": "cache"},
             2,
             "--data-dir or BENCH_DATA",
+            marks=pytest.mark.thorough,
         ),
-        (["doctor"], {}, 2, "--cache-dir or BENCH_CACHE"),
+        pytest.param(["doctor"], {}, 2, "--cache-dir or BENCH_CACHE", marks=pytest.mark.thorough),
         (["list", "methods"], {}, 0, "zero-shot"),
     ],
 )
