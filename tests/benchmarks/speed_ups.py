@@ -4,6 +4,7 @@ import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from bench.runs.request import Request
 from bench.streams.stream import Stream
 from bench.system import registry
 from bench.system.randomness import Draws
-from methods.closed_form.ridge import GramRidge, SampleRidge, one_hot, solve_shifted
+from methods.closed_form.canonical_correlation import RunningCorrelation
+from methods.closed_form.ridge import GramRidge, RecursiveRidge, SampleRidge, one_hot, solve_shifted
 from tests.bench.runs import test_exact_speed_ups as ways
 from tests.benchmarks import test_prompt_length, test_vaes_together
 from tests.benchmarks.frozen_methods import cached_stream
@@ -46,6 +48,8 @@ def measurements(protocol: str, folders: Folders) -> dict[str, Measurement]:
         "evaluation after 6 of 10 tasks, 100 classes x 100 images": lambda: _evaluation(mini),
         "rail-dual, 200 images more after 3800 of 190 classes": _ridge,
         "ranpac, 100 images more after 900 of 90 classes, 4000 columns": _few_images,
+        "rail-primal, 160 images of 10 classes, 6000 columns": _few_of_a_recursion,
+        "cca-cl, directions of 160 images of 10 classes, 3000 columns": _few_of_a_correlation,
         f"run of clip-adapter on {protocol}": lambda: _store(protocol, folders),
         **{
             f"run of {method}": lambda method=method, others=others: _run(protocol, folders, method, *others)
@@ -125,6 +129,36 @@ def _few_images() -> dict[str, float]:
         ridge.solve(100.0)
 
     return fastest_of({"from the sums": from_sums, "among the images": among_samples}, rounds=1)
+
+
+def _few_of_a_recursion() -> dict[str, float]:
+    """The first few samples: the recursion begun with the identity, and their solution among themselves."""
+    generator = torch.Generator().manual_seed(0)
+    features, projection = torch.randn(160, 128, generator=generator), torch.randn(128, 6000, generator=generator)
+    labels = torch.arange(10).repeat_interleave(16)
+
+    def learned(begun: bool) -> None:
+        ridge = RecursiveRidge(lambda x: F.relu(x @ projection), 0.1, 1024)
+        if begun:
+            ridge.inverse = ridge.inverse_so_far(6000)
+        ridge.add(features, labels, 10)
+
+    return fastest_of({"from the identity": lambda: learned(True), "among the images": lambda: learned(False)}, rounds=1)
+
+
+def _few_of_a_correlation() -> dict[str, float]:
+    """Canonical directions of few images: from the scatter of all columns, and from the products of the images."""
+    generator = torch.Generator().manual_seed(0)
+    images, texts = (torch.randn(n, 3000, generator=generator, dtype=torch.float64) for n in (160, 10))
+    few, whole = RunningCorrelation(3000), RunningCorrelation(3000)
+    whole.image_scatter.square = whole.image_scatter.whole()
+    for running in (few, whole):
+        running.add(images, torch.arange(10).repeat_interleave(16), 10, batch_size=64)
+
+    def solved(running: RunningCorrelation) -> Callable[[], Any]:
+        return lambda: running.directions(texts, 1e-4, 1e-6, 0.999, 1e-6, whiten_once=False)
+
+    return fastest_of({"from the scatter": solved(whole), "among the images": solved(few)}, rounds=1)
 
 
 def _store(protocol: str, folders: Folders) -> dict[str, float]:
