@@ -7,14 +7,14 @@ from bench.learning import recipes
 from bench.learning.recipes import Recipe
 from bench.reports.formats import Table, TableCell, write
 
-HEADER = ["method", "protocol", "searched on", "metric", "before", "chosen", "trials", "failed", "minutes"]
+HEADER = ["method", "protocol", "metric", "before", "chosen", "trials", "failed"]
 
 
 def row(recipe: Recipe) -> list[TableCell]:
     tuned = recipe.tuned
-    chosen = f"{tuned['score']}" if tuned["trial"] else "as before"
-    numbers = [f"{tuned['score_at_present']}", chosen, str(tuned["trials"]), str(tuned["failed"]), f"{tuned['seconds'] / 60:.1f}"]
-    return [TableCell(text) for text in (recipe.method, recipe.protocol, tuned["on"], tuned["metric"], *numbers)]
+    chosen = f"{tuned['score']:.1f}" if tuned["trial"] else "as before"
+    numbers = [f"{tuned['score_at_present']:.1f}", chosen, str(tuned["trials"]), str(tuned["failed"])]
+    return [TableCell(text) for text in (recipe.method, recipe.protocol, tuned["metric"], *numbers)]
 
 
 def render() -> str:

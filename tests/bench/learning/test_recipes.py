@@ -44,6 +44,11 @@ def written(tmp_path):
 
 
 @pytest.fixture
+def nothing_shipped(shipped):
+    shipped("# none\n")
+
+
+@pytest.fixture
 def shipped(monkeypatch, tmp_path):
     """shipped(text): the recipes that come with the package."""
     folder = tmp_path / "shipped"
@@ -67,7 +72,7 @@ def runs(out, *files, protocols=("mini60-6x10",), set=(), methods=("coop",)):
     return found, notes
 
 
-def test_a_recipe_stands_above_the_method_s_own_and_below_set(written, tmp_path):
+def test_a_recipe_stands_above_the_method_s_own_and_below_set(written, tmp_path, nothing_shipped):
     [plain], _ = runs(tmp_path)
     [tuned], notes = runs(tmp_path, written(SOUND))
     [changed], _ = runs(tmp_path, written(SOUND), set=["coop.epochs=4"])
@@ -80,14 +85,14 @@ def test_a_recipe_stands_above_the_method_s_own_and_below_set(written, tmp_path)
                                                "coop.context_words=none"])[0][0].run_id  # fmt: skip
 
 
-def test_what_a_recipe_says_as_the_method_does_is_no_change(written, tmp_path):
+def test_what_a_recipe_says_as_the_method_does_is_no_change(written, tmp_path, nothing_shipped):
     same = '[[recipe]]\nmethod = "coop"\nprotocol = "mini60*"\n[recipe.settings]\nepochs = 15\noptimiser = "adamw"\n'
     [plain], _ = runs(tmp_path)
     [tuned], _ = runs(tmp_path, written(same))
     assert tuned.overrides == "" and tuned.run_id == plain.run_id
 
 
-def test_it_is_for_its_protocol_with_its_validation_part_and_first_tasks(written, tmp_path):
+def test_it_is_for_its_protocol_with_its_validation_part_and_first_tasks(written, tmp_path, nothing_shipped):
     cut = ("mini60-6x10+validation=20%", "mini60-6x10+tasks=2+validation=5-per-class", "mini60-6x10+exemplars=2-per-class")
     found, _ = runs(tmp_path, written(SOUND), protocols=cut)
     assert [run.settings["epochs"] for run in found] == [3, 3, 15]
