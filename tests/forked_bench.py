@@ -23,8 +23,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# variables that are read while a command runs, never by an import
-FREE = ("BENCH_", "COLUMNS", "LINES", "PATH", "PYTHONPATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "PYTEST_", "SLURM_")
+# variables that count when something is imported: read by the interpreter, by numerical libraries, by clients of a network
+AT_IMPORT = (
+    "ATEN_", "CUDA_", "HF_", "HOME", "LANG", "LC_", "LD_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON", "PYTORCH_", "TORCH",
+    "TRANSFORMERS_", "TZ", "XDG_",
+)  # fmt: skip
 LONGEST = 1 << 20  # bytes of a message
 
 
@@ -78,7 +81,9 @@ def variables_of(address: Path | str) -> Path:
 
 
 def fit(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    return hasattr(os, "fork") and all(one.get(n) == other.get(n) or n.startswith(FREE) for n in one.keys() | other.keys())
+    """Are variables that count equal? The path of modules is set anew in every process."""
+    counting = [name for name in one.keys() | other.keys() if name.startswith(AT_IMPORT) and name != "PYTHONPATH"]
+    return hasattr(os, "fork") and all(one.get(name) == other.get(name) for name in counting)
 
 
 def call(
