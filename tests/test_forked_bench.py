@@ -57,9 +57,9 @@ def test_it_ends_as_a_fresh_one_does(forked, tmp_path):
 
 
 def test_one_that_lasts_too_long_is_killed(forked, tmp_path):
-    (tmp_path / "sleeping.py").write_text("import time\n\ntime.sleep(60)\n")
+    (tmp_path / "speaking.py").write_text(f"{PLUG_IN}\nimport time\n\ntime.sleep(60)\n")
     with pytest.raises(TimeoutError):
-        forked.run(["show", "./sleeping.py:Sleeping"], tmp_path, os.environ, 0.5)
+        forked.run(["show", "./speaking.py:Speaking"], tmp_path, os.environ | {"BENCH_WORD": "none"}, 1)
 
 
 def test_variables_that_libraries_read_at_their_import_need_a_fresh_process():
