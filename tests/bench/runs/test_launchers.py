@@ -158,8 +158,10 @@ def finished_with_images(run: Run, seconds: float) -> None:
 
 
 def test_runs_with_other_limits_are_scaled_by_images(tmp_path):
-    finished_with_images(runs_of(["coop"], tmp_path)[0], 100)  # 2 training images and 1 test image of a class; 1 s of scoring
-    wanted = runs_of(["coop"], tmp_path, limit_train=6, limit_test=5) + runs_of(["coop"], tmp_path, set=["coop.epochs=30"])
+    (coop,) = runs_of(["coop"], tmp_path)
+    finished_with_images(coop, 100)  # 2 training images and 1 test image of a class; 1 s of scoring
+    twice = runs_of(["coop"], tmp_path, set=[f"coop.epochs={2 * coop.settings['epochs']}"])
+    wanted = runs_of(["coop"], tmp_path, limit_train=6, limit_test=5) + twice
     found = estimate.of_plan(wanted)
     assert [cost.judged_by for cost in found] == ["other limits", "other settings"]
     assert [round(cost.seconds) for cost in found] == [99 * 3 + 1 * 5, 99 * 2 + 1]
