@@ -1,0 +1,75 @@
+"""Tables of what a campaign has measured: CSV files beside the steps, and what of them is kept in measured/gpu/, for the page."""
+
+import csv
+import io
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.system.files import write_atomically
+from tests.benchmarks.gpu.kept import Result
+from tests.benchmarks.gpu.steps import GROUPS
+from tests.benchmarks.measuring import MEASURED, show_table
+
+KEPT = MEASURED / "gpu"  # a folder for each device
+NAMES = ("steps", "machine", "methods", "tests", "phases", "pixels", "pairs", "jobs", "candidates")
+
+
+def write(folder: Path, results: Sequence[Result]) -> None:
+    """One CSV file for each table that there is something of."""
+    by_table: dict[str, list[dict[str, str]]] = {"steps": _summary(results)}
+    for result in sorted(results, key=lambda result: (GROUPS.index(result.group), result.step)):
+        conditions = {"device": result.machine.device, "torch": result.machine.torch, "size": result.machine.size}
+        for row in result.rows:
+            by_table.setdefault(result.table, []).append(row | conditions)
+    for name, rows in by_table.items():
+        header = list(dict.fromkeys(key for row in rows for key in row if key not in ("device", "torch", "size")))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*header, "device", "torch", "size"], restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(folder / f"{name}.csv", text.getvalue())
+
+
+def _summary(results: Sequence[Result]) -> list[dict[str, str]]:
+    """So many steps of each group ended so."""
+    rows = []
+    for group in GROUPS:
+        own = [result for result in results if result.group == group]
+        if not own:
+            continue
+        count = {status: sum(result.status == status for result in own) for status in ("done", "not applicable", "failed")}
+        rows.append(
+            {"steps": group}
+            | {status: str(number) for status, number in count.items()}
+            | {"seconds": f"{sum(result.seconds for result in own):.0f}"}
+            | {"device": own[0].machine.device, "torch": own[0].machine.torch, "size": own[0].machine.size}
+        )
+    return rows
+
+
+def keep(folder: Path) -> Path:
+    """Copy the tables of one device to where they are committed."""
+    found = sorted(folder.glob("*.csv"))
+    if not found:
+        raise BenchError(f"{folder}: no table is there; name the folder of a device in that of a campaign")
+    place = KEPT / folder.name
+    place.mkdir(parents=True, exist_ok=True)
+    for path in found:
+        shutil.copyfile(path, place / path.name)
+    return place
+
+
+def show(name: str) -> None:
+    """The table of every device that has been measured; what they have in common in a line above."""
+    for folder in sorted(path for path in KEPT.iterdir() if path.is_dir()):
+        path = folder / f"{name}.csv"
+        if not path.exists():
+            continue
+        with open(path, newline="") as file:
+            first = next(csv.DictReader(file))
+        versions = sorted({row["torch"] for row in csv.DictReader(path.read_text().splitlines())})
+        what = "proof run of the command with small sizes, NO GPU measurement" if first["size"] == "small" else "full sizes"
+        print(f"\n{first['device']}, torch {', '.join(versions)}: {what}\n")
+        show_table(path, without=("device", "torch", "size"))
