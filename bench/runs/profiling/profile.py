@@ -118,7 +118,8 @@ def _timed(run: Run, device: torch.device, folders: Folders) -> Profile:
 
 
 def counted(run: Run, folders: Folders) -> dict[str, float]:
-    """Floating-point operations of a run, phase by phase."""
+    """Floating-point operations of a run, phase by phase: of the plain path, since a replayed graph shows none of its own."""
+    run = dataclasses.replace(run, accelerate="none")
     with OperationCounter() as counter, recorded(lambda: counter.total) as operations:
         _carry_out(run, folders)
     return operations.spent

@@ -47,7 +47,7 @@ class Worker:
             self.machine = self._connection.recv()
         except EOFError:
             self.stop()
-            raise BenchError(f"--device {self.conditions.device}: the process that was to carry out steps did not start") from None
+            raise BenchError(f"--device {self.conditions.device}: the process of the steps did not start") from None
         return self.machine
 
     def carry_out(self, step: str, seconds: float) -> Answer:
@@ -153,8 +153,8 @@ def _conclude(steps: Sequence[Step], results: dict[str, Result], say: Callable[[
         count = Counter(results[name].status if name in results else "left" for name in own)
         say(f"{group}: " + ", ".join(f"{count[status]} {status}" for status in ("done", "not applicable", "failed", "left")))
     for status in ("not applicable", "failed"):
-        reasons = Counter(results[step.name].reason for step in steps if step.name in results and results[step.name].status == status)
-        for reason, times in reasons.most_common():
+        own = (results[step.name] for step in steps if step.name in results)
+        for reason, times in Counter(result.reason for result in own if result.status == status).most_common():
             say(f"  {status}, {times}: {reason}")
     to_do = order(steps, results)
     if to_do:

@@ -1,4 +1,4 @@
-"""What a device makes of the methods: phases and floor of every method, steps a second, exact speed-ups, several runs at a time."""
+"""What a device makes of the methods: phases and floor of each, steps a second, exact speed-ups, several runs at a time."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ import torch
 from bench.clip import backbone as backbones
 from bench.clip.precision import resolve_precision
 from bench.images.dataset import Folders
-from bench.runs import plan
+from bench.runs import assignments, plan
 from bench.runs.facts import Facts
 from bench.runs.profiling import profile
 from bench.runs.profiling.operations import matrix_rate
@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[3]
 LARGE, SMALL = ("ViT-B-16", "ViT-L-14"), ("mini",)
 PRECISIONS = ("float32", "bfloat16", "float16")
 AT_A_TIME = (1, 2, 4)  # --jobs
+RUNS = "coop,clip-adapter,proof,linear-probe"
 
 
 def steps(conditions: Conditions) -> list[Step]:
@@ -74,10 +75,10 @@ def machine(conditions: Conditions) -> Rows:
 # -- every method -----------------------------------------------------------------------------------------------
 
 
-def short_run(method: str, tower: str, conditions: Conditions, out: Path, **changes: object) -> Run:
+def short_run(method: str, tower: str, conditions: Conditions, out: Path, accelerate: str = "none", change: str = "") -> Run:
     """A run of the size of CIFAR-100, 100 classes in ten tasks, on stand-in images; few of every class are enough, since loops
-    of training are cut short. Small: 20 classes in two tasks, with the mini CLIP."""
-    protocol, images = ("mini60-2x10", 2) if conditions.small else ("cifar100-10x10", 20)
+    of training are cut short. Small: 60 classes in two tasks, with the mini CLIP."""
+    protocol, images = ("mini60-2x30", 2) if conditions.small else ("cifar100-10x10", 20)
     if names.find(protocol).kind not in registry.load("method", method).scenarios:
         raise NotApplicable("not defined for class-incremental streams")
     request = Request(
@@ -91,7 +92,8 @@ def short_run(method: str, tower: str, conditions: Conditions, out: Path, **chan
         limit_train=images,
         limit_test=images,
         out=out,
-        **changes,
+        accelerate=accelerate,
+        set=(assignments.parse(f"{method}.{change}"),) if change else (),
     )
     with Facts(folders(conditions), here=True) as facts:
         [run], _ = plan.build(request, facts)
@@ -136,8 +138,8 @@ def made_of(loops: list[Phase]) -> str:
 def pixels(method: str, conditions: Conditions) -> Rows:
     """Steps a second and the highest memory: ViT-B/16 at batch 64. Small: the mini CLIP at batch 2."""
     sizes = {"batch": 2, "steps": 2, "sentences": 4} if conditions.small else {"batch": 64, "steps": 20, "sentences": 1000}
-    tower = "mini" if conditions.small else "ViT-B-16"
-    facts = pixel_methods.measure(method, "cifar100-10x10", tower, conditions.device, "auto", **sizes)
+    protocol, tower = ("mini60-6x10", "mini") if conditions.small else ("cifar100-10x10", "ViT-B-16")
+    facts = pixel_methods.measure(method, protocol, tower, conditions.device, "auto", **sizes)
     return [pixel_methods.row(facts) | {"backbone": tower, "batch": str(sizes["batch"]), "precision": facts["precision"]}]
 
 
@@ -181,23 +183,22 @@ def at_a_time(jobs: int, conditions: Conditions) -> Rows:
     """The same four runs by `bench run --jobs N` on one device, from the start of the command to its end."""
     if conditions.device == "standin":
         raise NotApplicable("processes of bench run do not know the stand-in device")
-    protocol, tower, images = ("mini60-2x10", "mini", 2) if conditions.small else ("cifar100-10x10", "ViT-B-16", 10)
+    protocol, tower, images = ("mini60-2x30", "mini", 2) if conditions.small else ("cifar100-10x10", "ViT-B-16", 10)
     options = ["--protocol", protocol, "--backbone", tower, "--device", conditions.device, "--data", "synthetic"]
     options += ["--limit-train", str(images), "--limit-test", "2", "--cache-dir", str(conditions.cache)]
-    options += [] if tower == "mini" else ["--pretrained", "none"]
+    options += ["--set", "coop.epochs=1", "--set", "proof.epochs=1"] if tower == "mini" else ["--pretrained", "none"]
     with tempfile.TemporaryDirectory() as folder:
         features = ["--methods", "zero-shot", "--out", f"{folder}/features"]
         _bench([*options, *features])  # features are stored
         started = time.perf_counter()
-        _bench([*options, "--methods", "coop,clip-adapter,proof,linear-probe", "--jobs", str(jobs), "--out", f"{folder}/results"])
+        _bench([*options, "--methods", RUNS, "--jobs", str(jobs), "--out", f"{folder}/results"])
         seconds = time.perf_counter() - started
     return [{"runs at a time": str(jobs), "runs": "4", "backbone": tower, "seconds": f"{seconds:.1f}"}]
 
 
 def _bench(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "run", *arguments], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}
-    )
+    command, environment = [sys.executable, "-m", "bench", "run", *arguments], os.environ | {"COLUMNS": "200"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise AssertionError(f"bench run ended with code {done.returncode}: {last}")

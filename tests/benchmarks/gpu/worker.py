@@ -1,5 +1,5 @@
-"""The process that carries out steps. Whatever a step does to it, an error of a driver or a crash, the campaign goes on with a new
-one; and it is kept from step to step, since importing torch and starting a GPU take as long as a small step."""
+"""The process that carries out steps. Whatever a step does to it, an error of a driver or a crash, the campaign goes on with a
+new one; and it is kept from step to step, since importing torch and starting a GPU take as long as a small step."""
 
 import contextlib
 import os
