@@ -21,7 +21,8 @@ from tests.benchmarks.gpu.worker import serve
 
 ALL_STEPS = "tests.benchmarks.gpu.steps:all_steps"
 STARTING = 180.0  # seconds that a process may take to start: torch from a cold disk, a driver
-TIMES_LONGER, AT_LEAST = 5.0, 60.0  # than its estimate, and so many seconds: then a step is stopped
+# than its estimate, and so many seconds: then a step is stopped, for a GPU may hang. Without one there is only the end of the time
+TIMES_LONGER, AT_LEAST = 5.0, 60.0
 AT_THE_END = 3.0  # seconds for the tables
 Answer = tuple[kept.Status, str, list[dict[str, str]], float]
 
@@ -117,7 +118,7 @@ def _carried_out(
             if estimate > left:
                 say(f"the time is over: {step.name} takes about {estimate:.0f} s, {max(0, left):.0f} s are left")
                 break
-            status, reason, rows, seconds = worker.carry_out(step.name, min(left, max(TIMES_LONGER * estimate, AT_LEAST)))
+            status, reason, rows, seconds = worker.carry_out(step.name, _limit(estimate, left, worker.conditions))
             attempts = before.attempts + 1 if before else 1
             result = Result(step.name, step.group, machine, status, round(seconds, 1), attempts, reason, step.table, rows)
             kept.write(folder, result)
@@ -140,6 +141,10 @@ def order(steps: Sequence[Step], results: dict[str, Result]) -> list[Step]:
 def _estimate(step: Step, before: Result | None) -> float:
     """Seconds; one that was stopped will take longer than it was given."""
     return max(step.seconds, 1.5 * before.seconds if before else 0.0)
+
+
+def _limit(estimate: float, left: float, conditions: Conditions) -> float:
+    return min(left, max(TIMES_LONGER * estimate, AT_LEAST)) if conditions.device == "cuda" else left
 
 
 def _place(steps: Sequence[Step], results: dict[str, Result]) -> str:
