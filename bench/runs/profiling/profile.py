@@ -10,7 +10,6 @@ rate of a large matrix product on the same device, measured in the same process.
 
 import dataclasses
 import json
-import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from bench.runs.profiling.operations import OperationCounter, clock, matrix_rate
 from bench.runs.run import Run
 from bench.system.peak_memory import forget_peak, peak_bytes
 from bench.system.phases import PHASES, phase, recorded
+from bench.system.processor import cpu_model
 from bench.system.progress import followed
 
 
@@ -238,12 +238,3 @@ def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return cpu_model()
-
-
-def cpu_model() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -21,7 +21,7 @@ from tests.benchmarks.gpu.worker import serve
 
 ALL_STEPS = "tests.benchmarks.gpu.steps:all_steps"
 STARTING = 180.0  # seconds that a process may take to start: torch from a cold disk, a driver
-# than its estimate, and so many seconds: then a step is stopped, for a GPU may hang. Without one there is only the end of the time
+# than its estimate, and so many seconds: then a step is stopped, for a GPU may hang; without one only the end of the time counts
 TIMES_LONGER, AT_LEAST = 5.0, 60.0
 AT_THE_END = 3.0  # seconds for the tables
 Answer = tuple[kept.Status, str, list[dict[str, str]], float]

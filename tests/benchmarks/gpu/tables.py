@@ -10,9 +10,8 @@ from bench.errors import BenchError
 from bench.system.files import write_atomically
 from tests.benchmarks.gpu.kept import Result
 from tests.benchmarks.gpu.steps import GROUPS
-from tests.benchmarks.measuring import MEASURED, show_table
 
-KEPT = MEASURED / "gpu"  # a folder for each device
+KEPT = Path(__file__).parents[1] / "measured" / "gpu"  # a folder for each device
 NAMES = ("steps", "machine", "methods", "tests", "phases", "pixels", "pairs", "jobs", "candidates")
 
 
@@ -63,6 +62,8 @@ def keep(folder: Path) -> Path:
 
 def show(name: str) -> None:
     """The table of every device that has been measured; what they have in common in a line above."""
+    from tests.benchmarks.measuring import show_table
+
     for folder in sorted(path for path in KEPT.iterdir() if path.is_dir()):
         path = folder / f"{name}.csv"
         if not path.exists():

@@ -5,9 +5,11 @@ import contextlib
 import os
 import threading
 import time
+from importlib.metadata import version
 from multiprocessing.connection import Connection
 
 from bench.errors import one_line
+from bench.system.processor import cpu_model
 from tests.benchmarks.gpu.kept import Machine
 from tests.benchmarks.gpu.steps import Conditions, NotApplicable, found_by
 
@@ -36,15 +38,14 @@ def serve(connection: Connection, conditions: Conditions, source: str) -> None:
 
 
 def machine(conditions: Conditions) -> Machine:
-    import torch
-
-    from bench.runs.profiling.profile import cpu_model
-
+    """Without importing torch where that is not needed: a step may be small, and a process may have to be started again."""
     if conditions.device == "cuda":
+        import torch
+
         device = torch.cuda.get_device_name()
     else:
         device = {"cpu": "CPU ", "standin": "stand-in device on CPU "}[conditions.device] + cpu_model()
-    return Machine(device, torch.__version__.split("+")[0], conditions.size)
+    return Machine(device, version("torch").split("+")[0], conditions.size)
 
 
 def _device(conditions: Conditions) -> contextlib.AbstractContextManager[object]:
