@@ -187,6 +187,10 @@ def test_tests_of_cuda_that_failed_or_were_all_skipped_are_failures():
 
 def test_tables_that_are_kept_are_shown_with_their_device(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tables, "KEPT", tmp_path / "kept")
+    page, head = tmp_path / "page.md", f"<!-- output: {tables.SHOWS}jobs -->\n"
+    others = "<!-- end -->\n<!-- output: python x -->\nother\n<!-- end -->\n"
+    page.write_text(f"{head}old\n{others}")
+    monkeypatch.setattr(tables.renew_page, "__defaults__", (page,))
     result = Result("jobs 1", "measurements", HERE, "done", 1.0, table="jobs", rows=[{"runs at a time": "1", "seconds": "2.0"}])
     tables.write(tmp_path / HERE.folder, [result])
     assert main(["--keep", str(tmp_path / HERE.folder)]) == 0
@@ -194,6 +198,7 @@ def test_tables_that_are_kept_are_shown_with_their_device(tmp_path, monkeypatch,
     assert main(["--show", "jobs"]) == 0
     shown = capsys.readouterr().out
     assert "a device, torch 2.15.0: proof run of the command with small sizes, NO GPU measurement" in shown
+    assert page.read_text() == f"{head}{shown.strip()}\n{others}"
     assert "runs at a time" in shown and "| 2.0" in shown.replace("  ", " ") and "a device" not in shown.split("measurement")[1]
 
 

@@ -19,13 +19,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, help="generated images and features [DIR/cache]")
     parser.add_argument("--list", action="store_true", help="print the steps with their estimated seconds and do nothing")
     parser.add_argument("--show", choices=tables.NAMES, help="print a table of tests/benchmarks/measured/gpu and do nothing")
-    parser.add_argument("--keep", type=Path, metavar="DIR/DEVICE", help="copy the tables of a device there, to be committed")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR/DEVICE", help="commit the tables of a device: copy them, renew the page"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.show:
         tables.show(chosen.show)
         return 0
     if chosen.keep:
-        print(f"{tables.keep(chosen.keep)}: commit it, and run python docs/regenerate.py docs/performance.md")
+        place = tables.keep(chosen.keep)
+        tables.renew_page()
+        print(f"{place} and docs/performance.md: commit both")
         return 0
     conditions = _conditions(chosen)
     if chosen.list:

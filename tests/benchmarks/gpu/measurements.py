@@ -88,7 +88,7 @@ def short_run(method: str, tower: str, conditions: Conditions, out: Path, accele
         precision=resolve_precision("auto", conditions.device),
         data="synthetic",
         limit_train=images,
-        limit_test=images,
+        limit_test=1 if conditions.small else images,
         out=out,
         accelerate=accelerate,
         set=(assignments.parse(f"{method}.{change}"),) if change else (),

@@ -1,5 +1,6 @@
 """Tables of what a campaign has measured: CSV files beside the steps, and what of them is kept in measured/gpu/, for the page."""
 
+import contextlib
 import csv
 import io
 import shutil
@@ -11,6 +12,7 @@ from bench.system.files import write_atomically
 from tests.benchmarks.gpu.kept import Result
 from tests.benchmarks.gpu.steps import GROUPS
 
+PAGE, SHOWS = Path(__file__).parents[3] / "docs" / "performance.md", "python -m tests.benchmarks.gpu --show "
 KEPT = Path(__file__).parents[1] / "measured" / "gpu"  # a folder for each device
 NAMES = ("steps", "machine", "methods", "tests", "phases", "pixels", "pairs", "jobs", "candidates")
 
@@ -58,6 +60,20 @@ def keep(folder: Path) -> Path:
     for path in found:
         shutil.copyfile(path, place / path.name)
     return place
+
+
+def renew_page(page: Path = PAGE) -> None:
+    """Put what is kept into the page's blocks; its other tables stay as they are."""
+    from docs.regenerate import BLOCK, filled
+
+    text, shown = page.read_text(), {}
+    for block in BLOCK.finditer(text):
+        command = block["command"] or ""
+        if command.startswith(SHOWS):
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                show(command.removeprefix(SHOWS))
+            shown[command] = printed.getvalue().strip("\n") + "\n"
+    write_atomically(page, filled(text, shown))
 
 
 def show(name: str) -> None:
