@@ -178,6 +178,7 @@ def as_json(machine: Machine, profiles: Sequence[Profile], failures: Sequence[st
             {
                 **{key: found.run.identity[key] for key in ("protocol", "method", "settings", "backbone", "limits", "seed")},
                 "overrides": found.run.overrides,
+                "accelerate": found.run.accelerate,
                 "total_seconds": found.total,
                 "seconds": found.seconds,
                 "share": {phase: seconds / found.total for phase, seconds in found.seconds.items()},
@@ -230,6 +231,7 @@ def _names(profiles: Sequence[Profile]) -> list[str]:
     protocols = {found.run.protocol for found in profiles}
     return [
         " ".join([*([found.run.protocol] if len(protocols) > 1 else []), found.run.method, found.run.overrides]).strip()
+        + ("" if found.run.accelerate == "none" else f" by {found.run.accelerate}")
         for found in profiles
     ]
 

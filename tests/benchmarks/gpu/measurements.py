@@ -1,5 +1,6 @@
 """What a device makes of the methods: phases and floor of each, steps a second, exact speed-ups, several runs at a time."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from bench.clip import backbone as backbones
 from bench.clip.precision import resolve_precision
 from bench.errors import BenchError
 from bench.images.dataset import Folders
+from bench.learning.setting_values import as_text
 from bench.runs import assignments, plan
+from bench.runs.assignments import Assignment
 from bench.runs.facts import Facts
 from bench.runs.profiling import profile
 from bench.runs.profiling.operations import matrix_rate
@@ -30,6 +33,7 @@ ROOT = Path(__file__).parents[3]
 LARGE, SMALL = ("ViT-B-16", "ViT-L-14"), ("mini",)
 PRECISIONS = ("float32", "bfloat16", "float16")
 AT_A_TIME = (1, 2, 4)  # --jobs
+OF_LENGTH = ("epochs", "iterations", "warmup", "milestones", "every")  # words in names of settings
 RUNS = "coop,clip-adapter,proof,linear-probe"
 
 
@@ -91,7 +95,7 @@ def short_run(method: str, tower: str, conditions: Conditions, out: Path, accele
         limit_test=1 if conditions.small else images,
         out=out,
         accelerate=accelerate,
-        set=(assignments.parse(f"{method}.{change}"),) if change else (),
+        set=(*_shortened(method, conditions), *([assignments.parse(f"{method}.{change}")] if change else [])),
     )
     with Facts(folders(conditions), here=True) as facts:
         try:
@@ -99,6 +103,24 @@ def short_run(method: str, tower: str, conditions: Conditions, out: Path, accele
         except BenchError as error:  # it is not defined for such streams, or needs a file of the user's
             raise NotApplicable(str(error)) from error
     return run
+
+
+def _shortened(name: str, conditions: Conditions) -> list[Assignment]:
+    """The method's shortest training at its full width; so many updates where it counts those, in loops of its own that nothing
+    else cuts."""
+    method = registry.load("method", name)
+    fields = {field.name for field in dataclasses.fields(method.Settings)}
+    changes = {field: value for field, value in method.quick.items() if any(word in field for word in OF_LENGTH)}
+    if "iterations" in fields:
+        changes |= {"iterations": made(conditions) - 1} | ({"epochs": 0} if "epochs" in fields else {})
+    if conditions.small and "batch_size" in fields:
+        changes["batch_size"] = 4
+    return [Assignment(name, field, as_text(value, field), field) for field, value in changes.items()]
+
+
+def made(conditions: Conditions) -> int:
+    """Steps of every loop of training that are made."""
+    return 3 if conditions.small else 10
 
 
 def folders(conditions: Conditions) -> Folders:
@@ -109,7 +131,7 @@ def phases(tower: str, method: str, conditions: Conditions) -> Rows:
     """As `bench profile` measures it, with some steps of every loop of training."""
     with tempfile.TemporaryDirectory() as folder:
         run = short_run(method, tower, conditions, Path(folder))
-        with first_steps_only(2 if conditions.small else 10) as loops:
+        with first_steps_only(made(conditions)) as loops:
             found, [one], _ = profile.profile([run], folders(conditions), None)
     floor = sum(one.floor(found.rate).values())
     trained = one.operations["train"] / (found.rate * one.seconds["train"]) if one.seconds["train"] else 0.0
