@@ -89,11 +89,11 @@ def _compiled_blocks() -> Iterator[None]:
     from open_clip.transformer import ResidualAttentionBlock
 
     plain = ResidualAttentionBlock.forward
-    ResidualAttentionBlock.forward = compilable(plain)  # type: ignore[method-assign]
+    ResidualAttentionBlock.forward = compilable(plain)
     try:
         yield
     finally:
-        ResidualAttentionBlock.forward = plain  # type: ignore[method-assign]
+        ResidualAttentionBlock.forward = plain
 
 
 # -- graphs -----------------------------------------------------------------------------------------------------

@@ -159,11 +159,11 @@ def optimiser_steps(now: Callable[[], float]) -> Iterator[list[list[float]]]:
         lists.extend(done for _, done in moments.values())
 
 
-def show_table(path: Path, without: Sequence[str] = ()) -> None:
-    """A table that was measured before and kept as CSV, as Markdown; without some of its columns."""
+def show_table(path: Path) -> None:
+    """A table that was measured before and kept as CSV, as Markdown."""
     import pandas as pd
 
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns=list(without))
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     print(tabulate(rows, headers="keys", tablefmt="github", showindex=False, disable_numparse=True))
 
 

@@ -8,6 +8,7 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -83,7 +84,7 @@ def carry_out(
     minutes: float,
     source: str = ALL_STEPS,
     wanted: Callable[[Step], bool] = lambda step: True,
-    say: Callable[[str], object] = print,
+    say: Callable[[str], object] = partial(print, flush=True),  # also into a file
 ) -> int:
     """Go on with the campaign in `out` for so long; how many steps are left."""
     ends = time.monotonic() + 60 * minutes

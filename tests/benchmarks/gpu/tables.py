@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from tabulate import tabulate
+
 from bench.errors import BenchError
 from bench.system.files import write_atomically
 from tests.benchmarks.gpu.kept import Result
@@ -14,6 +16,7 @@ from tests.benchmarks.gpu.steps import GROUPS
 
 PAGE, SHOWS = Path(__file__).parents[3] / "docs" / "performance.md", "python -m tests.benchmarks.gpu --show "
 KEPT = Path(__file__).parents[1] / "measured" / "gpu"  # a folder for each device
+CONDITIONS = ("device", "torch", "size")  # columns of every row
 NAMES = ("steps", "machine", "methods", "tests", "phases", "pixels", "pairs", "jobs", "candidates")
 
 
@@ -25,9 +28,9 @@ def write(folder: Path, results: Sequence[Result]) -> None:
         for row in result.rows:
             by_table.setdefault(result.table, []).append(row | conditions)
     for name, rows in by_table.items():
-        header = list(dict.fromkeys(key for row in rows for key in row if key not in ("device", "torch", "size")))
+        header = list(dict.fromkeys(key for row in rows for key in row if key not in CONDITIONS))
         text = io.StringIO()
-        writer = csv.DictWriter(text, [*header, "device", "torch", "size"], restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, [*header, *CONDITIONS], restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(folder / f"{name}.csv", text.getvalue())
@@ -78,15 +81,10 @@ def renew_page(page: Path = PAGE) -> None:
 
 def show(name: str) -> None:
     """The table of every device that has been measured; what they have in common in a line above."""
-    from tests.benchmarks.measuring import show_table
-
-    for folder in sorted(path for path in KEPT.iterdir() if path.is_dir()):
-        path = folder / f"{name}.csv"
-        if not path.exists():
-            continue
-        with open(path, newline="") as file:
-            first = next(csv.DictReader(file))
-        versions = sorted({row["torch"] for row in csv.DictReader(path.read_text().splitlines())})
-        what = "proof run of the command with small sizes, NO GPU measurement" if first["size"] == "small" else "full sizes"
-        print(f"\n{first['device']}, torch {', '.join(versions)}: {what}\n")
-        show_table(path, without=("device", "torch", "size"))
+    for path in sorted(KEPT.glob(f"*/{name}.csv")):
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        versions = ", ".join(sorted({row["torch"] for row in rows}))
+        what = "proof run of the command with small sizes, NO GPU measurement" if rows[0]["size"] == "small" else "full sizes"
+        print(f"\n{rows[0]['device']}, torch {versions}: {what}\n")
+        own = [{key: value for key, value in row.items() if key not in CONDITIONS} for row in rows]
+        print(tabulate(own, "keys", "github", disable_numparse=True))
