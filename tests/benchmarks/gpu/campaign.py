@@ -8,7 +8,6 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,6 +25,11 @@ STARTING = 180.0  # seconds that a process may take to start: torch from a cold 
 TIMES_LONGER, AT_LEAST = 5.0, 60.0
 AT_THE_END = 3.0  # seconds for the tables
 Answer = tuple[kept.Status, str, list[dict[str, str]], float]
+
+
+def print_at_once(line: str) -> None:
+    """Also into a file, which somebody may look at while the campaign is at work."""
+    print(line, flush=True)
 
 
 class Worker:
@@ -84,7 +88,7 @@ def carry_out(
     minutes: float,
     source: str = ALL_STEPS,
     wanted: Callable[[Step], bool] = lambda step: True,
-    say: Callable[[str], object] = partial(print, flush=True),  # also into a file
+    say: Callable[[str], object] = print_at_once,
 ) -> int:
     """Go on with the campaign in `out` for so long; how many steps are left."""
     ends = time.monotonic() + 60 * minutes

@@ -81,7 +81,10 @@ def renew_page(page: Path = PAGE) -> None:
 
 def show(name: str) -> None:
     """The table of every device that has been measured; what they have in common in a line above."""
-    for path in sorted(KEPT.glob(f"*/{name}.csv")):
+    found = sorted(KEPT.glob(f"*/{name}.csv"))
+    if not found:
+        print("(not measured yet)")
+    for path in found:
         rows = list(csv.DictReader(path.read_text().splitlines()))
         versions = ", ".join(sorted({row["torch"] for row in rows}))
         what = "proof run of the command with small sizes, NO GPU measurement" if rows[0]["size"] == "small" else "full sizes"
