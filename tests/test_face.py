@@ -137,4 +137,4 @@ def test_the_page_names_all_public_names_and_modules_that_are_there():
     first_cells = [line.split("|")[1].strip().strip("`") for line in text.splitlines() if line.startswith("| `")]
     modules = [name for name in first_cells if "." in name]
     assert sorted(set(first_cells) - set(modules)) == sorted(PUBLIC) and len(first_cells) == len(PUBLIC) + len(modules)
-    assert len(modules) == 5 and all(importlib.import_module(name) for name in modules)
+    assert len(modules) == 6 and all(importlib.import_module(name) for name in modules)

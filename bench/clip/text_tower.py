@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from bench.clip.acceleration import compilable
 from bench.clip.precision import computing_like
 from bench.clip.tower_types import Block, ClipModel
 
@@ -99,6 +100,7 @@ def project(block: Block, x: torch.Tensor, which: str) -> tuple[torch.Tensor, ..
     return F.linear(block.ln_1(x), attention.in_proj_weight[rows], attention.in_proj_bias[rows]).split(w, dim=-1)
 
 
+@compilable
 def finish_block(block: Block, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     """The rest of a block: its input x (..., w), and what its heads have gathered (..., w)."""
     x = x + block.ls_1(block.attn.out_proj(attended))

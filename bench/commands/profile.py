@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from bench.images.dataset import Folders
 
 AS_IN_RUN = (
-    "protocols", "methods", "seeds", "order_seeds", "backbone", "pretrained", "device", "precision", "set", "ablate",
-    "data", "limit_train", "limit_test", "threads",
+    "protocols", "methods", "seeds", "order_seeds", "backbone", "pretrained", "device", "precision", "accelerate", "set",
+    "ablate", "data", "limit_train", "limit_test", "threads",
 )  # fmt: skip
 OWN = [
     click.option("--stored-features", is_flag=True, help="Use the feature store of the cache folder.  [an empty one]"),

@@ -51,6 +51,9 @@ OPTIONS: dict[str, Option] = {
     "precision": click.option(
         "--precision", default="auto", show_default=True, type=click.Choice(ONE_OF["precision"]),
         help="Of the towers' blocks; auto: float32 on the CPU, half on a GPU."),
+    "accelerate": click.option(
+        "--accelerate", default="none", show_default=True, type=click.Choice(ONE_OF["accelerate"]),
+        help="Training by compiled functions, or with steps as CUDA graphs; numbers differ by rounding."),
     "recipe": click.option(
         "--recipe", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
         help="Settings that bench tune has found; may be repeated. --set goes before them."),

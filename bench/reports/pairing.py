@@ -222,4 +222,5 @@ def _differences(manifest_a: Mapping[str, Any], manifest_b: Mapping[str, Any], s
 def _machine(manifest: Mapping[str, Any]) -> dict[str, str]:
     identity = manifest.get("identity", {})
     device = {"device": str(identity.get("device", "")), "precision": str(identity.get("precision", "float32"))}
+    device |= {"accelerate": str(identity.get("accelerate", "none"))}
     return device | run_facts.versions([manifest])

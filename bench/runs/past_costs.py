@@ -3,7 +3,7 @@
 A run is judged by finished ones of its method in its results folder, those that have most in common with it first, and what they
 cost is scaled by images, updates and tasks. Where there is none, by the table of relative costs (bench/runs/method_costs.py):
 finished runs of other methods there tell how long its unit takes, or, for the mini CLIP on the CPU, a moment's measurement.
-Never by another backbone, device or precision, which change the time by orders of magnitude.
+Never by another backbone, device, precision or acceleration: the first change the time by orders of magnitude.
 """
 
 import json
@@ -36,7 +36,7 @@ SURE = {  # by what a run was judged -> how far off it may be
     METHODS: "by a table of relative costs and finished runs of other methods, within a factor of about 4",
     TABLE: "by a table of relative costs and a moment's measurement of this machine, within a factor of about 4",
 }
-ALWAYS = ("backbone", "device", "precision")
+ALWAYS = ("backbone", "device", "precision", "accelerate")
 BYTES_OF_A_SCORE, BYTES_OF_A_RUN = 40, 20_000  # of the files of a run: with each scored image, and with none
 
 

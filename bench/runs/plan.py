@@ -10,7 +10,7 @@ from dataclasses import replace
 from bench.errors import BenchError
 from bench.learning import recipes
 from bench.learning.recipes import Recipe
-from bench.runs import assignments, embedded
+from bench.runs import accelerators, assignments, embedded
 from bench.runs.assignments import Assignment
 from bench.runs.facts import Facts
 from bench.runs.request import Request
@@ -26,6 +26,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
     Device and precision of the request are those of the machine, not "auto". A change may be meant for `other_methods`, which
     the same study names elsewhere.
     """
+    accelerators.refuse_device(request.accelerate, request.device)
     ablations = [assignments.parse(one, "--ablate") for one in request.ablate]
     protocols = [facts.protocol(given) for given in request.protocols]
     chosen, notes = [], []
@@ -81,6 +82,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         limit_test=request.limit_test,
                         out=request.out,
                         precision=clip.precision,
+                        accelerate=request.accelerate,
                         synthetic=request.synthetic,
                         tasks=tasks[order_seed],
                         given=protocol_names.from_anywhere(given),
@@ -179,6 +181,7 @@ def render(
         rows.append([run.protocol, method, run.order_seed, run.seed, run.run_id, statuses[place], *extra])
     conditions = dict.fromkeys(
         f"backbone {run.backbone} ({run.weights_label}) on {run.device} in {run.precision}"
+        f"{'' if run.accelerate == 'none' else f', accelerated by {run.accelerate}'}"
         f"{', SYNTHETIC images' if run.synthetic else ''}, results in {run.out}"
         for run in runs
     )

@@ -55,6 +55,7 @@ class Request:
     pretrained: str | None = None
     device: str = "auto"
     precision: str = "auto"
+    accelerate: str = "none"
     data: str = "real"
     limit_train: int | None = None
     limit_test: int | None = None
@@ -80,7 +81,11 @@ class Study:
     methods: tuple[str, ...] = ()  # that the file names, whether options leave them out or not: its settings may be for any
 
 
-ONE_OF = {"precision": ("auto", "float32", "bfloat16", "float16"), "data": ("real", "synthetic")}
+ONE_OF = {
+    "precision": ("auto", "float32", "bfloat16", "float16"),
+    "accelerate": ("none", "graphs", "compile"),
+    "data": ("real", "synthetic"),
+}
 KEYS = [field.name for field in fields(Request)]
 
 

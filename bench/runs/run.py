@@ -51,6 +51,7 @@ class Run:
     content: Content = "official"  # what the protocol's name says about its images
     images: str = ""  # digest of the images of a stream whose name says nothing about them; else empty
     validation: str = ""  # the part of the training images that is scored in the place of the test images; empty: none
+    accelerate: str = "none"  # training by compiled functions or CUDA graphs: bench/clip/acceleration.py
     keep_model: bool = False  # is the trained model wanted beside the results? No number depends on it: not part of the identity
 
     @property
@@ -85,6 +86,7 @@ class Run:
             "weights": self.weights,
             "device": self.device.split(":")[0],
             **({} if self.precision == "float32" else {"precision": self.precision}),
+            **({} if self.accelerate == "none" else {"accelerate": self.accelerate}),
             "order_seed": self.order_seed,
             "seed": self.seed,
             "limits": self.limits,

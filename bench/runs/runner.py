@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 
+from bench.clip import acceleration
 from bench.clip.backbone import Backbone
 from bench.errors import BenchError, RunFailure, UnfitMethod, one_line
 from bench.images.dataset import Folders
@@ -26,7 +27,7 @@ from bench.learning.method import Method
 from bench.learning.stated import is_stated
 from bench.results import records
 from bench.results.run_folder import RECORDS, SAMPLES
-from bench.runs import checkpoint, failures, kept_model, moments
+from bench.runs import accelerators, checkpoint, failures, kept_model, moments
 from bench.runs.moments import Progress
 from bench.runs.run import LoadedRun, Run
 from bench.runs.watch import Watch
@@ -55,9 +56,10 @@ def execute(
     run = loaded.run
     if run.finished:
         return "already finished"
+    accelerators.refuse_without_compiler(run.accelerate, run.device)
     remove_leftovers(run.folder)
     watch = Watch(run.files.log, progress)
-    with listening(watch):
+    with listening(watch), acceleration.accelerated(run.accelerate):
         _execute(loaded, backbone, folders, watch)
     return "finished"
 
@@ -344,6 +346,7 @@ def _write_results(
             for task in stream.tasks
         ],
         **conditions,
+        **_accelerated(),
         **({"ties": journal.ties} if stream.scenario.kind == "task-agnostic" else {}),
         "templates": sorted({t for templates in stream.scenario.templates for t in templates}),
         "cost": cost,
@@ -353,6 +356,12 @@ def _write_results(
         "checksums": {name: sha256(content) for name, content in results.items()},
     }
     write_atomically(run.files.manifest, json.dumps(manifest, indent=1, default=str))
+
+
+def _accelerated() -> dict[str, Any]:
+    """By what the run was accelerated, and how often that was called in the process that ended it."""
+    found = acceleration.of_this_run()
+    return {"accelerated": dataclasses.asdict(found)} if found else {}
 
 
 def _begun_elsewhere(journal: checkpoint.Journal, backbone: Backbone) -> dict[str, Any]:

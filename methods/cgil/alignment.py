@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import Backbone, Draws, Range, Scenario, setting, unknown_name
+from bench.clip.acceleration import replayed, replaying
 from bench.system import progress
 from methods.shared.batches import steps_of_an_epoch
 from methods.shared.prompts import ContextPrompts
@@ -114,7 +115,19 @@ class ClassPrompts(torch.nn.Module):
         goes through the keys of the first `frozen` classes either; they still follow what all classes share, G or V.
         """
         settings, scale = self.settings, self.backbone.logit_scale
-        optimizer = torch.optim.AdamW(self.parameters(), lr=settings.alignment_lr, weight_decay=0.0)
+        parameters = list(self.parameters())
+        optimizer = torch.optim.AdamW(parameters, lr=settings.alignment_lr, weight_decay=0.0)
+
+        def loss_of(u: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            keys = self.keys(n)
+            keys = torch.cat([keys[:frozen].detach(), keys[frozen:]]) if frozen else keys
+            return F.cross_entropy(scale * u @ keys.T, labels)  # logits (b, n)
+
+        def gradients(u: torch.Tensor, labels: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+            loss = loss_of(u, labels)
+            return torch.autograd.grad(loss, parameters), loss.detach()
+
+        gradients_of = replayed(gradients) if replaying() else None
         of_an_epoch = steps_of_an_epoch(images=len(labels), batch_size=settings.alignment_batch)
         progress.trains("prompt alignment", settings.alignment_epochs * of_an_epoch, of_an_epoch)
         for epoch in range(settings.alignment_epochs):
@@ -122,12 +135,14 @@ class ClassPrompts(torch.nn.Module):
             order = self.draws.permutation(len(labels), "alignment order", *purpose, epoch).to(u.device)
             total = torch.zeros((), device=u.device)
             for rows in order.split(settings.alignment_batch):
-                keys = self.keys(n)
-                keys = torch.cat([keys[:frozen].detach(), keys[frozen:]]) if frozen else keys
-                logits = scale * u[rows] @ keys.T  # (b, n)
-                loss = F.cross_entropy(logits, labels[rows])
                 optimizer.zero_grad()
-                loss.backward()
+                if gradients_of is None:
+                    loss = loss_of(u[rows], labels[rows])
+                    loss.backward()
+                else:
+                    found, loss = gradients_of(u[rows], labels[rows])
+                    for parameter, gradient in zip(parameters, found):
+                        parameter.grad = gradient
                 optimizer.step()
                 total += loss.detach()
                 progress.step(loss.detach())

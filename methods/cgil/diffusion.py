@@ -20,6 +20,7 @@ Every class takes the same number of steps, so a row of the weights ends as if i
 fewer images than others in a batch are padded, and padding has no weight in the loss.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -28,6 +29,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench import Draws
+from bench.clip.acceleration import compilable, replayed
 from bench.system import progress
 from methods.cgil.stacked import Check, ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
 
@@ -83,6 +85,7 @@ class DiffusionModels(ModelsOfClasses):
         x = pad_sequence(list(features), batch_first=True)  # (C, n, d) with n the largest class
         each = torch.arange(len(classes), device=device).unsqueeze(1)
         adam = RowAdam(weights, self.shapes, WEIGHT_DECAY)
+        gradients_of = replayed(functools.partial(self.gradients, weights))
         batches = [self.batches(c, len(own), draws) for c, own in zip(classes, features)]
         total = torch.zeros((), device=device)
         progress.trains("diffusion", self.iterations)
@@ -91,7 +94,7 @@ class DiffusionModels(ModelsOfClasses):
             count = torch.tensor([len(rows) for rows, _, _ in drawn])
             mask = (torch.arange(int(count.max())) < count.unsqueeze(1)).to(device)  # (C, B)
             rows, levels, noise = (pad_sequence(list(part), batch_first=True).to(device) for part in zip(*drawn))
-            gradients, loss = self.gradients(weights, x[each, rows], levels, noise, mask)
+            gradients, loss = gradients_of(x[each, rows], levels, noise, mask)
             adam.step(gradients, self.lr)
             total += loss
             progress.step(loss)
@@ -118,20 +121,12 @@ class DiffusionModels(ModelsOfClasses):
         """
         layers = layers_with_gradients(weights, self.shapes)
         noisy = self.signal[levels].unsqueeze(-1) * x + self.noise[levels].unsqueeze(-1) * noise
-        error = (self.denoise(layers, noisy, levels) - x).square().mean(dim=-1)  # (C, B)
-        loss = ((self.loss_weights[levels] * error * mask).sum(dim=1) / mask.sum(dim=1)).sum()  # rows do not interact
+        loss = batch_loss(layers, self.positions, noisy, x, levels, self.loss_weights[levels], mask)
         return torch.autograd.grad(loss, layers), loss.detach()
 
     def denoise(self, layers: Sequence[torch.Tensor], x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """What each class's network, layers (C, *shape), makes of x (C, B, d) at levels, less one, (C, B) or (C, 1)."""
-        w_in, b_in, *hidden, w_out, b_out, w_1, b_1, w_2, b_2 = layers
-        positions = self.positions.expand(len(x), -1, -1)  # (C, T, width)
-        shift = linear(F.silu(linear(positions, w_1, b_1)), w_2, b_2)  # s(1) .. s(T)
-        shift = shift[torch.arange(len(x), device=x.device).unsqueeze(1), levels]  # (C, B, width)
-        h = F.silu(linear(x, w_in, b_in))
-        for weight, bias in zip(hidden[::2], hidden[1::2]):
-            h = F.silu(linear(h, weight, bias) + shift)
-        return linear(h, w_out, b_out)
+        return denoised(layers, self.positions, x, levels)
 
     @torch.no_grad()
     def sample(self, n: int, draws: Draws, *purpose: object) -> torch.Tensor:
@@ -144,6 +139,35 @@ class DiffusionModels(ModelsOfClasses):
                 noise = draws.normal(shape, *purpose, "noise", level).to(device)
                 x = self.signal[level - 1] * x + self.noise[level - 1] * noise
         return destandardise(x, self.statistics)
+
+
+def denoised(
+    layers: Sequence[torch.Tensor], positions: torch.Tensor, x: torch.Tensor, levels: torch.Tensor
+) -> torch.Tensor:
+    """`DiffusionModels.denoise`, with p(1) .. p(T) (T, width)."""
+    w_in, b_in, *hidden, w_out, b_out, w_1, b_1, w_2, b_2 = layers
+    positions = positions.expand(len(x), -1, -1)  # (C, T, width)
+    shift = linear(F.silu(linear(positions, w_1, b_1)), w_2, b_2)  # s(1) .. s(T)
+    shift = shift[torch.arange(len(x), device=x.device).unsqueeze(1), levels]  # (C, B, width)
+    h = F.silu(linear(x, w_in, b_in))
+    for weight, bias in zip(hidden[::2], hidden[1::2]):
+        h = F.silu(linear(h, weight, bias) + shift)
+    return linear(h, w_out, b_out)
+
+
+@compilable
+def batch_loss(
+    layers: Sequence[torch.Tensor],
+    positions: torch.Tensor,
+    noisy: torch.Tensor,
+    x: torch.Tensor,
+    levels: torch.Tensor,
+    loss_weights: torch.Tensor,
+    mask: torch.Tensor,
+) -> torch.Tensor:
+    """The sum of the classes' losses on a batch x (C, B, d) and what noise has made of it: rows do not interact."""
+    error = (denoised(layers, positions, noisy, levels) - x).square().mean(dim=-1)  # (C, B)
+    return ((loss_weights * error * mask).sum(dim=1) / mask.sum(dim=1)).sum()
 
 
 def level_positions(levels: int, width: int) -> torch.Tensor:

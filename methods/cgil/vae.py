@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench import Draws
+from bench.clip.acceleration import compilable, replayed
 from bench.system import progress
 from methods.cgil.stacked import Check, ModelsOfClasses, RowAdam, destandardise, layers_with_gradients, linear, unstack
 
@@ -86,6 +87,7 @@ class VAEs(ModelsOfClasses):
         x = pad_sequence(ordered, batch_first=True)  # (C, n, d) with n the largest class
         class_index = torch.arange(len(classes), device=device).unsqueeze(1)
         adam = RowAdam(rows, self.encoder_shapes + self.decoder_shapes)
+        gradients_of = replayed(lambda x, noise, count, mask: self.gradients(rows[: len(count)], x, noise, count, mask))
         progress.trains("VAE", self.epochs * len(batches), len(batches))
         for epoch in range(self.epochs):
             rate = warm_restart_rate(epoch, self.lr, first_cycle=max(1, self.epochs // 10))
@@ -96,7 +98,7 @@ class VAEs(ModelsOfClasses):
             total = torch.zeros((), device=device)
             for place, count, mask in batches:
                 active = len(count)
-                gradients, loss = self.gradients(rows[:active], shuffled[:active, place], noise[:active, place], count, mask)
+                gradients, loss = gradients_of(shuffled[:active, place], noise[:active, place], count, mask)
                 adam.step(gradients, rate)
                 total += loss
                 progress.step(loss)
@@ -109,10 +111,7 @@ class VAEs(ModelsOfClasses):
     ) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
         """Each layer's gradients (C, *shape) of the classes' own losses, and their sum. x is (C, B, d), mask (C, B, 1)."""
         layers = layers_with_gradients(rows, self.encoder_shapes + self.decoder_shapes)
-        mu, s = encode(layers[: len(self.encoder_shapes)], x, count, mask)  # (C, B, latent)
-        reconstruction = decode(layers[len(self.encoder_shapes) :], mu + noise * s.exp())  # (C, B, d)
-        rec, kl = losses(x, reconstruction, mu, s, mask)  # (C,)
-        loss = ((rec + kl) / count).sum()  # rows do not interact: each gets the gradient of its own term
+        loss = batch_loss(layers[: len(self.encoder_shapes)], layers[len(self.encoder_shapes) :], x, noise, count, mask)
         return torch.autograd.grad(loss, layers), loss.detach()
 
     @torch.no_grad()
@@ -153,6 +152,22 @@ def decode(layers: Sequence[torch.Tensor], z: torch.Tensor) -> torch.Tensor:
     z = F.leaky_relu(linear(z, w1, b1), SLOPE)
     z = F.leaky_relu(linear(z, w2, b2), SLOPE)
     return linear(z, w3, b3)
+
+
+@compilable
+def batch_loss(
+    encoder: Sequence[torch.Tensor],
+    decoder: Sequence[torch.Tensor],
+    x: torch.Tensor,
+    noise: torch.Tensor,
+    count: torch.Tensor,
+    mask: torch.Tensor,
+) -> torch.Tensor:
+    """The sum of the classes' losses on a batch x (C, B, d): rows do not interact, each gets the gradient of its own term."""
+    mu, s = encode(encoder, x, count, mask)  # (C, B, latent)
+    reconstruction = decode(decoder, mu + noise * s.exp())  # (C, B, d)
+    rec, kl = losses(x, reconstruction, mu, s, mask)  # (C,)
+    return ((rec + kl) / count).sum()
 
 
 def losses(

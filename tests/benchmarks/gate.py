@@ -22,11 +22,11 @@ from bench.clip import backbone as backbones
 from bench.images.dataset import ImageSource
 from bench.learning.evaluation import evaluate
 from bench.runs import checkpoint
-from bench.runs.profiling.profile import cpu_model
 from bench.streams.features import FeatureStore
 from bench.streams.stream import Scenario, Split, Stream, Task
 from bench.system import registry
 from bench.system.files import write_atomically
+from bench.system.processor import cpu_model
 from bench.system.randomness import Draws
 from methods.cgil.vae import VAEs
 from methods.shared.prompts import ContextPrompts

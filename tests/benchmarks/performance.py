@@ -31,6 +31,7 @@ from bench.runs.run import Run
 from bench.system import registry
 from bench.system.files import write_atomically
 from bench.system.phases import PHASES
+from bench.system.processor import cpu_model
 from tests.benchmarks import speed_ups
 from tests.benchmarks.frozen_methods import cached_stream, measure
 from tests.benchmarks.measuring import MEASURED, show_table
@@ -48,7 +49,7 @@ STEPS, STEPS_PER_IMAGE = 6, 2  # of every training loop that are made
 def machine(wanted: Wanted) -> Table:
     rate = matrix_rate(CPU) / 1e9
     facts = [
-        ["processor", profile.cpu_model()],
+        ["processor", cpu_model()],
         ["system", f"{platform.system()} {platform.machine()}"],
         ["threads", str(torch.get_num_threads())],
         ["torch", torch.__version__.split("+")[0]],

@@ -1,12 +1,11 @@
 """Every method learns on the stand-in device as on the CPU, with every switch and choice, and its steps wait for nothing."""
 
-import pandas as pd
 import pytest
 import torch
 
 from bench.system import registry
 from tests.bench.conftest import cache  # noqa: F401  (a fixture)
-from tests.bench.runs.test_methods_on_a_gpu import APART, records
+from tests.bench.runs.test_methods_on_a_gpu import APART, difference
 from tests.every_method import PRESETS
 from tests.stand_in_device import steps, trials
 from tests.stand_in_device.device import NAME, stand_in_device
@@ -56,8 +55,4 @@ def test_every_switch_and_choice_learns_on_it(name, change, cache):  # noqa: F81
 @pytest.mark.parametrize("name", registry.names("method"))
 def test_a_run_that_was_stopped_and_resumed_on_it_scores_as_on_the_cpu(name, tmp_path, cache):  # noqa: F811
     with stand_in_device():
-        ours = records(name, tmp_path / "device", cache, NAME, stopped=True)
-    cpu = records(name, tmp_path / "cpu", cache, "cpu")
-    described = [column for column in cpu if column not in ("run_id", "value")]
-    pd.testing.assert_frame_equal(ours[described], cpu[described])
-    assert abs(ours["value"].mean() - cpu["value"].mean()) < APART
+        assert difference(name, tmp_path, cache, NAME) < APART

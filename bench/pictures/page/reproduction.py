@@ -34,6 +34,7 @@ def command(run: Mapping[str, object], manifest: Mapping[str, Any], out: str | N
         words += ["--device", identity["device"]]
         # what is left out is chosen by the machine: float32 on a CPU, but not on a GPU
         words += ["--precision", precision] if (identity["device"], precision) != ("cpu", "float32") else []
+        words += ["--accelerate", identity["accelerate"]] if "accelerate" in identity else []
     for field, value in changed(str(run["overrides"]), identity.get("settings", {})):
         words += ["--set", f"{run['method']}.{field}={value}"]
     for limit in filter(None, str(run["limits"]).split(";")):

@@ -18,6 +18,7 @@ from bench.results.run_data import RunData
 from bench.results.run_folder import LOG
 from bench.system.digests import of_plain_data
 
+OF_IDENTITY = ("method_version", "weights", "device", "precision", "accelerate")
 LEARNED = "accuracy/learned so far"
 Value = str | int | float | bool
 Curve = list[tuple[int, float]]  # (step, value)
@@ -77,7 +78,7 @@ def _parameters(facts: Mapping[Any, Any], manifest: Mapping[str, Any]) -> dict[s
     identity = manifest.get("identity", {})
     found: dict[str, Value] = {name: str(facts[name]) for name in CONDITIONS}
     found |= {name: int(facts[name]) for name in SEEDS}
-    found |= {name: str(identity[name]) for name in ("method_version", "weights", "device", "precision") if name in identity}
+    found |= {name: str(identity[name]) for name in OF_IDENTITY if name in identity}
     for name, value in identity.get("settings", {}).items():
         found[f"setting.{name}"] = value if isinstance(value, str | int | float | bool) else str(value)
     return found

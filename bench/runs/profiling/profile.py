@@ -10,7 +10,6 @@ rate of a large matrix product on the same device, measured in the same process.
 
 import dataclasses
 import json
-import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from bench.runs.profiling.operations import OperationCounter, clock, matrix_rate
 from bench.runs.run import Run
 from bench.system.peak_memory import forget_peak, peak_bytes
 from bench.system.phases import PHASES, phase, recorded
+from bench.system.processor import cpu_model
 from bench.system.progress import followed
 
 
@@ -118,7 +118,8 @@ def _timed(run: Run, device: torch.device, folders: Folders) -> Profile:
 
 
 def counted(run: Run, folders: Folders) -> dict[str, float]:
-    """Floating-point operations of a run, phase by phase."""
+    """Floating-point operations of a run, phase by phase: of the plain path, since a replayed graph shows none of its own."""
+    run = dataclasses.replace(run, accelerate="none")
     with OperationCounter() as counter, recorded(lambda: counter.total) as operations:
         _carry_out(run, folders)
     return operations.spent
@@ -177,6 +178,7 @@ def as_json(machine: Machine, profiles: Sequence[Profile], failures: Sequence[st
             {
                 **{key: found.run.identity[key] for key in ("protocol", "method", "settings", "backbone", "limits", "seed")},
                 "overrides": found.run.overrides,
+                "accelerate": found.run.accelerate,
                 "total_seconds": found.total,
                 "seconds": found.seconds,
                 "share": {phase: seconds / found.total for phase, seconds in found.seconds.items()},
@@ -229,6 +231,7 @@ def _names(profiles: Sequence[Profile]) -> list[str]:
     protocols = {found.run.protocol for found in profiles}
     return [
         " ".join([*([found.run.protocol] if len(protocols) > 1 else []), found.run.method, found.run.overrides]).strip()
+        + ("" if found.run.accelerate == "none" else f" by {found.run.accelerate}")
         for found in profiles
     ]
 
@@ -237,12 +240,3 @@ def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return cpu_model()
-
-
-def cpu_model() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
