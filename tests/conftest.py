@@ -44,7 +44,7 @@ def tiny(tmp_path_factory) -> TinyWorld:
 
 
 @pytest.fixture(scope="session")
-def forked(tmp_path_factory):
+def forked():
     """Where processes that have imported everything come from."""
-    with forked_bench.running(tmp_path_factory.mktemp("forked")) as server:
+    with forked_bench.running() as server:
         yield server

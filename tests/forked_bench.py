@@ -2,8 +2,8 @@
 
 A process of its own, with its own folder, environment variables, standard streams and exit code, as `python -m bench` has them;
 but the seconds that torch and its kin take to be imported are spent once, not by every command of every test. Where a variable
-counts that libraries read when they are imported, a usual process is started instead. What a command imports, and when, cannot
-be seen here: tests of that start a process themselves.
+counts that libraries read when they are imported, and on systems but Linux, a usual process is started instead. What a command
+imports, and when, cannot be seen here: tests of that start a process themselves.
 
     python -m tests.forked_bench ADDRESS      serves until its standard input ends
 
@@ -17,6 +17,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,30 +30,29 @@ AT_IMPORT = (
     "TRANSFORMERS_", "TZ", "XDG_",
 )  # fmt: skip
 LONGEST = 1 << 20  # bytes of a message
+USABLE = sys.platform == "linux"  # elsewhere a process that holds such libraries cannot be forked, or none at all
 
 
 class ForkedBench:
     """A server that has imported everything, and the calls to it."""
 
-    def __init__(self, folder: Path, **variables: str):
+    def __init__(self, folder: Path):
         self.address = folder / "bench.socket"
-        self.environment = os.environ | variables
+        self.environment = dict(os.environ)
         variables_of(self.address).write_text(json.dumps(self.environment))
-        self.server = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked_bench", str(self.address)], stdin=subprocess.PIPE, cwd=ROOT, env=self.environment
-        )
+        command = [sys.executable, "-m", "tests.forked_bench", str(self.address)]
+        self.server = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) if USABLE else None
 
     def close(self) -> None:
-        assert self.server.stdin
-        self.server.stdin.close()
-        self.server.wait(60)
+        if self.server:
+            assert self.server.stdin
+            self.server.stdin.close()
+            self.server.wait(60)
 
-    def fits(self, environment: Mapping[str, str]) -> bool:
-        """Could a forked process do what a fresh one would in this environment?"""
-        return fit(self.environment, environment)
-
-    def run(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], timeout: float, text: bool = True):
+    def run(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], timeout: float):
         """As subprocess.run does it, with both streams captured."""
+        if not fit(self.environment, environment):
+            return run_fresh(arguments, cwd, environment, timeout)
         pipes = [os.pipe(), os.pipe()]
         found: list[bytes] = [b"", b""]
 
@@ -71,8 +71,13 @@ class ForkedBench:
                 os.close(end)
             for reader in readers:
                 reader.join()
-        out, err = (part.decode() if text else part for part in found)
-        return subprocess.CompletedProcess(["bench", *arguments], code, out, err)
+        return subprocess.CompletedProcess(["bench", *arguments], code, *(part.decode() for part in found))
+
+
+def run_fresh(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], timeout: float, **options):
+    """`python -m bench` in a process that has nothing imported yet."""
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, **options)
 
 
 def variables_of(address: Path | str) -> Path:
@@ -83,7 +88,7 @@ def variables_of(address: Path | str) -> Path:
 def fit(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Are variables that count equal? The path of modules is set anew in every process."""
     counting = [name for name in one.keys() | other.keys() if name.startswith(AT_IMPORT) and name != "PYTHONPATH"]
-    return hasattr(os, "fork") and all(one.get(name) == other.get(name) for name in counting)
+    return USABLE and all(one.get(name) == other.get(name) for name in counting)
 
 
 def call(
@@ -236,13 +241,14 @@ def _leave(code: object) -> None:
 
 
 @contextlib.contextmanager
-def running(folder: Path, **variables: str) -> Iterator[ForkedBench]:
-    """A server in a folder whose name is short enough for a socket."""
-    server = ForkedBench(folder, **variables)
-    try:
-        yield server
-    finally:
-        server.close()
+def running() -> Iterator[ForkedBench]:
+    """A server, in a folder whose name is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        server = ForkedBench(Path(folder))
+        try:
+            yield server
+        finally:
+            server.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line in a fresh process, and folders that the tests of one session share."""
+"""The command line in a process of its own, and folders that the tests of one session share."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forked_bench
 
 
 @pytest.fixture(scope="session")
@@ -16,15 +18,14 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def bench(tmp_path, cache, forked):
-    """bench("run", "--protocol", ...) in a process of its own, in an empty folder. fresh: one that has nothing imported yet."""
+    """bench("run", "--protocol", ...) in a process of its own, in an empty folder. options: of subprocess.run."""
 
-    def call(*arguments: str, fresh: bool = False, **options) -> subprocess.CompletedProcess:
+    def call(*arguments: str, **options) -> subprocess.CompletedProcess:
         environment = os.environ | {"BENCH_CACHE": str(cache), "COLUMNS": "200"}
         words = [str(argument) for argument in arguments]
-        if not fresh and not options and forked.fits(environment):
-            return forked.run(words, tmp_path, environment, 1800)
-        command = [sys.executable, "-m", "bench", *words]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800, **options)
+        if options:
+            return forked_bench.run_fresh(words, tmp_path, environment, 1800, **options)
+        return forked.run(words, tmp_path, environment, 1800)
 
     return call
 

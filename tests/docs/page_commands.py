@@ -141,7 +141,7 @@ class Reader:
         programs.mkdir()
         places = {"python": sys.executable, "site": site}
         scripts = dict(PROGRAMS)
-        if forked:
+        if forked and forked_bench.USABLE:
             scripts["bench"] = FORKED
             places |= {"forked": forked_bench.__file__, "address": forked.address}
         for name, script in scripts.items():
