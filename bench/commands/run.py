@@ -21,7 +21,7 @@ from bench.commands.options import (
     with_options,
 )
 from bench.errors import BenchError, printable, unknown_name
-from bench.runs.request import KEYS, LARGEST_LIMIT, ONE_OF, Request, Study
+from bench.runs.request import KEYS, LARGEST_LIMIT, MOST_PROCESSES, ONE_OF, Request, Study
 
 if TYPE_CHECKING:
     from bench.images.dataset import Folders
@@ -64,6 +64,9 @@ OPTIONS: dict[str, Option] = {
         "--limit-train", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N training images of every class."),
     "limit_test": click.option(
         "--limit-test", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N test images of every class."),
+    "processes": click.option(
+        "--processes", type=click.IntRange(1, MOST_PROCESSES), default=1, show_default=True,
+        help="Processes that carry out one run together, each on a GPU of its own, or on the CPU."),
     "keep_model": click.option(
         "--keep-model", is_flag=True, help="Keep the trained model in the run's folder, for bench predict and bench learn."),
     "out": click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
@@ -337,6 +340,8 @@ def launcher_of(given: dict[str, Any], study: Study) -> "Launcher":
     if given["slurm_options"]:
         raise BenchError("--slurm is for --launcher slurm")
     if given["jobs"] > 1:
+        if any(request.processes > 1 for request in study.requests):
+            raise BenchError("--jobs carries out several runs at a time, --processes one run by several: choose one of them")
         from bench.runs import local_pool
 
         return partial(local_pool.launch, jobs=given["jobs"])

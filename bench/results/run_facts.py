@@ -119,12 +119,12 @@ def _variants(facts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def mixtures(manifests: Sequence[Mapping[str, Any]]) -> list[str]:
-    """In what runs differ that are averaged all the same: device, precision, code without another version, versions."""
+    """In what runs differ that are averaged all the same: device, precision, processes, code of the same version, versions."""
     if len(manifests) < 2:
         return []
     found = []
-    for name in ("device", "precision"):
-        values = sorted({str(manifest.get("identity", {}).get(name, "float32")) for manifest in manifests})
+    for name, usual in (("device", "cpu"), ("precision", "float32"), ("processes", "1")):
+        values = sorted({str(manifest.get("identity", {}).get(name, usual)) for manifest in manifests})
         if len(values) > 1:
             found.append(f"{name} ({', '.join(values)})")
     sources = [source for manifest in manifests if (source := Source.from_json(manifest.get("source")))]

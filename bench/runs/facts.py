@@ -35,6 +35,7 @@ class MethodFacts:
 
     version: str
     scenarios: Sequence[str]  # kinds of stream that it is defined for
+    several_processes: bool = False  # may one run of it be divided over several?
 
 
 @dataclass(frozen=True)
