@@ -189,6 +189,10 @@ class Facts:
         """The request with what "auto" means on this machine."""
         return replace(request, **self._ask(questions.OfDevice(request.device, request.precision)))
 
+    def gpu_memory(self) -> int:
+        """Bytes of this machine's GPU; 0 where there is none."""
+        return self._ask(questions.OfGpuMemory())["bytes"]
+
     def _ask(self, question: Question) -> Answer:
         return self._once(question, lambda: self._kept.find(question) or self._answered(question))
 

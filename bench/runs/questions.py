@@ -145,8 +145,20 @@ class OfDevice(Question):
         return {"device": device, "precision": backbone.resolve_precision(self.precision, device)}
 
 
+@dataclass(frozen=True)
+class OfGpuMemory(Question):
+    """Bytes of memory of the first GPU; 0 where there is none."""
+
+    hardware: str = field(default_factory=lambda: _hardware())
+
+    def answer(self) -> Answer:
+        import torch
+
+        return {"bytes": torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0}
+
+
 KINDS: Mapping[str, type[Question]] = {
-    kind.__name__: kind for kind in (OfMethod, OfAllMethods, OfSettings, OfSearch, OfWeights, OfDevice)
+    kind.__name__: kind for kind in (OfMethod, OfAllMethods, OfSettings, OfSearch, OfWeights, OfDevice, OfGpuMemory)
 }
 
 
