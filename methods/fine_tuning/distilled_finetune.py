@@ -188,4 +188,4 @@ def distillation(teacher: torch.Tensor, student: torch.Tensor, temperature: floa
     2.7726
     """
     target = (teacher / temperature).softmax(dim=-1)
-    return -(temperature**2) * (target * (student / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()
+    return -temperature**2 * (target * (student / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()
