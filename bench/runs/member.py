@@ -40,7 +40,7 @@ def main() -> None:
 
 def _carry_out(told: dict[str, Any], answers: TextIO) -> dict[str, Any]:
     run = Run.from_json(told["run"])
-    folders = chosen(Path(told["data"]), Path(told["cache"]))
+    folders = chosen(*(Path(told[name]) if told[name] else None for name in ("data", "cache")))
 
     def joined() -> Processes:
         return Joined(told["place"], run.processes, Path(told["store"]), run.device, told["seconds"])

@@ -17,11 +17,22 @@ def three(tmp_path_factory):
 
 @pytest.mark.parametrize("case", divided.CASES)
 def test_three_processes_train_as_one(case, three, tmp_path):
-    found, alone = three["states"][case], divided.trained(case, divided.ALONE, tmp_path)
-    assert found.keys() == alone.keys() and any(name.startswith(("clip.", "class_vectors", "changes")) for name in alone)
+    found, alone = map(without_key_biases, (three["states"][case], divided.trained(case, divided.ALONE, tmp_path)))
+    assert found.keys() == alone.keys() and any(name.startswith("clip.") for name in alone)
     for name, value in alone.items():
         assert found[name].dtype == value.dtype
         assert torch.allclose(found[name], value, rtol=0, atol=1e-7), (name, (found[name] - value).abs().max())
+
+
+def without_key_biases(state):
+    """No attention depends on the bias of its keys, so that its gradient is 0 but for rounding. Under the pull to the task's start
+    (l2_weight) AdamW makes steps of 1e-17 as large as any within a few updates, by one process or by several."""
+    kept = dict(state)
+    for name, value in state.items():
+        if name.endswith("attn.in_proj_bias"):
+            queries, _, values = value.chunk(3)
+            kept[name] = torch.cat([queries, values])
+    return kept
 
 
 def test_training_moved_the_weights_by_far_more_than_that(tmp_path):
