@@ -25,8 +25,8 @@ def test_three_processes_train_as_one(case, three, tmp_path):
 
 
 def without_key_biases(state):
-    """No attention depends on the bias of its keys, so that its gradient is 0 but for rounding. Under the pull to the task's start
-    (l2_weight) AdamW makes steps of 1e-17 as large as any within a few updates, by one process or by several."""
+    """No attention depends on the bias of its keys, so that its gradient is 0 but for rounding. Under the pull to the task's
+    start (l2_weight) AdamW makes gradients of 1e-17 as large as any within a few updates, by one process or by several."""
     kept = dict(state)
     for name, value in state.items():
         if name.endswith("attn.in_proj_bias"):
