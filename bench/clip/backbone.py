@@ -143,6 +143,8 @@ class Backbone:
         """uint8 images (height, width, 3) -> pixels (b, 3, size, size) on the device; "mirrored" flips left-right."""
         if view not in ("plain", "mirrored"):
             raise ValueError(f"unknown view {view!r}")
+        if not len(images):
+            return torch.zeros(0, 3, self.image_size, self.image_size, device=self.device)
         squares = torch.from_numpy(np.stack(list(self.resize(images))))  # (b, size, size, 3)
         if self.device.type == "cuda":
             squares = squares.pin_memory()

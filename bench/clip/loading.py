@@ -89,15 +89,6 @@ def missing(name: str, pretrained: str | None) -> str:
     return ""
 
 
-def embedding_width(name: str) -> int:
-    """Numbers in one embedding of this backbone."""
-    if name == "mini":
-        from bench.clip import mini
-
-        return int(mini.CONFIG["embed_dim"])
-    return int(settings_of(name)["embed_dim"])
-
-
 def load(name: str, pretrained: str | None) -> Pretrained:
     """The model with its weights, in float32 on the CPU."""
     if name == "mini":

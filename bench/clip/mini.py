@@ -14,14 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from bench.clip.tower_sizes import MINI
 from bench.errors import one_line
 
 WEIGHTS = Path(__file__).parent / "weights" / "mini-clip.safetensors"
-CONFIG: dict = {
-    "embed_dim": 128,
-    "vision_cfg": {"image_size": 32, "layers": 4, "width": 128, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 3},
-}
+CONFIG: dict = MINI
 IMAGE_SIZE: int = CONFIG["vision_cfg"]["image_size"]
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's, for pixels in [0, 1]
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -21,10 +21,10 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.clip.acceleration import compilable
 from bench.clip.precision import computing_like
+from bench.clip.tower_sizes import ROWS_KEPT
 from bench.clip.tower_types import Block, ClipModel
 
 KEPT_BYTES = 4 << 30  # of activations for the backward pass; a thousand classes would fill a GPU without this
-ROWS_KEPT = 20  # activations of a token's width that a block keeps for the backward pass, about
 
 
 def prompt_length(tokens: torch.Tensor) -> int:

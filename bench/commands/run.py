@@ -21,7 +21,7 @@ from bench.commands.options import (
     with_options,
 )
 from bench.errors import BenchError, printable, unknown_name
-from bench.runs.request import KEYS, LARGEST_LIMIT, ONE_OF, Request, Study
+from bench.runs.request import KEYS, LARGEST_LIMIT, MOST_PROCESSES, ONE_OF, Request, Study
 
 if TYPE_CHECKING:
     from bench.images.dataset import Folders
@@ -67,6 +67,9 @@ OPTIONS: dict[str, Option] = {
         "--limit-train", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N training images of every class."),
     "limit_test": click.option(
         "--limit-test", type=click.IntRange(1, LARGEST_LIMIT), help="Keep the first N test images of every class."),
+    "processes": click.option(
+        "--processes", type=click.IntRange(1, MOST_PROCESSES), default=1, show_default=True,
+        help="Processes that carry out one run together, each on a GPU of its own, or on the CPU."),
     "keep_model": click.option(
         "--keep-model", is_flag=True, help="Keep the trained model in the run's folder, for bench predict and bench learn."),
     "out": click.option("--out", default="results", type=click.Path(path_type=Path), show_default=True, help="Results folder."),
@@ -112,6 +115,8 @@ def run(given: dict[str, Any], folders: "Folders") -> int:
         return preflight_of(plan.runs, folders)
     click.echo(plan.text(given))
     if given["dry_run"]:
+        for line in what_cannot_fit(plan, folders) if given["launcher"] == "here" else []:
+            click.echo(line)
         return 0
     for remark in plan.remarks:
         click.echo(remark, err=True)
@@ -131,6 +136,7 @@ class Plan:
     failed: list["Run"]  # runs that have failed by themselves and are not tried again
     remarks: list[str]
     retry_failed: bool
+    gpu_memory: int = 0  # bytes of this machine's GPU; 0: none, or nobody asked
 
     @property
     def to_do(self) -> set[str]:
@@ -174,6 +180,7 @@ def planned(
         runs, notes = _runs_of(study, facts, elsewhere=given["launcher"] == "slurm")
         runs = [one for one in runs if wanted is None or wanted(one)]
         found = reuse.examine(runs, facts)
+        of_gpu = facts.gpu_memory() if given["dry_run"] and any(one.device.startswith("cuda") for one in runs) else 0
     for note in dict.fromkeys(notes):
         click.echo(f"note: {note}", err=True)
     if given["fresh"]:
@@ -183,7 +190,18 @@ def planned(
     remarks = [*reuse.remarks(runs, found, given["rerun_changed"]), *(reuse.of_failed(failed, found) if given["dry_run"] else [])]
     again = changed if given["rerun_changed"] else []
     runs = runs if again else reuse.for_models(runs, found)
-    return Plan(runs, found, again, failed, [f"note: {remark}" for remark in remarks], given["retry_failed"])
+    return Plan(runs, found, again, failed, [f"note: {remark}" for remark in remarks], given["retry_failed"], of_gpu)
+
+
+def what_cannot_fit(plan: Plan, folders: "Folders") -> list[str]:
+    """One line for each run that needs more memory than this machine has, and for a disk without room for embeddings."""
+    from bench.images.folders import Unknown
+    from bench.runs import memory_needs
+
+    found = memory_needs.warnings(plan.runs, plan.to_do, memory_needs.Machine(device=plan.gpu_memory))
+    if not isinstance(folders.cache, Unknown):
+        found += memory_needs.embeddings_on_disk([one for one in plan.runs if one.run_id in plan.to_do], folders.cache)
+    return found
 
 
 def carried_out(
@@ -340,6 +358,8 @@ def launcher_of(given: dict[str, Any], study: Study) -> "Launcher":
     if given["slurm_options"]:
         raise BenchError("--slurm is for --launcher slurm")
     if given["jobs"] > 1:
+        if any(request.processes > 1 for request in study.requests):
+            raise BenchError("--jobs carries out several runs at a time, --processes one run by several: choose one of them")
         from bench.runs import local_pool
 
         return partial(local_pool.launch, jobs=given["jobs"])

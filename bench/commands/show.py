@@ -18,7 +18,7 @@ from bench.commands.options import CACHE_DIR, DATA_DIR, PLURALS, chosen_folders
 from bench.errors import BenchError, unknown_name
 from bench.learning import recipes as tuned_recipes
 from bench.learning.settings import search_space
-from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, needs_of, scenarios_of, source_of
+from bench.learning.stated import UNSTATED, claim, is_built_in, is_stated, may_be_divided, needs_of, scenarios_of, source_of
 from bench.results import conformance, paper_tables
 from bench.streams import names, validation
 from bench.system import registry
@@ -34,7 +34,7 @@ LISTS = (*PLURALS, "backbones", "metrics", "tables")  # of bench list
 PUBLISHED = "published"  # in the place of a name: the numbers of papers
 SHOWN = (  # of a method
     "Settings", "recipes", "paper", "trains", "conformance", "inputs", "needs", "on_embeddings", "zero_shot", "joint",
-    "scenarios", "scores_depend_on_list",
+    "scenarios", "scores_depend_on_list", "several_processes",
 )  # fmt: skip
 NEEDS = {  # what a method may need of CLIP, in words (bench/learning/method.py)
     "features": "embeddings of images",
@@ -149,6 +149,7 @@ def _method(name: str, method: Any) -> str:
         *([("scores of a class", DEPENDENT)] if method.scores_depend_on_list else []),
         ("learns", f"{learns}{_by_default(method, 'joint')}"),
         ("scenarios", ", ".join(scenarios_of(method)) + _by_default(method, "scenarios")),
+        *([("one run", "may be divided over several processes (--processes)")] if may_be_divided(method) else []),
         ("conformance", claim(method, "conformance")),
     ]
     rows = [

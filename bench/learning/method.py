@@ -40,6 +40,7 @@ from bench.streams.reference import Reference
 from bench.streams.reference_sources import ReferenceNames
 from bench.streams.scenario import Scenario, ScenarioKind
 from bench.streams.stream import Task
+from bench.system import processes as several
 from bench.system import progress
 from bench.system.randomness import Draws
 
@@ -64,6 +65,10 @@ class Method(torch.nn.Module):
     continues_as_one_run: ClassVar[bool] = True
     cannot_continue: ClassVar[str] = ""  # why a kept model cannot learn one more task; empty: it can
     cannot_add_names: ClassVar[str] = ""  # why one that scores unlearned classes cannot score names that its stream did not have
+    # may one run of it be divided over several processes (bench/system/processes.py)? Then its loop encodes this process's part
+    # of a batch, gathers the features of all parts, and adds up the gradients. A class that extends a built-in one says it anew
+    several_processes: ClassVar[bool] = False
+    processes: several.Processes = several.ALONE  # those that carry out the run; the runner puts in others before the first task
     # task-agnostic counts only where unlearned classes are scored, or all tasks are learned at once (bench/learning/stated.py)
     scenarios: ClassVar[tuple[ScenarioKind, ...]] = ("class-incremental", "task-incremental", "task-agnostic")
 

@@ -32,6 +32,20 @@ def scenarios_of(method: Any) -> list[str]:
     return [kind for kind in method.scenarios if kind != "task-agnostic" or method.zero_shot or method.joint]
 
 
+def may_be_divided(method: Any) -> bool:
+    """May one run of it be carried out by several processes? A plug-in that extends a built-in method has to say so itself:
+    nobody else knows whether what it changes still divides."""
+    return bool(method.several_processes) and is_stated(method, "several_processes")
+
+
+def not_dividable(processes: int) -> str:
+    """Why a method that may not be divided is refused."""
+    return (
+        f"--processes {processes}: one run of it cannot be divided over several processes; those of methods that fine-tune both "
+        "towers can (bench show METHOD says which), and --jobs carries out several runs at a time"
+    )
+
+
 def needs_of(method: Any, settings: Any) -> tuple[str, ...]:
     """What a method needs of CLIP with these settings. What its author has not stated is everything: nobody has tried less."""
     if not is_stated(method, "needs"):

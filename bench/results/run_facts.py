@@ -119,11 +119,11 @@ def _variants(facts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def mixtures(manifests: Sequence[Mapping[str, Any]]) -> list[str]:
-    """In what runs differ that are averaged all the same: device, precision, acceleration, code of one version, versions."""
+    """In what runs differ that are averaged all the same: device, precision, acceleration, processes, code, versions."""
     if len(manifests) < 2:
         return []
     found = []
-    for name, usual in (("device", ""), ("precision", "float32"), ("accelerate", "none")):
+    for name, usual in (("device", ""), ("precision", "float32"), ("accelerate", "none"), ("processes", "1")):
         values = sorted({str(manifest.get("identity", {}).get(name, usual)) for manifest in manifests})
         if len(values) > 1:
             found.append(f"{name} ({', '.join(values)})")

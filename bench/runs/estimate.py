@@ -97,12 +97,12 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """In kB, MB or GB.
+    """In kB, MB, GB, TB or PB.
 
-    >>> size(900), size(12_345), size(4_200_000), size(3.1e9)
-    ('0.9 kB', '12.3 kB', '4.2 MB', '3.1 GB')
+    >>> size(900), size(12_345), size(4_200_000), size(3.1e9), size(8e16)
+    ('0.9 kB', '12.3 kB', '4.2 MB', '3.1 GB', '80.0 PB')
     """
-    for name, unit in (("GB", 1e9), ("MB", 1e6)):
+    for name, unit in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if count >= unit:
             return f"{count / unit:.1f} {name}"
     return f"{count / 1e3:.1f} kB"

@@ -35,6 +35,7 @@ class MethodFacts:
 
     version: str
     scenarios: Sequence[str]  # kinds of stream that it is defined for
+    several_processes: bool = False  # may one run of it be divided over several?
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,10 @@ class Facts:
     def resolved(self, request: Request) -> Request:
         """The request with what "auto" means on this machine."""
         return replace(request, **self._ask(questions.OfDevice(request.device, request.precision)))
+
+    def gpu_memory(self) -> int:
+        """Bytes of this machine's GPU; 0 where there is none."""
+        return self._ask(questions.OfGpuMemory())["bytes"]
 
     def _ask(self, question: Question) -> Answer:
         return self._once(question, lambda: self._kept.find(question) or self._answered(question))

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from bench.runs.run import Run
 
 Cause = Literal["run", "machine"]
+Status = Literal["finished", "already finished", "running elsewhere", "failed"]  # how a run ended
+# which other runs would end as this one did, before they could begin: none is known to, those of the protocol, or those of the
+# method on the protocol
+Scope = Literal["run", "protocol", "method"]
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,26 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchError, UnfitMethod
 from bench.images.dataset import Folders
 from bench.images.folders import refused
-from bench.runs import failures
+from bench.runs import failures, several_processes
 from bench.runs.display import Report, shown
+from bench.runs.failures import Failure, Scope, Status
 from bench.runs.moments import Moment
 from bench.runs.run import Run
 from bench.system.claims import Claim, Held
 from bench.system.phases import phase
 
-NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would stop every other run too
+if TYPE_CHECKING:
+    from bench.clip.backbone import Backbone
+    from bench.runs.run import LoadedRun
+    from bench.system.processes import Processes
 
-Status = Literal["finished", "already finished", "running elsewhere", "failed"]
-# which other runs would end as this one did, before they could begin: none is known to, those of the protocol, or those of the
-# method on the protocol
-Scope = Literal["run", "protocol", "method"]
+NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # would stop every other run too
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Outcome:
     status: Status
     reason: str = ""
     scope: Scope = "run"
+    failure: Failure | None = field(default=None, compare=False)  # what went wrong after it had begun
 
 
 @dataclass(frozen=True)
@@ -126,29 +128,74 @@ def carry_out(
 
     foreign: is this exception one that has reached the run from outside, out of a signal handler? It is raised again.
     """
-    from bench.runs.runner import execute
+    return _judged(run, lambda: _here(run, folders, report, foreign) if run.processes == 1 else _by_several(run, folders, report))
 
+
+def carry_out_part(run: Run, folders: Folders, report: Report, joined: "Callable[[], Processes]") -> Outcome:
+    """The part in a run of one of the processes that carry it out together; who has started them claims the run and records."""
+    from bench.system.processes import LostProcesses
+
+    def part() -> Outcome:
+        loaded, backbone = _loaded(run)
+        return _executed(loaded, backbone, folders, report, lambda error: isinstance(error, LostProcesses), joined())
+
+    return _judged(run, part)
+
+
+def _judged(run: Run, carry: Callable[[], Outcome]) -> Outcome:
+    """How it ended; what could not begin, and what that says of other runs."""
     try:
-        loaded = run.loaded()
-        with phase("load"):
-            backbone = loaded.backbone()
-        with claim(run):
-            try:
-                return Outcome(run, execute(loaded, backbone, folders, lambda moment: report(run, moment)))
-            except (Exception, SystemExit) as error:  # a method may end like a script
-                if isinstance(error, BenchError) or foreign(error):
-                    raise
-                if isinstance(error, OSError) and (error.errno in NO_DISK or refused(error, folders, run.out)):
-                    raise
-                failure = failures.of_error(run, error)
-                failures.record(run, failure)
-                return Outcome(run, "failed", failure.reason)
+        return carry()
     except Held as holder:
         return Outcome(run, "running elsewhere", str(holder))
     except UnfitMethod as error:
         return Outcome(run, "failed", str(error), "method")
     except BenchError as error:  # missing data, for instance
         return Outcome(run, "failed", str(error), "protocol")
+
+
+def _here(run: Run, folders: Folders, report: Report, foreign: Callable[[BaseException], bool]) -> Outcome:
+    from bench.system.processes import ALONE
+
+    loaded, backbone = _loaded(run)
+    with claim(run):
+        outcome = _executed(loaded, backbone, folders, report, foreign, ALONE)
+        if outcome.failure:
+            failures.record(run, outcome.failure)
+        return outcome
+
+
+def _by_several(run: Run, folders: Folders, report: Report) -> Outcome:
+    with claim(run):
+        ending = several_processes.carry_out(run, folders, lambda moment: report(run, moment))
+        if ending.failure:
+            failures.record(run, ending.failure)
+        return Outcome(run, ending.status, ending.reason, ending.scope, ending.failure)
+
+
+def _loaded(run: Run) -> "tuple[LoadedRun, Backbone]":
+    loaded = run.loaded()
+    with phase("load"):
+        return loaded, loaded.backbone()
+
+
+def _executed(
+    loaded: "LoadedRun", backbone: "Backbone", folders: Folders, report: Report, foreign: Callable[[BaseException], bool],
+    processes: "Processes",
+) -> Outcome:  # fmt: skip
+    """How the run ended, with what its own code did wrong."""
+    from bench.runs.runner import execute
+
+    run = loaded.run
+    try:
+        return Outcome(run, execute(loaded, backbone, folders, lambda moment: report(run, moment), processes))
+    except (Exception, SystemExit) as error:  # a method may end like a script
+        if isinstance(error, BenchError) or foreign(error):
+            raise
+        if isinstance(error, OSError) and (error.errno in NO_DISK or refused(error, folders, run.out)):
+            raise
+        failure = failures.of_error(run, error)
+        return Outcome(run, "failed", failure.reason, failure=failure)
 
 
 class Hopeless:

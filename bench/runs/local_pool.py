@@ -7,7 +7,6 @@ given to a new worker, which continues after the last finished task.
 
 import contextlib
 import json
-import os
 import queue
 import signal
 import subprocess
@@ -16,7 +15,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import IO, Any
 
 from bench.images.folders import as_text
@@ -24,6 +22,7 @@ from bench.runs import failures
 from bench.runs.launch import Hopeless, Outcome, Place, Report
 from bench.runs.moments import Moment
 from bench.runs.run import Run
+from bench.system.hardware import environment_with, usable_cores, visible_gpus
 
 PATIENCE = 30  # seconds for a worker to write its last finished task
 
@@ -45,7 +44,7 @@ def launch(runs: Sequence[Run], place: Place, report: Report, jobs: int = 2, ret
     """Carry out the runs with so many workers; a run that loses its worker is tried again `retries` times."""
     pool = _Pool(deque(runs), place, retries, queue.SimpleQueue(), Hopeless(), {})
     jobs = min(jobs, len(runs))
-    threads = place.threads or max(1, _usable_cores() // jobs)
+    threads = place.threads or max(1, usable_cores() // jobs)
     device = next((run.device for run in runs if run.device.startswith("cuda")), "cpu")
     workers = [_Worker(pool, _environment(k, device, threads), threads) for k in range(jobs)]
     for worker in workers:
@@ -176,24 +175,9 @@ def _pipe(end: IO[str] | None) -> IO[str]:
 
 def _environment(worker: int, device: str, threads: int) -> dict[str, str]:
     """The worker's environment variables: its share of the CPU and its GPU."""
-    shares = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    environment = os.environ | shares
     kind, _, number = device.partition(":")
-    if kind == "cuda":
-        gpus = visible_gpus()
-        chosen = int(number) if number else worker % len(gpus)
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[chosen] if chosen < len(gpus) else str(chosen)
-    return environment
-
-
-def _usable_cores() -> int:
-    """CPU cores that this process may use; macOS and Windows only say how many there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; found without loading any driver."""
-    chosen = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return chosen or [str(k) for k in range(len(list(Path("/dev").glob("nvidia[0-9]*"))) or 1)]
+    if kind != "cuda":
+        return environment_with(None, threads)
+    gpus = visible_gpus()
+    chosen = int(number) if number else worker % len(gpus)
+    return environment_with(gpus[chosen] if chosen < len(gpus) else str(chosen), threads)

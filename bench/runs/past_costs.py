@@ -36,7 +36,7 @@ SURE = {  # by what a run was judged -> how far off it may be
     METHODS: "by a table of relative costs and finished runs of other methods, within a factor of about 4",
     TABLE: "by a table of relative costs and a moment's measurement of this machine, within a factor of about 4",
 }
-ALWAYS = ("backbone", "device", "precision", "accelerate")
+ALWAYS = ("backbone", "device", "precision", "accelerate", "processes")
 BYTES_OF_A_SCORE, BYTES_OF_A_RUN = 40, 20_000  # of the files of a run: with each scored image, and with none
 
 

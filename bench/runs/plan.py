@@ -10,6 +10,7 @@ from dataclasses import replace
 from bench.errors import BenchError
 from bench.learning import recipes
 from bench.learning.recipes import Recipe
+from bench.learning.stated import not_dividable
 from bench.runs import accelerators, assignments, embedded
 from bench.runs.assignments import Assignment
 from bench.runs.facts import Facts
@@ -32,6 +33,9 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
     chosen, notes = [], []
     for protocol in protocols:
         names, left_out = choose_methods(request.methods, protocol, facts)
+        if request.processes > 1:
+            names, undivided = _dividable(names, request, facts)
+            left_out += undivided
         chosen.append(names)
         notes += left_out
     others = facts.methods().names if "all" in other_methods else other_methods
@@ -90,6 +94,7 @@ def build(request: Request, facts: Facts, other_methods: Sequence[str] = ()) -> 
                         content=content,
                         images=images,
                         validation=protocol.validation.text if protocol.validation else "",
+                        processes=request.processes,
                         keep_model=request.keep_model,
                     )
                 )
@@ -158,6 +163,15 @@ def choose_methods(names: Sequence[str], protocol: Protocol, facts: Facts) -> tu
     return floor_first, [*every.broken, *left_out]
 
 
+def _dividable(names: Sequence[str], request: Request, facts: Facts) -> tuple[list[str], list[str]]:
+    """Those whose runs can be divided over several processes; the others are left out, or refused if somebody named them."""
+    others = [name for name in names if not facts.method(name).several_processes]
+    why = not_dividable(request.processes)
+    if others and list(request.methods) != ["all"]:
+        raise BenchError(f"{registry.name_of(others[0])}: {why}")
+    return [name for name in names if name not in others], [f"{', '.join(others)} left out: {why}"] if others else []
+
+
 def _variants(method: str, request: Request, ablations: Sequence[Assignment]) -> list[list[Assignment]]:
     """The sets of changes that the method is run with."""
     own = [one for one in request.set if one.method == method]
@@ -182,6 +196,7 @@ def render(
     conditions = dict.fromkeys(
         f"backbone {run.backbone} ({run.weights_label}) on {run.device} in {run.precision}"
         f"{'' if run.accelerate == 'none' else f', accelerated by {run.accelerate}'}"
+        f"{f', {run.processes} processes a run' if run.processes > 1 else ''}"
         f"{', SYNTHETIC images' if run.synthetic else ''}, results in {run.out}"
         for run in runs
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from bench.clip.tower_sizes import embedding_width
 from bench.errors import BenchError
 from bench.images import folders, layouts
 from bench.images.dataset import Folders
@@ -149,7 +150,7 @@ def _space(runs: Sequence[Run], places: Folders, found: Found) -> None:
     waiting = [run for run in runs if not run.finished]
     needed: dict[Path, float] = {}
     if not isinstance(places.cache, folders.Unknown):
-        needed[places.cache] = _bytes_of_features(waiting)
+        needed[places.cache] = bytes_of_features(waiting)
     for out in _once(run.out for run in runs):
         own = [run for run in waiting if run.out == out]
         costs = estimate.of_plan(own)
@@ -157,8 +158,7 @@ def _space(runs: Sequence[Run], places: Folders, found: Found) -> None:
         if unknown := sum(cost is None for cost in costs):
             found.note(f"{out}: what {unknown} of {len(own)} runs write is not known before a like one has finished")
     for folder, size in needed.items():
-        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-        free = shutil.disk_usage(there).free
+        there, free = free_space(folder)
         said = f"{folder}: about {estimate.size(size)} wanted, {estimate.size(free)} free"
         said = said if size else f"{folder}: {estimate.size(free)} free"
         if not (there.is_dir() and os.access(there, os.W_OK)):
@@ -170,10 +170,14 @@ def _space(runs: Sequence[Run], places: Folders, found: Found) -> None:
             found.fine(said)
 
 
-def _bytes_of_features(runs: Sequence[Run]) -> float:
-    """Of the frozen image encoder's embeddings of all images that are not limited away, at most."""
-    from bench.clip.loading import embedding_width
+def free_space(folder: Path) -> tuple[Path, int]:
+    """The folder that is there already, maybe one above it, and the bytes that are free on its disk."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return there, shutil.disk_usage(there).free
 
+
+def bytes_of_features(runs: Sequence[Run]) -> float:
+    """Of the frozen image encoder's embeddings of all images that are not limited away, at most."""
     total = 0.0
     for given, backbone in _once((run.protocol_given, run.backbone) for run in runs):
         protocol = names.find(given)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.learning.settings import wanting
-from bench.learning.stated import needs_of, scenarios_of
+from bench.learning.stated import may_be_divided, needs_of, scenarios_of
 from bench.system import registry
 from bench.system.named_files import in_records, is_file
 
@@ -40,13 +40,13 @@ class Question(ABC):
 
 @dataclass(frozen=True)
 class OfMethod(Question):
-    """Its version, and the kinds of stream that it is defined for."""
+    """Its version, the kinds of stream that it is defined for, and whether one run of it may be divided over processes."""
 
     method: str  # registered, or as bench.system.registry.own_method finds it
 
     def answer(self) -> Answer:
         method = registry.load("method", self.method)
-        return {"version": method.version, "scenarios": scenarios_of(method)}
+        return {"version": method.version, "scenarios": scenarios_of(method), "several_processes": may_be_divided(method)}
 
     def lasts(self, answer: Answer) -> bool:
         """A user's own file may be edited."""
@@ -145,8 +145,20 @@ class OfDevice(Question):
         return {"device": device, "precision": backbone.resolve_precision(self.precision, device)}
 
 
+@dataclass(frozen=True)
+class OfGpuMemory(Question):
+    """Bytes of memory of the first GPU; 0 where there is none."""
+
+    hardware: str = field(default_factory=lambda: _hardware())
+
+    def answer(self) -> Answer:
+        import torch
+
+        return {"bytes": torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0}
+
+
 KINDS: Mapping[str, type[Question]] = {
-    kind.__name__: kind for kind in (OfMethod, OfAllMethods, OfSettings, OfSearch, OfWeights, OfDevice)
+    kind.__name__: kind for kind in (OfMethod, OfAllMethods, OfSettings, OfSearch, OfWeights, OfDevice, OfGpuMemory)
 }
 
 

@@ -35,7 +35,9 @@ from bench.system.text_files import read_text
 
 LARGEST_SEED = 2**63 - 1  # that results hold as a number
 LARGEST_LIMIT = 10**9  # images of a class
+MOST_PROCESSES = 64  # of one run, on one machine
 UNREADABLE = "not a study file that can be read"
+LARGEST = {"limit_train": LARGEST_LIMIT, "limit_test": LARGEST_LIMIT, "processes": MOST_PROCESSES}  # whole numbers from 1
 SEEDS, NAMES = ("seeds", "order_seeds"), ("protocols", "methods", "ablate")  # a list, or one alone
 
 
@@ -64,6 +66,7 @@ class Request:
     set: tuple[Assignment, ...] = ()
     grid: tuple[tuple[Assignment, ...], ...] = ()
     ablate: tuple[str, ...] = ()
+    processes: int = 1
     keep_model: bool = False
 
     @property
@@ -143,8 +146,8 @@ def _request(table: dict[str, Any], common: Request, path: Path) -> Request:
             changes[key] = common.set + tuple(_assignments(value, where))
         elif key == "grid":
             changes[key] = common.grid + tuple(_axes(value, where))
-        elif key in ("limit_train", "limit_test"):
-            changes[key] = _positive(value, where)
+        elif key in LARGEST:
+            changes[key] = _positive(value, where, LARGEST[key])
         elif key == "keep_model":
             changes[key] = _yes_or_no(value, where)
         elif not isinstance(value, str) or not value or "\0" in value:
@@ -172,9 +175,9 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _positive(value: Any, where: str) -> int:
-    if type(value) is not int or not 1 <= value <= LARGEST_LIMIT:
-        raise BenchError(f"{where}: a whole number, 1 or larger, is wanted (up to {LARGEST_LIMIT})")
+def _positive(value: Any, where: str, largest: int) -> int:
+    if type(value) is not int or not 1 <= value <= largest:
+        raise BenchError(f"{where}: a whole number, 1 or larger, is wanted (up to {largest})")
     return value
 
 

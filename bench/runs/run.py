@@ -52,6 +52,7 @@ class Run:
     images: str = ""  # digest of the images of a stream whose name says nothing about them; else empty
     validation: str = ""  # the part of the training images that is scored in the place of the test images; empty: none
     accelerate: str = "none"  # training by compiled functions or CUDA graphs: bench/clip/acceleration.py
+    processes: int = 1  # that carry it out together: its numbers differ from those of one in their last bits
     keep_model: bool = False  # is the trained model wanted beside the results? No number depends on it: not part of the identity
 
     @property
@@ -91,6 +92,7 @@ class Run:
             "seed": self.seed,
             "limits": self.limits,
             **({"images": self.images} if self.images else {}),
+            **({"processes": self.processes} if self.processes > 1 else {}),
         }
 
     @functools.cached_property
@@ -143,7 +145,8 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for another process."""
-        return dataclasses.asdict(self) | {"out": str(self.out)}
+        facts = dataclasses.asdict(self) | {"out": str(self.out)}
+        return {name: value for name, value in facts.items() if name != "processes" or self.processes > 1}
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> "Run":

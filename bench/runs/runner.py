@@ -24,7 +24,7 @@ from bench.errors import BenchError, RunFailure, UnfitMethod, one_line
 from bench.images.dataset import Folders
 from bench.learning.evaluation import Cell, evaluate
 from bench.learning.method import Method
-from bench.learning.stated import is_stated
+from bench.learning.stated import is_stated, may_be_divided, not_dividable
 from bench.results import records
 from bench.results.run_folder import RECORDS, SAMPLES
 from bench.runs import accelerators, checkpoint, failures, kept_model, moments
@@ -44,41 +44,49 @@ from bench.system.interruption import held_back
 from bench.system.method_source import Source
 from bench.system.peak_memory import peak_bytes_of_process
 from bench.system.phases import phase
+from bench.system.processes import ALONE, Processes
 from bench.system.progress import listening
 from bench.system.randomness import Draws
 from bench.system.version import VERSION
 
 
 def execute(
-    loaded: LoadedRun, backbone: Backbone, folders: Folders, progress: Progress = moments.ignore
+    loaded: LoadedRun, backbone: Backbone, folders: Folders, progress: Progress = moments.ignore, processes: Processes = ALONE
 ) -> Literal["finished", "already finished"]:
-    """Carry one run to its end, from the start or from its checkpoint. The caller holds the claim to the run."""
+    """Carry one run to its end, from the start or from its checkpoint. The caller holds the claim to the run.
+
+    processes: of several that carry it out together all learn, and the first one scores and writes.
+    """
     run = loaded.run
+    if run.processes != processes.count:
+        raise ValueError(f"{run.label} is for {run.processes} processes, not for {processes.count}")
     if run.finished:
         return "already finished"
     accelerators.refuse_without_compiler(run.accelerate, run.device)
-    remove_leftovers(run.folder)
-    watch = Watch(run.files.log, progress)
+    if processes.first:
+        remove_leftovers(run.folder)
+    watch = Watch(run.files.log if processes.first else None, progress)
     with listening(watch), acceleration.accelerated(run.accelerate):
-        _execute(loaded, backbone, folders, watch)
+        _execute(loaded, backbone, folders, watch, processes)
     return "finished"
 
 
-def _execute(loaded: LoadedRun, backbone: Backbone, folders: Folders, watch: Watch) -> None:
+def _execute(loaded: LoadedRun, backbone: Backbone, folders: Folders, watch: Watch, processes: Processes) -> None:
     run = loaded.run
     store = FeatureStore(backbone, folders.features)
     started = time.perf_counter()
     watch.say(0, "preparing")
     with phase("load"):
-        stream = open_stream(
-            loaded.protocol, run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic
-        )
+        stream = open_stream(loaded.protocol, run.order_seed, store, folders, run.limit_train, run.limit_test, run.synthetic)
     method, reference_facts = _prepare(loaded, backbone, stream, store, folders)
     made_from = _made_from(loaded, folders, reference_facts)
-    journal = _resume(run, method, stream, made_from)
+    with processes.after_the_first():  # which reads the checkpoint, or takes it away
+        journal = _resume(run, method, stream, made_from)
     if journal is None:  # the method may have taken over part of a state: a new one
         method, reference_facts = _prepare(loaded, backbone, stream, store, folders)
         journal = checkpoint.Journal()
+    processes.refuse_other({"finished": torch.tensor(journal.finished_tasks)}, "at the start")
+    method.processes = processes
     journal.made_from = journal.made_from or made_from | {"environment": environment(backbone.device)}
     watch.begin(len(stream.tasks), journal.finished_tasks, [sum(seconds.values()) for seconds in journal.seconds])
     prepared = time.perf_counter() - started
@@ -95,18 +103,26 @@ def _execute(loaded: LoadedRun, backbone: Backbone, folders: Folders, watch: Wat
             method.grow(task)
             method.learn(stream.joined() if method.joint else task.for_training())
             method.eval()
+        passes_of_others = processes.total_of_others(backbone.image_passes - passes_before)
+        processes.refuse_other(_what_learning_goes_on_from(method), f"after {task.name}")
+        if not processes.first:
+            processes.meet()  # when the first one has scored
+            continue
         learned = time.perf_counter()
         watch.say(task.index, f"evaluating after {task.name}")
         with phase("evaluate"):
             for cell in evaluate(method, stream, task.index):
                 _note(journal, described, stream, task.index, cell)
         journal.seconds.append({"learn": learned - clock, "evaluate": time.perf_counter() - learned})
-        journal.image_passes += backbone.image_passes - passes_before
+        journal.image_passes += backbone.image_passes - passes_before + passes_of_others
         journal.finished_tasks = task.index + 1
         with held_back(), phase("write"):
             checkpoint.write(run.checkpoint, journal, run.run_id, method.state_dict())
         watch.finished(journal.finished_tasks, task.name, sum(journal.seconds[-1].values()))
+        processes.meet()
 
+    if not processes.first:
+        return
     watch.say(len(stream.tasks), "writing")
     for task in stream.tasks:
         journal.samples[f"labels/{task.index}"] = task.test.labels.to(torch.int32)
@@ -118,7 +134,7 @@ def _execute(loaded: LoadedRun, backbone: Backbone, folders: Folders, watch: Wat
         **_cost(method, backbone),
     }
     conditions = {"test_batches": str(method.test_batches or "do not matter"), "reference": reference_facts}
-    conditions |= _shots(loaded.protocol, stream) | _validation(loaded.protocol)
+    conditions |= _shots(loaded.protocol, stream) | _validation(loaded.protocol) | _together(processes)
     with held_back(), phase("write"):
         results = {RECORDS: records.to_csv(journal.rows).encode(), SAMPLES: save_tensors(dict(sorted(journal.samples.items())))}
         if run.files.finished:  # it was carried out again for its model
@@ -148,6 +164,8 @@ def _made(
 ) -> tuple[Method, dict[str, Any] | None]:
     run = loaded.run
     method = loaded.method(loaded.settings, backbone, stream.scenario, Draws(loaded.protocol.known_as, run.method, run.seed))
+    if run.processes > 1:
+        _refuse_undividable(method, run.processes)
     if not method.reference_names:
         return method, None
     with phase("load"):
@@ -156,6 +174,22 @@ def _made(
             references.refuse_leaks(reference, stream, method.reference_names.images)
     method.use_reference(reference)
     return method, facts
+
+
+def _refuse_undividable(method: Method, processes: int) -> None:
+    if not may_be_divided(type(method)):
+        raise BenchError(not_dividable(processes))
+    if any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in method.modules()):
+        raise BenchError(
+            f"--processes {processes}: its image tower normalises over the images of a batch, and a process has a part of them "
+            "alone; a ViT does not"
+        )
+
+
+def _what_learning_goes_on_from(method: Method) -> dict[str, torch.Tensor]:
+    """Weights, and what is chosen by whole numbers. Features that every process computes for itself may differ in a last bit."""
+    buffers = {name: value for name, value in method.named_buffers() if not value.is_floating_point()}
+    return dict(method.named_parameters()) | buffers
 
 
 @phase("load")
@@ -273,6 +307,10 @@ def _shots(protocol: Protocol, stream: Stream) -> dict[str, Any]:
         names = source.names()
         chosen[task.name] = shots.digest([names[row] for row in rows.tolist()], source.labels[rows].tolist())
     return {"shots": {"rule": shots.RULES[protocol.shot_rule].summary, "chosen": chosen}}
+
+
+def _together(processes: Processes) -> dict[str, Any]:
+    return {"processes": processes.count} if processes.count > 1 else {}
 
 
 def _validation(protocol: Protocol) -> dict[str, Any]:

@@ -61,10 +61,11 @@ class _Learning:
 class Watch(marks.Listener):
     """Of one run, in the thread that carries it out.
 
-    tasks: so many the run has. learned: seconds that its tasks have taken, those before an interruption too.
+    log: None keeps none. tasks: so many the run has. learned: seconds that its tasks have taken, those before an interruption
+    too.
     """
 
-    def __init__(self, log: Path, progress: Progress):
+    def __init__(self, log: Path | None, progress: Progress):
         self.log, self.progress = log, progress
         self.tasks, self.learned = 0, list[float]()
         self.now = Moment(0, "preparing")
@@ -84,7 +85,8 @@ class Watch(marks.Listener):
     def begin(self, tasks: int, finished: int, learned: list[float]) -> None:
         """So many tasks there are, so many are finished, and these seconds they took."""
         self.tasks, self.learned = tasks, learned
-        training_log.cut(self.log, finished)
+        if self.log:
+            training_log.cut(self.log, finished)
 
     @contextlib.contextmanager
     def learning(self, index: int, name: str) -> Iterator[None]:
@@ -163,7 +165,8 @@ class Watch(marks.Listener):
     def _write(self) -> None:
         """The rows that are complete, into the log."""
         self._read = time.perf_counter()
-        if not self._waiting:
+        if not self._waiting or self.log is None:
+            self._waiting.clear()
             return
         losses = _numbers([loss for _, loss in self._waiting])
         rows = [replace(row, loss=loss) for (row, _), loss in zip(self._waiting, losses)]

@@ -58,7 +58,7 @@ class Joint(FineTune):
             return super().loss(pixels, labels, task)
         owner = torch.tensor(self.scenario.task_of_class, device=self.device)  # (N,)
         candidates = owner[labels].unsqueeze(1) == owner  # (B, N)
-        logits = self.training_logits(pixels, task.classes)  # (B, N)
+        logits = self.training_logits(pixels, task.classes, len(labels))  # (B, N)
         return masked_cross_entropy(logits, labels, candidates, self.settings.label_smoothing)
 
 

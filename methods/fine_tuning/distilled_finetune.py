@@ -38,7 +38,8 @@ class Lesson:
 
     teacher: ClipModel
     images: Split
-    batches: Generator[tuple[torch.Tensor, torch.Tensor], None, None]  # rows (R,) of the images and their pixels, for ever
+    # rows (R,) of the images and their pixels, for ever; where several processes share them, the pixels of this one's part
+    batches: Generator[tuple[torch.Tensor, torch.Tensor], None, None]
     tokens: torch.Tensor  # (M, 77) the sentences
     sentence_features: torch.Tensor  # (M, d) by the teacher, unit length
     known: torch.Tensor  # (n,)
@@ -81,7 +82,8 @@ class DistilledFineTune(FineTune):
             self.lesson = None
 
     def prepared_lesson(self, teacher: ClipModel, images: Split, task: Task) -> Lesson:
-        batches = prefetched(self.distillation_rows(task, len(images)), images.pixels, self.device)
+        rows = self.distillation_rows(task, len(images))
+        batches = prefetched(rows, lambda some: images.pixels(self.processes.part(some)), self.device)
         tokens = self.sentence_tokens(task)
         sentence_features = self.features_of_sentences(teacher, tokens)
         return Lesson(teacher, images, batches, tokens, sentence_features, torch.zeros(len(images), dtype=torch.bool))
@@ -121,7 +123,7 @@ class DistilledFineTune(FineTune):
             lesson.sentence_features = self.encode_sentences(lesson.teacher, lesson.tokens)
         scaled = self.backbone.logit_scale * lesson.sentence_features.T  # (d, M)
         teacher = F.normalize(self.teacher_features(rows, pixels), dim=-1) @ scaled  # (R, M)
-        student = F.normalize(self.clip.encode_image(pixels), dim=-1) @ scaled
+        student = F.normalize(self.image_features(pixels, len(rows)), dim=-1) @ scaled
         image_loss = text_loss = student.new_zeros(())
         if self.settings.image_weight:
             image_loss = distillation(teacher, student, self.settings.temperature)
@@ -137,16 +139,23 @@ class DistilledFineTune(FineTune):
         if lesson.teacher is self.backbone.clip:
             return lesson.images.chosen(rows).features()
         if lesson.teacher is self.clip:  # moves with every update
-            return lesson.teacher.encode_image(pixels)
+            return self.image_features(pixels, len(rows))
         new = ~lesson.known[rows]
         if bool(new.any()):
-            answers = lesson.teacher.encode_image(pixels[new])
+            answers = self.answers_of(lesson.teacher, new, pixels)
             if lesson.answers is None:
                 lesson.answers = answers.new_empty(len(lesson.images), answers.shape[1])
             lesson.answers[rows[new]] = answers
             lesson.known[rows] = True
         assert lesson.answers is not None  # the first rows are always new
         return lesson.answers[rows]
+
+    def answers_of(self, teacher: ClipModel, new: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """(k, d) what a teacher says of the images of a batch that are `new` (R,) to it; every process asks about its own."""
+        asked = new.split(self.processes.sizes(len(new)))
+        own = pixels[asked[self.processes.place]]
+        features = teacher.encode_image(own) if len(own) else self.no_features()
+        return self.processes.gathered(features, [int(part.sum()) for part in asked])
 
     def features_of_sentences(self, teacher: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
         """As `encode_sentences`; what the initial CLIP, which never changes, made of the same sentences is kept."""

@@ -124,6 +124,7 @@ class FineTune(TextClassifier):
     trains = "both encoders of CLIP; the logit scale stays frozen"
     conformance = "checked: rates, losses, gradients, weights, logits; two tasks, MTIL and class-incremental form"
     inputs = "pixels"
+    several_processes = True
 
     start: Weights | None = None  # while a task is learned: the weights at its start
     average: PathAverage | None = None  # while a task is learned, if the weight ensemble is on
@@ -188,8 +189,9 @@ class FineTune(TextClassifier):
         settings = self.settings
         iterations = self.count_iterations(len(task.train))
         peak = dict(settings.lr_of_task).get(task.name, settings.lr)
+        trained = [weights for weights in self.clip.parameters() if weights.requires_grad]
         optimiser = torch.optim.AdamW(
-            [weights for weights in self.clip.parameters() if weights.requires_grad],
+            trained,
             betas=(settings.beta1, settings.beta2), eps=settings.eps, weight_decay=settings.weight_decay,
             fused=True,  # the token table is most of a small CLIP: ten times faster on a CPU
         )  # fmt: skip
@@ -200,13 +202,15 @@ class FineTune(TextClassifier):
             optimiser.param_groups[0]["lr"] = peak * warmup_cosine(update, iterations, settings.warmup)
             optimiser.zero_grad()
             total = torch.zeros((), device=self.device)
-            parts = zip(rows.chunk(settings.accumulate), pixels.chunk(settings.accumulate))
-            for place, (part, images) in enumerate(parts):
+            parts = rows.chunk(settings.accumulate)
+            of_parts = pixels.split([self.processes.sizes(len(part))[self.processes.place] for part in parts])
+            for place, (part, images) in enumerate(zip(parts, of_parts)):
                 loss = self.loss(images, task.train.labels[part].to(self.device), task) * (len(part) / len(rows))
                 if place == 0:  # once per update, however many parts it has
                     loss = loss + self.extra_loss(update, task)
-                loss.backward()
+                self.go_back(loss)
                 total += loss.detach()
+            self.processes.add_up(trained)
             if update % CHECK_EVERY == 0 or update == iterations:
                 self.check_finite(total, f"{task.name}, update {update}")
             optimiser.step()
@@ -228,22 +232,32 @@ class FineTune(TextClassifier):
             yield from self.draws.permutation(n, *purpose, epoch).split(self.settings.batch_size)
 
     def pixels_of_update(self, task: Task, update_and_rows: tuple[int, torch.Tensor]) -> torch.Tensor:
-        """(B, 3, size, size) the images of an update, cropped at random."""
+        """(B, 3, size, size) the images of an update, cropped at random; where several processes share them, the own ones."""
         update, rows = update_and_rows
         batch, crop, purpose = Batch(update, 0, rows), self.settings.crop_scale, ("task", task.index)
-        return training_pixels(task.train, batch, self.draws, crop=crop, mirrored=False, purpose=purpose)
+        places = None
+        if self.processes.count > 1:
+            parts = torch.arange(len(rows)).chunk(self.settings.accumulate)
+            places = torch.cat([self.processes.part(part) for part in parts])
+        return training_pixels(task.train, batch, self.draws, crop=crop, mirrored=False, purpose=purpose, places=places)
+
+    def go_back(self, loss: torch.Tensor) -> None:
+        """The gradients of a loss; of several processes one may have no part in a small batch, and then none."""
+        if self.processes.count == 1 or loss.requires_grad:
+            loss.backward()
 
     def loss(self, pixels: torch.Tensor, labels: torch.Tensor, task: Task) -> torch.Tensor:
-        """Mean cross-entropy of a batch; `labels` (B,) are positions in the stream's class list."""
+        """Mean cross-entropy of a batch; `labels` (B,) are positions in the stream's class list. Where several processes share
+        the batch, `pixels` are this one's, `labels` and the loss those of the whole batch."""
         first = task.classes[0] if self.settings.competitors == "task" else 0
-        logits = self.training_logits(pixels, range(first, task.classes[-1] + 1))  # (B, C)
+        logits = self.training_logits(pixels, range(first, task.classes[-1] + 1), len(labels))  # (B, C)
         return F.cross_entropy(logits, labels - first, label_smoothing=self.settings.label_smoothing)
 
     def extra_loss(self, update: int, task: Task) -> torch.Tensor | float:
         """What is added to the cross-entropy of an update: here the weight constraint, if it is on."""
         if not self.settings.l2_weight:
             return 0.0
-        return self.settings.l2_weight * self.weight_distance()
+        return self.processes.counted_once(self.settings.l2_weight * self.weight_distance())
 
     def weight_distance(self) -> torch.Tensor:
         """sum ||theta - theta_start||^2 over all trained weights; theta_start are those at the task's start."""
@@ -255,16 +269,27 @@ class FineTune(TextClassifier):
         if self.average:
             self.average.after_update(update, self.clip)
 
-    def training_logits(self, pixels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
-        """(B, C) scores of a batch with gradients to the trained towers."""
-        images = F.normalize(self.clip.encode_image(pixels), dim=-1)  # (B, d)
+    def training_logits(self, pixels: torch.Tensor, classes: Sequence[int], of: int | None = None) -> torch.Tensor:
+        """(B, C) scores of a batch with gradients to the trained towers; `of`: as `image_features` has it."""
+        images = F.normalize(self.image_features(pixels, of), dim=-1)  # (B, d)
         return self.backbone.logit_scale * images @ self.prompt_features(classes).T
 
     def prompt_features(self, classes: Sequence[int]) -> torch.Tensor:
         """(C, d) unit features of the classes' training prompts, by the current text tower."""
         if self.settings.train_mode == "image":
             return self.fixed_prompts[list(classes)]
-        return F.normalize(encode_tokens(self.clip, self.prompt_tokens[list(classes)]), dim=-1)
+        own = self.processes.part(self.prompt_tokens[list(classes)])
+        features = encode_tokens(self.clip, own) if len(own) else self.no_features()
+        return F.normalize(self.processes.gathered(features, self.processes.sizes(len(classes))), dim=-1)
+
+    def image_features(self, pixels: torch.Tensor, of: int | None = None) -> torch.Tensor:
+        """(B, d) of a batch by the trained tower. Where several processes share it, `pixels` are this one's of so many images."""
+        own = self.clip.encode_image(pixels) if len(pixels) else self.no_features()
+        return self.processes.gathered(own, self.processes.sizes(len(pixels) if of is None else of))
+
+    def no_features(self) -> torch.Tensor:
+        """(0, d) where a batch is so small that this process has no part in it."""
+        return self.class_vectors[:0]
 
 
 # a teacher's passes take as long as the student's: half the images an update keep a stream at about a minute

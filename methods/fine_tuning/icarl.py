@@ -132,7 +132,7 @@ class ICaRL(DistilledFineTune):
     @torch.no_grad()
     def _herd(self, images: Split, wanted: int) -> torch.Tensor:
         rows = torch.arange(len(images)).split(FEATURES_AT_ONCE)
-        features = torch.cat([self.clip.encode_image(images.pixels(part)).cpu() for part in rows])
+        features = torch.cat([self.image_features(images.pixels(self.processes.part(part)), len(part)).cpu() for part in rows])
         picks = herding(features.double().numpy(), wanted)
         return torch.from_numpy(released_picks(picks) if self.settings.faithful_memory else picks)
 

@@ -101,6 +101,7 @@ class ConDU(FineTune):
         '"Enhanced Continual Learning of Vision-Language Models with Model Fusion", Gao et al., ICLR 2026, arXiv 2503.10705'
     )
     continues_as_one_run = False
+    several_processes = False  # its masks are signs of changes: another rounding turns those of changes that are nothing
     cannot_continue = "its weight changes hold the embeddings of the words in the names of its classes alone"
     cannot_add_names = cannot_continue
     trains = "both encoders of CLIP, from the initial weights for each task; the logit scale stays frozen"

@@ -37,17 +37,26 @@ def pixel_batches(
 
 
 def training_pixels(
-    split: Split, batch: Batch, draws: Draws, *, crop: float, mirrored: bool, purpose: Sequence[object]
+    split: Split,
+    batch: Batch,
+    draws: Draws,
+    *,
+    crop: float,
+    mirrored: bool,
+    purpose: Sequence[object],
+    places: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(b, 3, size, size) of a batch's images. `purpose` names the phase and the task.
 
     crop       smallest share of the area that a crop keeps; crops are taken from the square view of an image; 1: none
     mirrored   half of the split's images are flipped left-right, others in every epoch
+    places     of the batch only the images at these places (p,) are wanted; they are cropped as in the whole batch
     """
-    pixels = random_crops(split.pixels(batch.rows), crop, draws, *purpose, "crop", batch.step)
+    rows = batch.rows if places is None else batch.rows[places]
+    pixels = random_crops(split.pixels(rows), crop, draws, *purpose, "crop", batch.step, among=len(batch.rows), places=places)
     if not mirrored:
         return pixels
-    return mirror(pixels, mirrored_half(len(split), draws, *purpose, "view", batch.epoch)[batch.rows])
+    return mirror(pixels, mirrored_half(len(split), draws, *purpose, "view", batch.epoch)[rows])
 
 
 def mirrored_half(n: int, draws: Draws, *purpose: object) -> torch.Tensor:
@@ -69,11 +78,22 @@ def check_crop_scale(scale: float) -> None:
 # -- random crops, as torchvision's RandomResizedCrop draws them -------------------------------------------------
 
 
-def random_crops(pixels: torch.Tensor, smallest: float, draws: Draws, *purpose: object) -> torch.Tensor:
-    """Crops of at least `smallest` (a fraction) of the area of square images (b, 3, size, size), bicubic; 1 leaves them alone."""
-    if smallest >= 1:
+def random_crops(
+    pixels: torch.Tensor,
+    smallest: float,
+    draws: Draws,
+    *purpose: object,
+    among: int | None = None,
+    places: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Crops of at least `smallest` (a fraction) of the area of square images (b, 3, size, size), bicubic; 1 leaves them alone.
+
+    among, places: the images are those at `places` among so many, and get the crops that they would get there.
+    """
+    if smallest >= 1 or not len(pixels):
         return pixels
-    return resized_crops(pixels, crop_boxes(len(pixels), pixels.shape[-1], smallest, draws.generator(*purpose)))
+    boxes = crop_boxes(len(pixels) if among is None else among, pixels.shape[-1], smallest, draws.generator(*purpose))
+    return resized_crops(pixels, boxes if places is None else boxes[places])
 
 
 def resized_crops(pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:

@@ -11,8 +11,8 @@ import torch
 
 import bench
 from bench.reports import costs
-from bench.runs import local_pool, runner
-from bench.system import peak_memory
+from bench.runs import runner
+from bench.system import hardware, peak_memory
 
 CPU = torch.device("cpu")
 TWO_GIB = 2 * 1024**3
@@ -74,7 +74,7 @@ def test_nothing_needs_what_only_unix_has():
 
 
 def test_cores_are_counted_where_the_system_knows_no_affinity(monkeypatch):
-    assert local_pool._usable_cores() >= 1
-    monkeypatch.delattr(local_pool.os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(local_pool.os, "cpu_count", lambda: 6)
-    assert local_pool._usable_cores() == 6
+    assert hardware.usable_cores() >= 1
+    monkeypatch.delattr(hardware.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(hardware.os, "cpu_count", lambda: 6)
+    assert hardware.usable_cores() == 6
