@@ -40,8 +40,8 @@ from bench.streams.reference import Reference
 from bench.streams.reference_sources import ReferenceNames
 from bench.streams.scenario import Scenario, ScenarioKind
 from bench.streams.stream import Task
-from bench.system import processes as several
 from bench.system import progress
+from bench.system.processes import ALONE, Processes
 from bench.system.randomness import Draws
 
 
@@ -68,7 +68,6 @@ class Method(torch.nn.Module):
     # may one run of it be divided over several processes (bench/system/processes.py)? Then its loop encodes this process's part
     # of a batch, gathers the features of all parts, and adds up the gradients. A class that extends a built-in one says it anew
     several_processes: ClassVar[bool] = False
-    processes: several.Processes = several.ALONE  # those that carry out the run; the runner puts in others before the first task
     # task-agnostic counts only where unlearned classes are scored, or all tasks are learned at once (bench/learning/stated.py)
     scenarios: ClassVar[tuple[ScenarioKind, ...]] = ("class-incremental", "task-incremental", "task-agnostic")
 
@@ -78,6 +77,7 @@ class Method(torch.nn.Module):
         self.backbone = backbone  # frozen and shared: not part of this module's state
         self.scenario = scenario
         self.draws = draws
+        self.processes: Processes = ALONE  # those that carry out the run; the runner puts in others before the first task
         self.prepare()
         self.to(backbone.device)
 

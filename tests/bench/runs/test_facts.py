@@ -9,7 +9,7 @@ from bench.images.dataset import Folders
 from bench.runs import questions
 from bench.runs.facts import Facts
 from bench.runs.helper import Helper
-from bench.runs.questions import OfAllMethods, OfDevice, OfMethod, OfSearch, OfSettings, OfWeights
+from bench.runs.questions import OfAllMethods, OfDevice, OfGpuMemory, OfMethod, OfSearch, OfSettings, OfWeights
 from bench.runs.request import Request
 
 EVERY_KIND = [
@@ -19,6 +19,7 @@ EVERY_KIND = [
     OfSearch("coop", "mini60-6x10", (), (("epochs", '{"low": 1, "high": 5}', "search.toml: coop.epochs"),)),
     OfWeights("mini", None),
     OfDevice("cpu", "auto"),
+    OfGpuMemory(),
 ]
 
 

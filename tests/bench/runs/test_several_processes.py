@@ -15,7 +15,8 @@ from bench.images.dataset import Folders
 from bench.runs import failures, launch, several_processes
 from tests.bench.launched import runs_of
 
-PROTOCOL = "mini-cdcl"  # two tasks
+PROTOCOL = "mini-cdcl+tasks=2"  # two data sets; after more of them rounding has grown: to 2e-5 after four, 2e-4 after five
+TOLERANCE = {"confidence": 1e-5}  # others are of logits, of which 1e-5 is the last bit
 SHORT = ("lr=2e-4", "iterations=3", "warmup=1")
 
 
@@ -57,7 +58,8 @@ def test_two_processes_have_the_numbers_of_one(method, tmp_path, carry_out):
     assert alone.keys() == together.keys() and len(alone) > 4
     confidences = [name for name in alone if name.startswith("confidence")]
     for name, value in alone.items():
-        assert torch.allclose(together[name].double(), value.double(), rtol=0, atol=1e-5), name
+        apart = float((together[name].double() - value.double()).abs().max())
+        assert apart <= (0 if name.startswith(("prediction", "labels")) else TOLERANCE.get(name.split("/")[0], 1e-4)), name
     moved = [float((alone[name] - start[name]).abs().max()) for name in confidences if name in start]
     assert max(moved) > 1e-3  # it is not the start that is equal
     tables = [run.files.records.read_text().replace(run.run_id, "") for run in (one, two)]
@@ -73,7 +75,7 @@ def test_a_killed_process_ends_the_run_with_one_line_and_the_next_command_goes_o
     run, whole = (run_of("finetune", tmp_path / name, 2) for name in ("killed", "whole"))
 
     def kill(moment):
-        if moment.done == 1 and "learning" in moment.phase:
+        if moment.done == 1 and "learning" in moment.what:
             os.kill(members[1].process.pid, signal.SIGKILL)
 
     outcome = carry_out(run, kill)
@@ -91,7 +93,7 @@ def test_a_process_that_stands_still_is_not_waited_for_for_ever(tmp_path, carry_
     monkeypatch.setattr(several_processes, "PATIENCE", 1.0)
 
     def stop(moment):
-        if "learning" in moment.phase:
+        if "learning" in moment.what:
             os.kill(members[1].process.pid, signal.SIGSTOP)
 
     began = time.monotonic()
