@@ -15,6 +15,7 @@ def three(tmp_path_factory):
     return divided.trained_by(3, tmp_path_factory.mktemp("three"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", divided.CASES)
 def test_three_processes_train_as_one(case, three, tmp_path):
     found, alone = map(without_key_biases, (three["states"][case], divided.trained(case, divided.ALONE, tmp_path)))
@@ -42,6 +43,7 @@ def test_training_moved_the_weights_by_far_more_than_that(tmp_path):
     assert sorted(moved)[len(moved) // 2] > 1e-3
 
 
+@pytest.mark.thorough
 def test_numbers_of_processes_add_up(three):
     assert three["of others"] == 2 + 3
 

@@ -48,7 +48,7 @@ def members(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("method", ["finetune", "zscl", "joint"])
+@pytest.mark.parametrize("method", ["finetune", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("zscl", "joint"))])
 def test_two_processes_have_the_numbers_of_one(method, tmp_path, carry_out):
     one, two = (run_of(method, tmp_path / str(count), count) for count in (1, 2))
     assert [carry_out(run).status for run in (one, two)] == ["finished", "finished"]
@@ -71,6 +71,7 @@ def test_two_processes_have_the_numbers_of_one(method, tmp_path, carry_out):
     assert sorted(path.name for path in one.folder.iterdir()) == sorted(path.name for path in two.folder.iterdir())
 
 
+@pytest.mark.thorough
 def test_a_killed_process_ends_the_run_with_one_line_and_the_next_command_goes_on(tmp_path, carry_out, members):
     run, whole = (run_of("finetune", tmp_path / name, 2) for name in ("killed", "whole"))
 
