@@ -10,6 +10,9 @@
 Files come from --vectors DIR, which defaults to the copy kept here; a method or file that is absent there is skipped. At the
 end of the session stand the worst error / limit of each file (of every array with -v), what was skipped and why, and the methods
 of the set that no test reads. --write-errors FILE stores the worst errors; those of the copy kept here ship with the package.
+Of the copy kept here, what takes long and of which the quick tests compare a part (a shorter stream in test_other_sets.py, the
+other precision, the other layout) is marked thorough. Vectors that are given are all compared.
+
 That a set is read at all, and every file of a method that has a test, is test_sets.py's concern.
 """
 
@@ -20,8 +23,37 @@ import pytest
 
 from tests.conformance import measured, sets
 from tests.conformance.vectors import Vectors
+from tests.conftest import OWN_VECTORS
 
 CHECKED = pytest.StashKey[list[Vectors]]()
+LONG = (  # seconds of processor time
+    "test_zscl_and_its_parts_in_task_incremental_form[zscl.npz]",  # 40
+    "test_class_incremental_form[zscl_cil.npz]",  # 15
+    "test_diki[vectors.npz-float64]",  # 15
+    "test_dpw[vectors.npz-float64]",  # 14
+    "test_dpw[reduced.npz-float64]",  # 3
+    "test_condu[condu.npz-float64]",  # 11
+    "test_interpolated_weights[wise-ft.npz]",  # 9
+    "test_learning_without_forgetting[lwf.npz]",  # 9
+    "test_training_and_merging[magmax.npz-float64]",  # 7
+    "test_dualprompt[vectors_port_layout.npz]",  # 6
+    "test_coda_prompt[vectors_ortho.npz]",  # 5
+    "test_both_steps_and_scores_over_tasks[cil.npz-float64]",  # 4
+    "test_the_search_for_the_number_of_epochs[epochs.npz-float64]",  # 4
+    "test_cca_cl[cca-cl.npz-float64]",  # 3
+    "test_coleclip[coleclip.npz-float64]",  # 3
+    "test_slca[vectors.npz-float64]",  # 3
+    "test_a_stream_without_the_last_classes_of_the_fixture[condu/condu.npz]",  # 5
+    "test_a_stream_without_the_last_classes_of_the_fixture[l2p/vectors.npz]",  # 4
+    "test_a_stream_without_the_last_classes_of_the_fixture[dualprompt/vectors_correct_layout.npz]",  # 4
+    "test_a_stream_without_the_last_classes_of_the_fixture[icarl/icarl.npz]",  # 3
+    "test_a_stream_without_the_last_classes_of_the_fixture[coda-prompt/vectors.npz]",  # 3
+    "test_a_stream_without_the_last_classes_of_the_fixture[cca-cl/cca-cl.npz]",  # 2
+    "test_a_stream_without_the_last_classes_of_the_fixture[icarl-cil/vectors.npz]",  # 2
+    "test_a_head_with_more_classes_than_the_tasks_have[l2p]",  # 4
+    "test_a_head_with_more_classes_than_the_tasks_have[dualprompt]",  # 4
+    "test_tasks_of_other_sizes_and_orders_and_a_class_of_one_image[l2p-train_index-train_label-per_class0]",  # 6
+)
 
 
 def pytest_configure(config):
@@ -29,6 +61,13 @@ def pytest_configure(config):
         "markers", "vectors(directory, *files, methods=(directory,)): run once for each of these files of conformance vectors"
     )
     config.stash[CHECKED] = []
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("vectors") == OWN_VECTORS and not config.getoption("write_errors"):
+        for item in items:
+            if item.name in LONG and "conformance" in item.path.parts:
+                item.add_marker(pytest.mark.thorough)
 
 
 def pytest_generate_tests(metafunc):
