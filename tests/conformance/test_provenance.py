@@ -117,6 +117,7 @@ def test_the_digest_knows_other_numbers_and_other_limits(tmp_path):
     assert measured.digest(vectors.path, vectors.facts) != before
 
 
+@pytest.mark.thorough
 def test_a_run_of_the_tests_writes_what_it_has_measured(tmp_path):
     path = tmp_path / "errors.csv"
     done = pytest_with(path, "tests/conformance/test_rail.py")
@@ -126,6 +127,7 @@ def test_a_run_of_the_tests_writes_what_it_has_measured(tmp_path):
     assert error.methods == ("rail-primal", "rail-dual") and 0 < error.worst <= 1
 
 
+@pytest.mark.thorough
 def test_processes_that_cannot_tell_what_they_have_measured_are_refused(tmp_path):
     pytest.importorskip("xdist")
     done = pytest_with(tmp_path / "errors.csv", "-n", "2", "tests/conformance/test_rail.py")

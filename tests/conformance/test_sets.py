@@ -65,6 +65,7 @@ def pytest_on(folder: Path, *tests: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.thorough
 def test_a_skip_is_shown_with_its_reason_and_an_empty_set_fails(tmp_path):
     every_file = "tests/conformance/test_sets.py::test_every_file_of_the_set_is_read"
     done = pytest_on(tmp_path, "tests/conformance/test_simplecil.py", every_file)
@@ -74,6 +75,7 @@ def test_a_skip_is_shown_with_its_reason_and_an_empty_set_fails(tmp_path):
     assert "no vectors of any method that has a test" in done.stdout
 
 
+@pytest.mark.thorough
 def test_a_set_that_does_not_exist_is_refused(tmp_path):
     done = pytest_on(tmp_path / "none", "tests/conformance/test_simplecil.py")
     assert done.returncode == 4 and f"{tmp_path / 'none'}: no such directory" in done.stderr

@@ -2,10 +2,13 @@
 
 import re
 
+import pytest
+
 from tests.docs import page_commands
 from tests.docs.test_pages import PAGES, cache  # noqa: F401  (a fixture)
 
 
+@pytest.mark.thorough
 def test_the_notebook_of_the_readme_runs(tmp_path, cache):  # noqa: F811
     section = re.search(r"^## From Python\n.*?(?=^## )", PAGES["README"], re.MULTILINE | re.DOTALL)[0]
     [code] = [block for block in page_commands.blocks(section) if block.word == "file"]
@@ -13,6 +16,7 @@ def test_the_notebook_of_the_readme_runs(tmp_path, cache):  # noqa: F811
     assert page_commands.Reader(tmp_path, cache).follow(section) == 2
 
 
+@pytest.mark.thorough
 def test_the_code_of_the_python_page_runs(tmp_path, cache):  # noqa: F811
     page = PAGES["python"]
     assert page_commands.Reader(tmp_path, cache).follow(page) == 1

@@ -9,7 +9,7 @@ from bench.learning.method import Method
 from bench.system import registry
 from tests.every_method import every_method
 
-QUICK = ("cgil", "clap", "clip-adapter", "coop", "finetune", "l2p", "rail-primal", "simplecil", "zero-shot")
+QUICK = ("cgil", "clip-adapter", "coop", "l2p", "rail-primal", "simplecil", "zero-shot")
 
 
 @pytest.mark.parametrize("name", every_method(QUICK))

@@ -175,7 +175,7 @@ def hostile_plugin(tmp_path, trap):
         ("list",),
         ("run", "--protocol", "mini60-6x10", "--methods", "zero-shot", "--dry-run"),
         ("show", "zero-shot"),
-        ("doctor", "results"),
+        pytest.param(("doctor", "results"), marks=pytest.mark.thorough),
     ],
 )
 def test_a_plugin_that_is_not_named_is_not_imported(hostile_plugin, tmp_path, arguments):

@@ -65,7 +65,7 @@ def sleeping(tmp_path, cache, monkeypatch):
     registry._points.cache_clear()
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.thorough)])
 def test_a_pipe_gets_a_line_for_every_task_and_others_while_one_lasts(sleeping, jobs):
     found = sleeping("--jobs", jobs)
     assert found.exit_code == 0, found.stderr

@@ -9,6 +9,7 @@ import time
 import pytest
 
 QUICK = ("--protocol", "mini60-6x10", "--limit-train", "4", "--limit-test", "2")
+THREE_TASKS = ("--protocol", "mini60-6x10+tasks=3", *QUICK[2:])
 FEW_EPOCHS = ("--set", "cgil.vae_epochs=20")
 FEW_UPDATES = (
     *FEW_EPOCHS, "--set", "cgil.alignment_epochs=1", "--set", "coop.epochs=1",
@@ -27,9 +28,9 @@ def written(out) -> dict:
 
 
 def test_the_same_seed_gives_the_same_files_whatever_the_order_and_the_store(bench, tmp_path):
-    first = bench("run", *QUICK, *FEW_UPDATES, "--methods", "cgil,coop,finetune", "--out", "a", "--cache-dir", "cold")
+    first = bench("run", *THREE_TASKS, *FEW_UPDATES, "--methods", "cgil,coop,finetune", "--out", "a", "--cache-dir", "cold")
     assert first.returncode == 0, first.stderr
-    second = bench("run", *QUICK, *FEW_UPDATES, "--methods", "finetune,coop,cgil", "--out", "b", "--cache-dir", "cold")
+    second = bench("run", *THREE_TASKS, *FEW_UPDATES, "--methods", "finetune,coop,cgil", "--out", "b", "--cache-dir", "cold")
     assert second.returncode == 0, second.stderr
     for name in ("records.csv", "samples.safetensors"):
         assert files(tmp_path / "a", name) == files(tmp_path / "b", name)
@@ -66,13 +67,13 @@ def test_one_failing_run_does_not_stop_the_others(bench, tmp_path):
     assert "RunFailure" in failure["traceback"]
 
 
-def kill_and_repeat(bench, start_bench, tmp_path, kills: int, methods: str) -> None:
+def kill_and_repeat(bench, start_bench, tmp_path, kills: int, methods: str, stream=QUICK) -> None:
     """Kill the same command at random moments, then let it end: the files must equal an undisturbed run's.
 
     A machine that is busy now may be idle a second later, so a process can end before its moment has come: then the next
     one starts over in an empty folder and is killed earlier.
     """
-    arguments = ("run", *QUICK, *FEW_EPOCHS, "--methods", methods)
+    arguments = ("run", *stream, *FEW_EPOCHS, "--methods", methods)
     began = time.monotonic()
     assert bench(*arguments, "--out", "whole").returncode == 0
     latest = time.monotonic() - began
@@ -97,7 +98,7 @@ def kill_and_repeat(bench, start_bench, tmp_path, kills: int, methods: str) -> N
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(bench, start_bench, tmp_path):
-    kill_and_repeat(bench, start_bench, tmp_path, kills=1, methods="cgil")
+    kill_and_repeat(bench, start_bench, tmp_path, kills=1, methods="cgil", stream=THREE_TASKS)
 
 
 @pytest.mark.slow

@@ -88,6 +88,7 @@ def test_weights_that_cannot_be_reached_are_one_line_without_a_library_s_log(no_
     assert len(lines) == 1 and "(the download failed: " in lines[0] and "download https://" in lines[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare on this machine")
 def test_without_any_network_the_command_ends_at_once(tmp_path, cache):
     if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
@@ -209,11 +210,12 @@ def test_a_folder_that_nobody_asks_for_is_no_error_and_one_that_is_names_the_opt
             "1 to do",
             marks=pytest.mark.thorough,
         ),
-        (
+        pytest.param(
             ["run", "--protocol", "mini60-6x10", "--methods", "zero-shot", "--limit-test", "1"],
             {"BENCH_CACHE": "cache"},
             0,
             "Last",
+            marks=pytest.mark.thorough,
         ),
         pytest.param(
             ["run", "--protocol", "mini60-6x10", "--methods", "zero-shot", "--jobs", "2"],
@@ -247,7 +249,7 @@ def test_a_machine_without_a_home(tmp_path, arguments, given, code, said):
         assert len(found.stderr.strip().splitlines()) == 1 and found.stderr.startswith("bench: ")
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.thorough)])
 def test_a_cache_that_cannot_be_written_is_one_line_and_no_failed_run(tmp_path, monkeypatch, jobs):
     monkeypatch.chdir(tmp_path)
     (tmp_path / BELOW_A_FILE).write_text("")
