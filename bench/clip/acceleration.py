@@ -23,6 +23,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Replay = Callable[[], object]
 SHAPES = 16  # that one function is recorded for; others take the plain path, each recording holds its memory
+# torch finds compiled code on disk again whatever ATEN_CPU_CAPABILITY has become meanwhile: a loop for AVX-512 is then compiled
+# for the shorter vectors of AVX2, and a loss is not finite. Code that is asked for with its vectors' bits is kept apart
+VECTOR_BITS = {"AVX2": 256, "DEFAULT": 1}
 WARM_UPS = 3  # calls before a recording, in which libraries choose their kernels and take their memory
 
 
@@ -79,7 +82,8 @@ def compilable(function: Callable[P, T]) -> Callable[P, T]:
 @functools.cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Once in a process: what was compiled for one run serves the next. torch imports its compiler at the first call."""
-    return torch.compile(function)
+    bits = VECTOR_BITS.get(torch.backends.cpu.get_cpu_capability())
+    return torch.compile(function, options={"cpp.simdlen": bits} if bits else None)
 
 
 @contextlib.contextmanager

@@ -96,3 +96,14 @@ def test_a_compiled_block_has_the_plain_ones_output_and_gradients(small_backbone
     for n in (2, 5):
         for ours, wanted in zip(found["compile", n], found["none", n]):
             assert float((ours - wanted).abs().max()) <= APART * float(wanted.abs().max())
+
+
+def test_compiled_code_is_for_the_vectors_that_torch_computes_with(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, options: asked.append(options) or function)
+    for capability in ("AVX512", "AVX2", "DEFAULT", "another"):
+        acceleration._compiled.cache_clear()
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        acceleration._compiled(len)
+    acceleration._compiled.cache_clear()
+    assert asked == [None, {"cpp.simdlen": 256}, {"cpp.simdlen": 1}, None]
