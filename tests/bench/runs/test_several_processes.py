@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from bench.errors import BenchError
