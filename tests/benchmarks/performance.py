@@ -3,6 +3,7 @@
     python -m tests.benchmarks.performance machine      # what they were measured on
     python -m tests.benchmarks.performance operations   # what every method computes; need not be alone on the machine
     python -m tests.benchmarks.performance phases       # where the time of every method goes, and how far it is from its floor
+    python -m tests.benchmarks.performance rest         # what lies between a run and its floor, where that is far
     python -m tests.benchmarks.performance growth       # seconds per task against the number of classes seen
     python -m tests.benchmarks.performance speed-ups    # before and after
 """
@@ -32,7 +33,7 @@ from bench.system import registry
 from bench.system.files import write_atomically
 from bench.system.phases import PHASES
 from bench.system.processor import cpu_model
-from tests.benchmarks import speed_ups
+from tests.benchmarks import distance_from_floor, speed_ups
 from tests.benchmarks.frozen_methods import cached_stream, measure
 from tests.benchmarks.measuring import MEASURED, show_table
 
@@ -43,6 +44,9 @@ Wanted = Callable[[str], bool]  # is this row to be measured?
 GROWING, CLASSES = "tinyimagenet-20x10", (10, 20, 50, 100, 200)
 PER_IMAGE = ("attriclip", "clap-attriclip", "cocoop")  # read a text for every pair of an image and a class
 TRAIN, TEST = 20, 2  # features of every class
+FAR_FROM_THE_FLOOR = (
+    "cgil", "clap", "clap-coop", "clap-coop-novi", "clap-novi", "coop", "proof", "rail-dual", "rail-primal", "ranpac",
+)  # fmt: skip
 STEPS, STEPS_PER_IMAGE = 6, 2  # of every training loop that are made
 
 
@@ -86,6 +90,20 @@ def phases(wanted: Wanted) -> Table:
     rows.append(["all", f"{sum(whole.values()):.1f}", "", "", *_shares(whole)])
     print(*failures, sep="\n", file=sys.stderr)
     return ["method", "seconds", "floor (s)", "seconds / floor", *PHASES], rows
+
+
+def rest(wanted: Wanted) -> Table:
+    """Of runs that are far from their floor: what the time is made of."""
+    rows = []
+    rate = matrix_rate(CPU)
+    with tempfile.TemporaryDirectory() as folder:
+        for run in _runs(Path(folder)):
+            if run.method in FAR_FROM_THE_FLOOR and wanted(run.method):
+                own = profile.counted(run, _folders())  # encodes what the next ones find
+                found = distance_from_floor.measured(run, _folders())
+                rows.append(found.row(run.method, (sum(own.values()) - own["encode"]) / rate))
+                print(*rows[-1], file=sys.stderr, flush=True)
+    return distance_from_floor.HEADER, rows
 
 
 def _counted_before() -> dict[str, dict[str, float]]:
@@ -155,7 +173,9 @@ def _folders() -> Folders:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sections = {"machine": machine, "operations": operations, "phases": phases, "growth": growth, "speed-ups": before_and_after}
+    sections = {
+        "machine": machine, "operations": operations, "phases": phases, "rest": rest, "growth": growth, "speed-ups": before_and_after,
+    }  # fmt: skip
     parser.add_argument("section", choices=sections)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", metavar="TEXT", help="measure the rows whose names hold this; the others stay (not: phases)")
@@ -165,7 +185,7 @@ def main() -> None:
     if not chosen.show:
         with launch.limited_threads(chosen.threads):
             header, rows = sections[chosen.section](lambda name: not chosen.only or chosen.only in name)
-        if chosen.only:
+        if chosen.only and kept.exists():
             with open(kept, newline="") as file:
                 before = {old[0]: old for old in list(csv.reader(file))[1:]}
             rows = list((before | {new[0]: new for new in rows}).values())
