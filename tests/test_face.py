@@ -114,6 +114,7 @@ def test_a_protocol_still_opens_its_stream(tmp_path):
     assert [len(task.train) for task in stream.tasks] == [10, 10] and caught[0].filename == __file__
 
 
+@pytest.mark.thorough
 def test_nothing_of_ours_uses_a_former_name():
     """Every module imported, and the command line called, with these warnings made errors."""
     modules = [

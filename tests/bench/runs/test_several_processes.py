@@ -47,7 +47,8 @@ def members(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("method", ["finetune", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("zscl", "joint"))])
+@pytest.mark.thorough
+@pytest.mark.parametrize("method", ["finetune", "zscl", "joint"])
 def test_two_processes_have_the_numbers_of_one(method, tmp_path, carry_out):
     one, two = (run_of(method, tmp_path / str(count), count) for count in (1, 2))
     assert [carry_out(run).status for run in (one, two)] == ["finished", "finished"]

@@ -224,7 +224,13 @@ def test_a_folder_that_nobody_asks_for_is_no_error_and_one_that_is_names_the_opt
             "Last",
             marks=pytest.mark.thorough,
         ),
-        (["run", "--protocol", "mini60-6x10", "--methods", "zero-shot"], {}, 2, "name one with --cache-dir or BENCH_CACHE"),
+        pytest.param(
+            ["run", "--protocol", "mini60-6x10", "--methods", "zero-shot"],
+            {},
+            2,
+            "name one with --cache-dir or BENCH_CACHE",
+            marks=pytest.mark.thorough,
+        ),
         pytest.param(
             ["run", "--protocol", "cifar100-10x10", "--methods", "zero-shot"],
             {"BENCH_CACHE": "cache"},

@@ -63,6 +63,7 @@ def _cost_of_a_run() -> dict:
     return runner._cost(method, SimpleNamespace(device=CPU, frozen_parameters=6))
 
 
+@pytest.mark.thorough
 def test_nothing_needs_what_only_unix_has():
     """Every module can be imported where Python comes without the modules that are there on Unix only."""
     without = "import sys; sys.modules |= dict.fromkeys(['resource', 'fcntl', 'pwd', 'grp', 'termios']); "
