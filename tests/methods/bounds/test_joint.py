@@ -65,5 +65,5 @@ def test_it_learns_once_and_has_its_own_recipes():
     assert Joint.joint and not FineTune.joint
     assert Joint.settings_for("mini60-6x10").iterations == 240
     assert Joint.settings_for("mini-mtil-order1").iterations == 200
-    assert Joint.settings_for("mini-mtil-order1").lr == 1e-3
+    assert Joint.settings_for("mini-cdcl").lr == 1e-3
     assert Joint.settings_for("cifar100-10x10").epochs == 5

@@ -203,5 +203,5 @@ def test_recipes_of_the_published_protocols():
     assert dict(mtil.lr_of_task) == {"aircraft": 5e-5, "mnist": 5e-5}
     cifar = FineTune.settings_for("cifar100-10x10")
     assert (cifar.lr, cifar.epochs, cifar.warmup, cifar.batch_size) == (7.1e-6, 1, 30, 64)
-    mini = FineTune.settings_for("mini-mtil-order1")
+    mini = FineTune.settings_for("mini-cdcl")
     assert (mini.lr, mini.iterations, mini.warmup, mini.batch_size, mini.lr_of_task) == (1e-3, 40, 10, 64, ())
