@@ -31,6 +31,7 @@ LONG = (  # seconds of processor time
     "test_class_incremental_form[zscl_cil.npz]",  # 15
     "test_diki[vectors.npz-float64]",  # 15
     "test_dpw[vectors.npz-float64]",  # 14
+    "test_dpw[vectors.npz-float32]",  # 7
     "test_dpw[reduced.npz-float64]",  # 3
     "test_condu[condu.npz-float64]",  # 11
     "test_interpolated_weights[wise-ft.npz]",  # 9
@@ -47,7 +48,7 @@ LONG = (  # seconds of processor time
     "test_coleclip[coleclip.npz-float64]",  # 3
     "test_slca[vectors.npz-float64]",  # 3
     "test_a_stream_without_the_last_classes_of_the_fixture[condu/condu.npz]",  # 5
-    "test_a_stream_without_the_last_classes_of_the_fixture[icarl/icarl.npz]",  # 3
+    "test_icarl_on_stored_images[icarl.npz]",  # 5
     "test_a_stream_without_the_last_classes_of_the_fixture[cca-cl/cca-cl.npz]",  # 2
     "test_icarl_with_nearest_mean[vectors.npz]",  # 6
     "test_a_head_with_more_classes_than_the_tasks_have[coda-prompt]",  # 3

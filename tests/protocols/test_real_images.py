@@ -87,7 +87,7 @@ def cells(table) -> set[tuple[int, int, str]]:
     return set(zip(table["after_task"], table["eval_task"], table["candidates"]))
 
 
-@pytest.mark.parametrize("method_name", ["zero-shot", "cgil"])
+@pytest.mark.parametrize("method_name", ["zero-shot", pytest.param("cgil", marks=pytest.mark.thorough)])
 def test_objects_then_clothes_with_all_classes_jointly(own_folders, tmp_path, method_name):
     finished = run(cdcl(), method_name, own_folders, tmp_path)
     table = records.read_csv(finished.folder / "records.csv")

@@ -103,6 +103,7 @@ def test_tensorboard_reads_the_runs(stored, tmp_path):
     assert len(list((tmp_path / "events").glob("*/*/*"))) == 4 and not list(tmp_path.rglob("*.unfinished"))
 
 
+@pytest.mark.thorough
 def test_mlflow_reads_the_runs(stored, tmp_path):
     pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     pytest.importorskip("sqlalchemy", reason="the extra mlflow is not installed")
@@ -124,6 +125,7 @@ def test_mlflow_reads_the_runs(stored, tmp_path):
         assert [(one.step, one.value) for one in history] == run.curves[content.LEARNED] and own.info.status == "FINISHED"
 
 
+@pytest.mark.thorough
 def test_wandb_stays_offline_and_inside_the_folder(stored, tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     home = tmp_path / "home"

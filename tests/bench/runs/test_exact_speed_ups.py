@@ -99,11 +99,11 @@ def decoded_at_every_step(monkeypatch, count: Callable) -> None:
         ("clip-adapter", prompts_encoded_each_time),
         ("cgil", generators_one_by_one),
         ("coop", every_candidate_set_apart),
-        ("finetune", every_candidate_set_apart),
+        pytest.param("finetune", every_candidate_set_apart, marks=pytest.mark.thorough),
         pytest.param("zscl", teacher_asked_at_every_step, marks=pytest.mark.thorough),
         ("lwf", teacher_asked_at_every_step),
         pytest.param("zscl", batches_prepared_in_the_background, marks=pytest.mark.thorough),
-        ("finetune", decoded_at_every_step),
+        pytest.param("finetune", decoded_at_every_step, marks=pytest.mark.thorough),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

@@ -20,7 +20,7 @@ from tests.every_method import every_method
 FILES = ("records.csv", "samples.safetensors")
 QUICK = (  # one method of each family
 
-    "attriclip", "cgil", "clap", "clip-adapter", "coda-prompt", "coop", "derpp", "finetune", "icarl", "linear-probe", "ranpac",
+    "attriclip", "cgil", "clap", "clip-adapter", "coda-prompt", "coop", "derpp", "finetune", "linear-probe", "ranpac",
 )  # fmt: skip
 WITHOUT_STEPS = (  # their logs have no row
     "cca-cl-frozen", "continual-clip", "linear-probe", "rail-dual", "rail-primal", "ranpac", "simplecil", "zero-shot",
