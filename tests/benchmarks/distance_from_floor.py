@@ -62,7 +62,8 @@ def measured(run: Run, folders: Folders) -> Rest:
             began = time.perf_counter()
             _carry_out(places[2], folders)
             whole = 1e6 * (time.perf_counter() - began)
-    own = [(event.key, event.self_cpu_time_total, event.count) for event in found.key_averages() if event.key.startswith("aten::")]
+    events = [event for event in found.key_averages() if event.key.startswith("aten::")]
+    own = [(event.key, event.self_cpu_time_total, event.count) for event in events]
     products = sum(spent for name, spent, _ in own if name.startswith(PRODUCTS))
     decompositions = sum(spent for name, spent, _ in own if name.startswith(DECOMPOSITIONS))
     all_of_them = sum(spent for _, spent, _ in own)

@@ -174,7 +174,8 @@ def _folders() -> Folders:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     sections = {
-        "machine": machine, "operations": operations, "phases": phases, "rest": rest, "growth": growth, "speed-ups": before_and_after,
+        "machine": machine, "operations": operations, "phases": phases, "rest": rest, "growth": growth,
+        "speed-ups": before_and_after,
     }  # fmt: skip
     parser.add_argument("section", choices=sections)
     parser.add_argument("--threads", type=int, default=1)
