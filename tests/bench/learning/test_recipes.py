@@ -167,7 +167,7 @@ def test_a_shipped_recipe_is_of_one_method_and_no_other(shipped):
 
 def test_those_that_ship_can_be_read():
     for one in recipes.shipped():
-        assert one.tuned and recipes.typed(recipes.chosen([one], one.method, one.protocol), one.method, _settings(one.method))
+        assert one.tuned and recipes.typed(recipes.chosen([one], one.method, one.tuned["on"]), one.method, _settings(one.method))
 
 
 def _settings(name):
