@@ -85,7 +85,7 @@ def test_the_page_on_results_names_what_a_run_writes(tmp_path):
     run = small_runs.small_run("zero-shot", tmp_path / "results")
     small_runs.execute(run, tmp_path / "cache")
     text = page("results-format.md")
-    # of a run that another version has begun; of one on validation images; of one that was accelerated, or made by several processes
+    # of a run that another version has begun, of one on validation images, accelerated, or made by several processes
     only_sometimes = {"begun_in", "validation", "accelerated", "processes"}
     assert set(rows_below(text, "manifest.json")) - {"settings"} - only_sometimes == set(small_runs.manifest(run))
     assert all(f"| {name} |".replace("_", r"\_") in text for name in records.COLUMNS)
