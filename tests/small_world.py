@@ -1,5 +1,7 @@
 """A CLIP small enough to train in a test, and streams of coloured noise for it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import open_clip
 import pytest
@@ -16,19 +18,25 @@ NAMES = ("red", "green", "blue", "yellow", "dark gray", "white")
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40], [70, 70, 70], [230, 230, 230]])
 
 
-@pytest.fixture(scope="session")
-def small_backbone():
-    """A random CLIP with two layers a tower, 32 pixels, joint width 24."""
+def small_clip() -> open_clip.model.CLIP:
+    """A random CLIP with two layers a tower, 32 pixels, joint width 24; the same in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        clip = open_clip.model.CLIP(
+        return open_clip.model.CLIP(
             embed_dim=24,
             vision_cfg={"image_size": SIZE, "patch_size": 8, "layers": 2, "width": 32, "head_width": 16},
             text_cfg={"context_length": 77, "vocab_size": 49408, "layers": 2, "width": 32, "heads": 2},
         )
-    transform = image_transform(SIZE, is_train=False, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def small_transform() -> Callable:
+    return image_transform(SIZE, is_train=False, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+@pytest.fixture(scope="session")
+def small_backbone():
     tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=77)
-    return Backbone("small", "none", clip, tokenizer, transform, "small:random:0", "cpu")
+    return Backbone("small", "none", small_clip(), tokenizer, small_transform(), "small:random:0", "cpu")
 
 
 @pytest.fixture

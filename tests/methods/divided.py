@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-from open_clip.transform import image_transform
 
 from bench.clip.backbone import Backbone
 from bench.images.dataset import ImageSource
@@ -21,6 +20,7 @@ from bench.system import registry
 from bench.system.processes import ALONE, Joined, Processes
 from bench.system.randomness import Draws
 from tests.methods.teaching import teach
+from tests.small_world import SIZE, small_clip, small_transform
 
 QUICK = {"lr": 1e-3, "iterations": 4, "warmup": 1, "batch_size": 4, "crop_scale": 0.5}
 DISTILLED = {"image_weight": 2.0, "text_weight": 3.0}
@@ -46,7 +46,7 @@ CASES = {  # name -> method, settings, kind of stream
     "joint": ("joint", {}, "class-incremental"),
     "joint, tasks known": ("joint", {"label_smoothing": 0.1}, "task-incremental"),
 }  # fmt: skip
-SIZE, NAMES, IMAGES = 32, ("red", "green", "blue", "yellow"), 5  # of every class
+NAMES, IMAGES = ("red", "green", "blue", "yellow"), 5  # of every class
 
 
 class Double(Backbone):
@@ -55,15 +55,8 @@ class Double(Backbone):
 
 
 def _backbone() -> Backbone:
-    torch.manual_seed(0)
-    clip = open_clip.model.CLIP(
-        embed_dim=24,
-        vision_cfg={"image_size": SIZE, "patch_size": 8, "layers": 2, "width": 32, "head_width": 16},
-        text_cfg={"context_length": 77, "vocab_size": 49408, "layers": 2, "width": 32, "heads": 2},
-    )
-    transform = image_transform(SIZE, is_train=False, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=77)
-    return Double("small", "none", clip.double(), tokenizer, transform, "double:0", "cpu")
+    return Double("small", "none", small_clip().double(), tokenizer, small_transform(), "double:0", "cpu")
 
 
 def _split(store: FeatureStore, seed: int, labels: np.ndarray) -> Split:
