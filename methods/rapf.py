@@ -162,6 +162,7 @@ class RAPF(Method):
         settings, n = self.settings, len(labels)
         n_old, n_seen = task.classes[0], task.classes[-1] + 1
         pairs = neighbours(self.text[:n_seen], n_old, settings.threshold)  # (p, 2)
+        towards_new = self.text[pairs[:, 1]] - self.text[pairs[:, 0]]  # t_n - t_o (p, d)
         optimiser = torch.optim.Adam([self.adapter], lr=settings.lr)
         descent = Descent(self, optimiser, at_step=f"{task.name}, step", at_end=f"{task.name}, last step")
         batches = training_batches(
@@ -176,7 +177,7 @@ class RAPF(Method):
                 inputs, targets = torch.cat([inputs, replayed]), torch.cat([targets, own.to(targets)])
             if len(pairs):
                 of_pairs = self.features_of_pairs(pairs, task.index, step)
-            cross_entropy, hinge = self.losses(inputs, targets, n_seen, of_pairs, pairs)
+            cross_entropy, hinge = self.losses(inputs, targets, n_seen, of_pairs, towards_new)
             rate = settings.lr * RATE_DROP ** sum(epoch >= drop for drop in settings.milestones)
             descent.step(cross_entropy + settings.hinge_weight * hinge, rate)
         descent.finish()
@@ -199,15 +200,15 @@ class RAPF(Method):
         return self.gaussians.sample(pairs[:, 0], noise)
 
     def losses(
-        self, inputs: torch.Tensor, targets: torch.Tensor, n_seen: int, of_pairs: torch.Tensor | None, pairs: torch.Tensor
+        self, inputs: torch.Tensor, targets: torch.Tensor, n_seen: int, of_pairs: torch.Tensor | None, towards_new: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy of features (b, d) with labels (b,), and the hinge of features of pairs (p, m', d): 0 without pairs."""
+        """Cross-entropy of features (b, d) with labels (b,), and the hinge of features of pairs (p, m', d), whose text features
+        differ by `towards_new` (p, d): 0 without pairs."""
         adapted = F.normalize(inputs @ self.adapter.T, dim=-1)
         cross_entropy = F.cross_entropy(self.backbone.logit_scale * adapted @ self.text[:n_seen].T, targets)
         if of_pairs is None:
             return cross_entropy, torch.zeros_like(cross_entropy)
         adapted = F.normalize(of_pairs @ self.adapter.T, dim=-1)
-        towards_new = self.text[pairs[:, 1]] - self.text[pairs[:, 0]]  # t_n - t_o (p, d)
         gaps = (adapted @ towards_new.unsqueeze(2)).squeeze(2)  # (p, m')
         return cross_entropy, F.relu(gaps + self.settings.margin).mean()
 

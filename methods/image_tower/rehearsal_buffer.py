@@ -89,14 +89,14 @@ class ExperienceReplay(VisionFineTune):
 
     def offer(self, rows: torch.Tensor, draws: torch.Tensor) -> dict[int, int]:
         """Offer images one by one; `draws` (b,) in [0, 1) decide. Returns slot -> place in the batch for those stored."""
-        stored, written = self.stored.tolist(), {}
+        stored, offered, written = self.stored.tolist(), int(self.offered), {}
         for place, (row, draw) in enumerate(zip(rows.tolist(), draws.tolist())):
-            slot = reservoir_slot(int(self.offered), draw, self.capacity)
-            self.offered += 1
+            slot = reservoir_slot(offered + place, draw, self.capacity)
             if slot is not None:
                 stored[slot : slot + 1] = [row]  # the next free slot, or one that is replaced
                 written[slot] = place
         self.stored = torch.tensor(stored, dtype=torch.long, device=self.device)
+        self.offered += len(rows)
         return written
 
     def exemplar_bytes(self) -> int:

@@ -78,7 +78,8 @@ class MixtureOfAdapters(torch.nn.Module):
         values, chosen = logits.sort(dim=-1, descending=True, stable=True)
         values, chosen = values[:, : self.chosen], chosen[:, : self.chosen]
         if self.training:
-            self.counts += chosen.flatten().bincount(minlength=len(self.experts))
+            each = torch.arange(len(self.experts), device=chosen.device)
+            self.counts += (chosen.unsqueeze(-1) == each).sum(dim=(0, 1))  # bincount would make a GPU wait
         return torch.zeros_like(logits).scatter(1, chosen, values.softmax(dim=-1))
 
     def forward(self, h: torch.Tensor, router: int, noise: torch.Tensor | None = None) -> torch.Tensor:

@@ -127,7 +127,7 @@ class GatedPrefixes(TowerAdditions):
     def collect(self, index: int, z: torch.Tensor) -> None:
         if self.rules.statistics and (self.training or self.rules.count_validation):
             own = z[:, :, 0].detach().to(self.mean)
-            sums = [torch.tensor(len(own), device=own.device), own.sum(dim=0), own.square().sum(dim=0)]
+            sums = [torch.full((), len(own), device=own.device), own.sum(dim=0), own.square().sum(dim=0)]
             before = self.collected.get(index)
             self.collected[index] = sums if before is None else [old + new for old, new in zip(before, sums)]
 

@@ -58,13 +58,17 @@ class ClassGaussians(torch.nn.Module):
     def sample(self, which: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """(m, k, D) draws, row i from Gaussian which[i], of standard normal noise (m, k, D). A Gaussian may occur repeatedly.
 
-        One product for each Gaussian that occurs: its factor is not copied for every row, of which there may be thousands.
+        One product for each Gaussian that occurs: its factor is not copied for every row, of which there may be thousands. Rows
+        of one Gaussian are put beside each other before they go to the device, so that two uploads serve them all.
         """
-        noise, drawn = noise.to(self.means), torch.empty(noise.shape, dtype=self.means.dtype, device=self.means.device)
-        for gaussian in which.unique().tolist():
-            rows = torch.nonzero(which == gaussian).flatten().to(drawn.device)
-            drawn[rows] = self.means[gaussian] + noise[rows] @ self.factors[gaussian].T
-        return drawn
+        if not len(which):
+            return noise.to(self.means)
+        which = which.cpu()
+        order = which.argsort(stable=True)
+        gaussians, rows = which.unique(return_counts=True)
+        parts = noise[order].to(self.means).split(rows.tolist())
+        drawn = [self.means[one] + part @ self.factors[one].T for one, part in zip(gaussians.tolist(), parts)]
+        return torch.cat(drawn)[order.argsort().to(self.means.device)]
 
     def log_density(self, features: torch.Tensor) -> torch.Tensor:
         """(b, n) log-densities of features (b, D) under every Gaussian, in double precision.

@@ -27,24 +27,25 @@ MORE_WAITS = dict.fromkeys(ENCODES_PROMPTS_BY_TOKENS, 1) | {
     "clap-maple": 2,
     "clap-novi": 2,
     "clap-attriclip": 7,  # those and the bank
-    "coleclip": 2,
-    "derpp": 5,  # which images the buffer keeps
-    "er": 4,
-    "moe-adapters": 15,  # which images go to an expert
+    "coleclip": 1,
+    "derpp": 4,  # which images the buffer keeps
+    "er": 3,
+    "moe-adapters": 8,  # which images go to an expert, in each block of both towers
 }
 MORE_UPLOADS = {
-    "bofa": 4,
-    "clg-cbm": 5,  # draws of features of earlier classes
+    "clg-cbm": 4,  # draws of features of earlier classes
     "coda-prompt": 4,
-    "coleclip": 6,
+    "coleclip": 4,
     "derpp": 9,
-    "dpw": 12,
+    "dpw": 8,  # dropout, drawn on the CPU, in each block of both towers
     "dualprompt": 4,
-    "engine": 6,
+    "engine": 4,
     "er": 5,
     "l2p": 4,
+    "lwf": 5,  # while the teacher is asked about images that are new to it, once about each
+    "lwf-vr": 5,
     "moe-adapters": 4,
-    "rapf": 6,
+    "rapf": 7,  # draws of features of earlier classes, and of pairs
 }
 
 

@@ -11,8 +11,8 @@ from tests.stand_in_device import steps, trials
 from tests.stand_in_device.device import NAME, stand_in_device
 from tests.stand_in_device.limits import beyond_limits
 
-FAST = ("coop", "l2p")  # prompts on stored features, and prompts on pixels; all others are marked slow
-METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in registry.names("method")]
+FAST = ("coop", "l2p")  # prompts on stored features, and prompts on pixels; all others are marked thorough
+METHODS = [pytest.param(name, marks=() if name in FAST else pytest.mark.thorough) for name in registry.names("method")]
 VARIATIONS = [
     pytest.param(name, change, id=f"{name}-{'-'.join(f'{key}={value}' for key, value in change.items())}")
     for name in registry.names("method")
@@ -35,7 +35,7 @@ def test_every_method_learns_on_it_and_no_step_waits(name, cache):  # noqa: F811
     assert not beyond_limits(name, phases)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name, change", VARIATIONS)
 def test_every_switch_and_choice_learns_on_it(name, change, cache):  # noqa: F811
     """Some need another setting beside them, and say so on the CPU: then they say it on the device as well."""
@@ -51,7 +51,7 @@ def test_every_switch_and_choice_learns_on_it(name, change, cache):  # noqa: F81
         assert_same_scores(trials.learned(method, cache, NAME, **change), wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", registry.names("method"))
 def test_a_run_that_was_stopped_and_resumed_on_it_scores_as_on_the_cpu(name, tmp_path, cache):  # noqa: F811
     with stand_in_device():
