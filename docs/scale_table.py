@@ -109,7 +109,8 @@ def seconds(
     # rail-dual grows with the images that it has seen, not with their classes
     times = scale.train / (GROWN_FROM * TRAIN_THEN) if method == "rail-dual" else scale.classes / GROWN_FROM
     encoding = (scale.train + scale.test) * of_a_pass
-    return of_a_task * scale.train / IMAGES_THEN * times**power / (power + 1) + encoding  # the mean over a stream, of n^power
+    mean_of_stream = 1 if registry.load("method", method).joint else 1 / (power + 1)  # of n^power; joint: all classes at once
+    return of_a_task * scale.train / IMAGES_THEN * times**power * mean_of_stream + encoding
 
 
 def cost(method: str, classes: int) -> Cost:

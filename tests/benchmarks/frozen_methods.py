@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,16 +116,22 @@ class Timing:
 
 
 def measure(
-    name: str, backbone: Backbone, stream: Stream, protocol_name: str, steps: int | None, scored: Collection[int] | None = None
+    name: str,
+    backbone: Backbone,
+    stream: Stream,
+    protocol_name: str,
+    steps: int | None,
+    scored: Collection[int] | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> Timing:
     """Learn every task once, and score after each (or after those of `scored` alone; 0 seconds stand for the others).
 
-    After `steps` steps every training loop ends (None: none is cut short).
+    After `steps` steps every training loop ends (None: none is cut short). changes: of the method's recipe.
     """
     method_class = registry.load("method", name)
     began = time.perf_counter()
     method = method_class(
-        method_class.settings_for(protocol_name), backbone, stream.scenario, Draws(protocol_name, name, 0)
+        method_class.settings_for(protocol_name, changes), backbone, stream.scenario, Draws(protocol_name, name, 0)
     ).eval()
     preparing = time.perf_counter() - began
     learning, scoring, total, made = [], [], 0, 0
