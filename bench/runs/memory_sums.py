@@ -150,7 +150,7 @@ SUMS: dict[str, tuple[Terms, ...]] = {
     "lwf-vr": (class_vectors, both_towers(TRAINED + COPY), images_trained(2), texts_trained(all_classes=False), features()),
     "magmax": (class_vectors, image_tower(COPY + GRADIENT + ADAM + START + 1), images_trained()),
     "maple": (class_vectors, exemplar_pixels, images_trained(), texts_trained()),
-    "mg-clip": (class_vectors, images_trained()),
+    "mg-clip": (class_vectors, images_trained(), texts_trained(all_classes=False)),
     "moe-adapters": (images_trained(), texts_trained(all_classes=False),
                      numbers("class vectors of every router", lambda s: s.tasks * s.classes * s.towers.width)),
     "proof": (*ON_FEATURES, square("attention among texts and prototypes, image by image (B x (2 C)^2)",

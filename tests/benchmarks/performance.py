@@ -4,6 +4,7 @@
     python -m tests.benchmarks.performance operations   # what every method computes; need not be alone on the machine
     python -m tests.benchmarks.performance phases       # where the time of every method goes, and how far it is from its floor
     python -m tests.benchmarks.performance rest         # what lies between a run and its floor, where that is far
+    python -m tests.benchmarks.performance cgil         # the same of cgil's two kinds of training, at the size of ViT-B/16
     python -m tests.benchmarks.performance growth       # seconds per task against the number of classes seen
     python -m tests.benchmarks.performance speed-ups    # before and after
 """
@@ -23,20 +24,23 @@ import torch
 from platformdirs import user_cache_path
 
 from bench.clip import backbone as backbones
-from bench.errors import BenchError
 from bench.images.dataset import Folders
 from bench.runs import launch, plan
 from bench.runs.facts import Facts
 from bench.runs.profiling import profile
-from bench.runs.profiling.operations import matrix_rate
+from bench.runs.profiling.operations import OperationCounter, matrix_rate
 from bench.runs.request import Request
 from bench.runs.run import Run
+from bench.streams import names
 from bench.streams.stream import Stream
 from bench.system import registry
 from bench.system.files import write_atomically
 from bench.system.phases import PHASES
 from bench.system.processor import cpu_model
-from tests.benchmarks import distance_from_floor, speed_ups
+from bench.system.randomness import Draws
+from methods.cgil.alignment import ClassPrompts
+from methods.cgil.vae import VAEs
+from tests.benchmarks import distance_from_floor, pixel_methods, speed_ups
 from tests.benchmarks.frozen_methods import cached_stream, measure
 from tests.benchmarks.measuring import MEASURED, show_table
 
@@ -49,7 +53,7 @@ PER_IMAGE = ("attriclip", "clap-attriclip", "cocoop")  # read a text for every p
 TRAIN, TEST = 20, 2  # features of every class
 CONCEPTS = 20  # of every class, for clg-cbm
 FAR_FROM_THE_FLOOR = (
-    "cgil", "clap", "clap-coop", "clap-coop-novi", "clap-novi", "coop", "proof", "rail-dual", "rail-primal", "ranpac",
+    "cgil", "clap", "clap-coop-novi", "clap-novi", "clg-cbm", "coop", "linear-probe", "rail-dual", "rail-primal", "ranpac",
 )  # fmt: skip
 STEPS, STEPS_PER_IMAGE = 6, 2  # of every training loop that are made
 
@@ -101,13 +105,44 @@ def rest(wanted: Wanted) -> Table:
     rows = []
     rate = matrix_rate(CPU)
     with tempfile.TemporaryDirectory() as folder:
-        for run in _runs(Path(folder)):
+        for run in _runs(Path(folder), f"{PROTOCOL}+tasks=2"):  # the profiler keeps every operation: a whole run of cgil is 20 GB
             if run.method in FAR_FROM_THE_FLOOR and wanted(run.method):
                 own = profile.counted(run, _folders())  # encodes what the next ones find
-                found = distance_from_floor.measured(run, _folders())
+                found = distance_from_floor.of_a_run(run, _folders())
                 rows.append(found.row(run.method, (sum(own.values()) - own["encode"]) / rate))
                 print(*rows[-1], file=sys.stderr, flush=True)
-    return distance_from_floor.HEADER, rows
+    return ("method", *distance_from_floor.HEADER), rows
+
+
+def parts_of_cgil(wanted: Wanted) -> Table:
+    """What cgil's training is made of at the size of ViT-B/16, on random features: its recipe for CIFAR-100, cut short."""
+    backbone = backbones.load("ViT-B-16", "none", "cpu")
+    [task] = cached_stream(backbone, "cifar100-1x100", 1, TRAIN, TEST).tasks
+    scenario = names.find("cifar100-1x100").scenario(0)
+    settings = registry.load("method", "cgil").settings_for("cifar100-1x100")
+    draws = Draws("benchmark", "cgil", 0)
+    prompts = ClassPrompts(backbone, scenario, dataclasses.replace(settings, alignment_epochs=1), draws)
+    features, n = task.train.features()[: STEPS * settings.alignment_batch], len(scenario.class_names)
+    of_classes = [features.new_empty(500, features.shape[1]).normal_() for _ in range(4)]
+    sizes = (features.shape[1], settings.vae_hidden, settings.vae_latent)
+
+    def fit() -> None:
+        models = VAEs(*sizes, 2, settings.vae_lr, settings.vae_batch)
+        models.fit(range(len(of_classes)), of_classes, draws, lambda loss, what: None)
+
+    def align() -> None:
+        prompts.align(n, lambda epoch: features, torch.arange(len(features)) % n, ["benchmark"], lambda loss, what: None)
+
+    rows = []
+    for what, work in {
+        f"auto-encoders of {len(of_classes)} classes x 500 images, 2 epochs": fit,
+        f"alignment of {n} prompts, {STEPS} steps": align,
+    }.items():
+        with OperationCounter() as counter:
+            work()
+        rows.append(distance_from_floor.taken_apart(work).row(what, counter.total / matrix_rate(CPU)))
+        print(*rows[-1], file=sys.stderr, flush=True)
+    return ("part", *distance_from_floor.HEADER), rows
 
 
 def _counted_before() -> dict[str, dict[str, float]]:
@@ -124,9 +159,9 @@ def _shares(seconds: dict[str, float]) -> list[str]:
     return [f"{100 * seconds[phase] / total:.1f} %" if seconds[phase] else "-" for phase in PHASES]
 
 
-def _runs(out: Path) -> list[Run]:
+def _runs(out: Path, protocol: str = PROTOCOL) -> list[Run]:
     request = Request(
-        protocols=(PROTOCOL,),
+        protocols=(protocol,),
         methods=tuple(registry.names("method")),
         device="cpu",
         precision="float32",
@@ -144,13 +179,9 @@ def growth(wanted: Wanted) -> Table:
     rows = []
     for name in registry.names("method"):
         method = registry.load("method", name)
-        if method.inputs == "pixels" or not wanted(name):
+        if name in pixel_methods.METHODS or not wanted(name):
             continue
-        try:
-            seconds = _of_joint_training(name, backbone) if method.joint else _of_a_task(name, backbone)
-        except BenchError as error:  # it needs a file of the user's
-            print(f"{name}: {error}", file=sys.stderr, flush=True)
-            continue
+        seconds = _of_joint_training(name, backbone) if method.joint else _of_a_task(name, backbone)
         power = torch.tensor(seconds[-1] / seconds[-2]).log2()
         rows.append([name, *(f"{one:.3g}" for one in seconds), f"{power:.1f}"])
         print(*rows[-1], file=sys.stderr, flush=True)
@@ -175,8 +206,8 @@ def _of_a_task(name: str, backbone: backbones.Backbone) -> list[float]:
 def _stand_in_concepts(folder: Path, stream: Stream) -> str:
     """A file of sentences for clg-cbm, which keeps half of them."""
     path = folder / "concepts.json"
-    names = stream.scenario.class_names
-    path.write_text(json.dumps({name: [f"stand-in trait {k} of {name}" for k in range(CONCEPTS)] for name in names}))
+    of_classes = {name: [f"stand-in trait {k} of {name}" for k in range(CONCEPTS)] for name in stream.scenario.class_names}
+    path.write_text(json.dumps(of_classes))
     return str(path)
 
 
@@ -206,7 +237,7 @@ def _folders() -> Folders:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     sections = {
-        "machine": machine, "operations": operations, "phases": phases, "rest": rest, "growth": growth,
+        "machine": machine, "operations": operations, "phases": phases, "rest": rest, "cgil": parts_of_cgil, "growth": growth,
         "speed-ups": before_and_after,
     }  # fmt: skip
     parser.add_argument("section", choices=sections)
@@ -222,6 +253,8 @@ def main() -> None:
             with open(kept, newline="") as file:
                 before = {old[0]: old for old in list(csv.reader(file))[1:]}
             rows = list((before | {new[0]: new for new in rows}).values())
+            if header[0] == "method":
+                rows.sort(key=lambda row: row[0])
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([header, *rows])
         write_atomically(kept, text.getvalue())

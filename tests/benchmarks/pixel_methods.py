@@ -21,6 +21,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bench.clip import backbone as backbones
 from bench.clip.backbone import Backbone
@@ -37,7 +38,7 @@ from tests.benchmarks.measuring import MEASURED, optimiser_steps, show_table, wr
 METHODS = (
     *("finetune", "zscl", "zscl-star", "zscl-minus", "lwf", "lwf-vr", "wise-ft", "icarl", "l2-wc", "we", "maple", "clap-maple"),
     *("l2p", "dualprompt", "coda-prompt", "icarl-nme", "er", "derpp", "slca", "moe-adapters", "star-prompt", "joint"),
-    *("magmax", "condu"),
+    *("magmax", "condu", "cca-cl", "coleclip", "diki", "dpw", "mg-clip", "engine", "lada"),
 )
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {"cpu": {"batch": 2, "steps": 3, "sentences": 16}, "cuda": {"batch": 64, "steps": 20, "sentences": 13_000}}
@@ -138,9 +139,15 @@ def measure(
         wait()
         return perf_counter()
 
+    optimised: dict[int, int] = {}  # parameters of the task's optimisers, some in modules that end with the task
+
+    def note_parameters(optimiser, arguments, keywords) -> None:
+        optimised.update({id(p): p.numel() for group in optimiser.param_groups for p in group["params"]})
+
     first, second = stream.tasks
     for task in (first, second):
-        with optimiser_steps(now) as loops:
+        optimised.clear()
+        with optimiser_steps(now) as loops, register_optimizer_step_post_hook(note_parameters):
             started = now()
             method.train()
             method.grow(task)
@@ -158,7 +165,7 @@ def measure(
         "task_seconds": seconds,
         "idle_bytes": idle,
         "peak_bytes": torch.cuda.max_memory_allocated(backbone.device) if cuda else process_memory("VmHWM"),
-        "trained": sum(p.numel() for p in method.parameters() if p.requires_grad),
+        "trained": sum(p.numel() for p in method.parameters() if p.requires_grad) or sum(optimised.values()),
         "precision": backbone.precision,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(backbone.device) if cuda else f"CPU, {torch.get_num_threads()} threads",

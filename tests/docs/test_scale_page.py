@@ -29,7 +29,9 @@ def test_what_the_page_says_breaks(scale):
     assert scale.cost("simplecil", 20_000).disk == pytest.approx(205e9 + 2e9, rel=0.01)
     scores, files = (next(t.bytes for t in scale.cost("zero-shot", 20_000).host if what in t.what) for what in ("scores", "list"))
     assert (scores, files) == (pytest.approx(8e9), pytest.approx(15e9, rel=0.02))
-    assert scale.cost("bofa", 20_000).hours is None  # measured nowhere
+    assert "not measured" not in write([scale.table()], "markdown")
+    assert 0 < scale.cost("condu", 1_000).hours < 1  # counts its updates, whatever the images
+    assert scale.cost("clg-cbm", 20_000).breaks.startswith("time")
 
 
 def test_time_is_in_proportion_to_images_and_grows_by_the_measured_power(scale, monkeypatch):
@@ -38,4 +40,11 @@ def test_time_is_in_proportion_to_images_and_grows_by_the_measured_power(scale, 
     encoding = scale.seconds("clip-adapter", own, growth, {}) - 2 * own.train / 200
     assert encoding == pytest.approx((own.train + own.test) * scale.operations_of_an_image(own.towers) / scale.THREAD)
     assert scale.seconds("coop", own, growth, {}) - encoding == pytest.approx(2 * own.train / 200 * 100 / 2)
+    own = scale.scale("linear-probe", 20_000)  # joint training has all classes from the start
+    growth = {"linear-probe": growth["coop"], "ranpac": growth["coop"]}
+    assert scale.seconds("linear-probe", own, growth, {}) - encoding == pytest.approx(2 * own.train / 200 * 100)
+    assert scale.seconds("ranpac", own, growth, {}) - encoding == pytest.approx(2 * own.train / 200)
+    closed_form = {"cca-cl": {"steps/s": "-", "second task (s)": "5"}}  # ten images of a task
+    scoring = own.tasks * own.test * scale.operations_of_an_image(own.towers) / scale.THREAD
+    assert scale.seconds("cca-cl", own, {}, closed_form) == pytest.approx(own.train / 2 + scoring)
     assert scale.operations_of_an_image(own.towers) == pytest.approx(35e9, rel=0.03)  # of ViT-B/16

@@ -111,7 +111,7 @@ def test_a_device_error_is_found(cache):
         (ReadsTheLoss, "1 waits in a step, at most 0 may be: read of"),
         (CopiesAParameter, "1 waits in a step, at most 0 may be: read of 65536 bytes"),
         (CountsByValues, "1 waits in a step, at most 0 may be: shape of"),
-        (UploadsParameters, "5 uploads in a step, at most 3 may be"),
+        (UploadsParameters, "5 uploads in a step, at most 2 may be"),
     ],
 )
 def test_what_makes_every_step_wait_is_found(method, words, cache):
