@@ -202,6 +202,26 @@ def test_tables_that_are_kept_are_shown_with_their_device(tmp_path, monkeypatch,
     assert "runs at a time" in shown and "| 2.0" in shown.replace("  ", " ") and "a device" not in shown.split("measurement")[1]
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("device", ["cpu", "standin"])
+def test_a_step_of_every_kind_is_done(device, tmp_path):
+    kinds = {
+        "stopped and resumed coop", "machine", "generators together", "prompts mini", "jobs 1", "phases mini coop",
+        "phases mini finetune", "pixels er", "fused SGD", "channels last",
+    }  # fmt: skip
+    conditions, said = Conditions(device, "small", tmp_path / "cache"), list[str]()
+    campaign.carry_out(conditions, tmp_path, 9, wanted=lambda step: step.name in kinds, say=said.append)
+    [folder] = [path.parent for path in tmp_path.glob("*/steps")]
+    results = kept.read(folder)
+    assert results.keys() == kinds and said[-1] == "steps left: 0", said
+    ended = {name: result.status for name, result in results.items() if result.status != "done"}
+    assert ended == ({"jobs 1": "not applicable"} if device == "standin" else {})
+    [row] = results["phases mini coop"].rows
+    # on the stand-in device no operations are counted
+    assert (row["utilisation"] == "-") is (row["floor (s)"] == "-") is (device == "standin")
+    assert row["steps"].endswith(" of 60") and float(row["seconds"]) > 0
+
+
 @pytest.mark.slow
 def test_the_small_campaign_comes_to_its_end_on_the_cpu(tmp_path):
     """Many minutes: every step, in calls of five minutes."""
