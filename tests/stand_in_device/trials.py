@@ -22,8 +22,8 @@ from tests.methods.teaching import teach
 
 LIKE = "mini60-6x10"  # whose recipe the method is run with
 TASKS, CLASSES_PER_TASK = 2, 2
-# At the recipe's 0.03, noise of 1e-7 on what cgil draws moves its scores by half of the largest: where the gradient is rounding
-# alone, Adam's first steps are still as long as the learning rate. At this one it moves them by a thousandth.
+# At the recipe's 0.03, noise of 1e-7 on what cgil draws moves its scores by up to half of the largest: where the gradient is
+# rounding alone, Adam's first steps are still as long as the learning rate. At this one it moves them by a thousandth.
 STEADY = {"alignment_lr": 0.003}
 
 
