@@ -6,7 +6,7 @@ DEMO_METHODS ?= zero-shot,finetune,coop,cgil,joint-prompts
 .PHONY: demo test test-thorough test-all lint gate clean
 
 demo: $(VENV)/installed
-	$(VENV)/bin/bench run --protocol mini60-6x10 --methods $(DEMO_METHODS)
+	$(VENV)/bin/bench run --protocol mini60-6x10 --methods $(DEMO_METHODS) --jobs 2
 
 test: $(VENV)-test/installed
 	$(VENV)-test/bin/python -m pytest -n 2 --dist worksteal
