@@ -122,6 +122,11 @@ def test_a_reservoir_replaces_as_drawn(small_backbone, make_stream):
         method.offer(torch.tensor([ord(row)]), torch.tensor([draw], dtype=torch.float64))
         states.append("".join(map(chr, method.stored.tolist())))
     assert states == ["a", "ab", "ab", "db", "de"]
+    at_once = build(ExperienceReplay, small_backbone, make_stream().scenario, **QUICK)
+    at_once.capacity = 2
+    written = at_once.offer(torch.tensor([ord(row) for row in "abcde"]), torch.tensor(draws, dtype=torch.float64))
+    assert at_once.stored.tolist() == method.stored.tolist() and int(at_once.offered) == int(method.offered) == 5
+    assert written == {0: 3, 1: 4}  # slot -> place of the last image that was put there
 
 
 def test_replay_joins_the_batch_from_the_second_step_on(small_backbone, make_stream):

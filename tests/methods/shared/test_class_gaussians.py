@@ -75,6 +75,16 @@ def test_draws_have_the_mean_and_the_covariance_of_their_gaussian():
         assert float((torch.cov(own.T) - covariance).norm() / covariance.norm()) < 0.05
 
 
+def test_every_row_is_drawn_from_its_own_noise_whatever_the_order_of_the_classes():
+    gaussians = ClassGaussians(6, ridge=0.01)
+    gaussians.add([features_of(40, seed=seed) for seed in range(3)])
+    which = torch.tensor([2, 0, 2, 1, 0, 2])
+    noise = torch.randn(6, 5, 6, generator=torch.Generator().manual_seed(0))
+    for own, c, z in zip(gaussians.sample(which, noise), which, noise, strict=True):
+        torch.testing.assert_close(own, gaussians.means[c] + z @ gaussians.factors[c].T)
+    assert gaussians.sample(which[:0], noise[:0]).shape == (0, 5, 6)
+
+
 def test_the_draws_of_all_are_those_of_each():
     gaussians = ClassGaussians(6, ridge=0.01)
     gaussians.add([features_of(40, seed=seed) for seed in range(3)])
